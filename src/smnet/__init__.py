@@ -1,0 +1,38 @@
+"""SMNet: action recognition in video at the cost of an image network.
+
+The public names are loaded on first use, so that ``import smnet`` (and ``smnet --help``) does not
+pay for importing torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from smnet.checkpoint import load
+    from smnet.models import ModelSpec, create_model, list_models
+    from smnet.predict import Prediction, Recognizer
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "create_model": "smnet.models",
+    "list_models": "smnet.models",
+    "ModelSpec": "smnet.models",
+    "load": "smnet.checkpoint",
+    "Recognizer": "smnet.predict",
+    "Prediction": "smnet.predict",
+}
+
+__all__ = ["ModelSpec", "Prediction", "Recognizer", "create_model", "list_models", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'smnet' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

@@ -1,0 +1,75 @@
+"""The video with its label on it."""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from smnet.data.decode import open_video
+from smnet.errors import UserError
+from smnet.files import atomic_path
+from smnet.predict import Prediction
+
+CHUNK = 32
+"""Frames decoded, drawn on and encoded at a time; bounds the memory of long videos."""
+
+
+def write_annotated(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
+) -> None:
+    """Copy a video as H.264 with its best labels and scores drawn over the lower edge.
+
+    Args:
+        source: a video file or a folder of frames; its sound is not copied.
+        target: ``.mp4``, ``.mkv`` or ``.mov``.
+        prediction: what to write on it.
+
+    Raises:
+        UserError: another suffix, a source that cannot be read, a target that cannot be written.
+    """
+    if Path(target).suffix.lower() not in (".mp4", ".mkv", ".mov"):
+        raise UserError(f"{target}: annotated videos are written as .mp4, .mkv or .mov")
+    with open_video(source) as video, atomic_path(target) as temporary:
+        banner = _banner(prediction, video.width)
+        with av.open(str(temporary), "w") as output:
+            rate = Fraction(video.fps or 25).limit_denominator(1001)
+            stream = output.add_stream("libx264", rate=rate, options={"crf": "20"})
+            stream.width, stream.height = video.width // 2 * 2, video.height // 2 * 2
+            stream.pix_fmt = "yuv420p"
+            for first in range(0, video.num_frames, CHUNK):
+                for frame in video.read(range(first, min(first + CHUNK, video.num_frames))):
+                    drawn = _draw(frame, banner)[: stream.height, : stream.width]
+                    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(drawn), "rgb24")
+                    output.mux(stream.encode(picture))
+            output.mux(stream.encode())
+
+
+def _banner(prediction: Prediction, width: int) -> Image.Image:
+    """The lines of text, as an image with transparency, at most as wide as the video."""
+    lines = [
+        f"{score:.0%}  {label}"
+        for label, score in zip(prediction.labels[:3], prediction.scores[:3], strict=True)
+    ]
+    size = max(10, width // 26)
+    font = ImageFont.load_default(size)
+    while size > 8 and max(font.getlength(line) for line in lines) > width - 2 * size:
+        size -= 1
+        font = ImageFont.load_default(size)
+    step = round(size * 1.35)
+    banner = Image.new("RGBA", (width, step * len(lines) + size), (0, 0, 0, 150))
+    pen = ImageDraw.Draw(banner)
+    for number, line in enumerate(lines):
+        shade = (255, 255, 255, 255) if number == 0 else (200, 200, 200, 255)
+        pen.text((size // 2, size // 2 + number * step), line, shade, font)
+    return banner
+
+
+def _draw(frame: np.ndarray, banner: Image.Image) -> np.ndarray:
+    picture = Image.fromarray(frame)
+    picture.paste(banner, (0, max(picture.height - banner.height, 0)), banner)
+    return np.asarray(picture)

@@ -1,0 +1,353 @@
+"""The command line: parse, call one function, print. Heavy imports stay inside the verbs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smnet import __version__
+from smnet.errors import UserError
+
+app = typer.Typer(
+    help="Action recognition in video at the cost of an image network.",
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+Data = Annotated[
+    str | None, typer.Option(help="A folder per class, a csv, a list file, or an official layout.")
+]
+Format = Annotated[
+    str | None, typer.Option(help="The annotation format, where it should not be guessed.")
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
+Workers = Annotated[int | None, typer.Option(help="Decoding workers; default one a core.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Views = Annotated[str, typer.Option(help="Test views, clips x crops: 1x1, 2x3, 10x3.")]
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"smnet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def train(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe, and what to change."),
+    ] = None,
+    data: Data = None,
+    out: Annotated[str | None, typer.Option(help="The run's folder.")] = None,
+    resume: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Go on with the run in this folder.")
+    ] = None,
+    format: Format = None,
+) -> None:
+    """Train a recogniser.
+
+    Without a recipe: a sound default for a small set of one's own. `smnet recipes` lists the
+    recipes, and `smnet recipes NAME` shows the keys that can be changed.
+
+    \b
+    Examples:
+      smnet train --data clips/
+      smnet train --data clips/ model=tsm_resnet50 epochs=20 batch=16
+      smnet train ssv2-8f --data something-v2/ --out runs/ssv2
+      smnet train --resume runs/ssv2
+    """
+    from smnet.recipe import read_recipe
+    from smnet.train import train as run
+
+    words = list(words or [])
+    if resume is not None:
+        if words or data or out:
+            raise UserError("--resume goes on with a run as it was set up; give nothing else")
+        recipe_file = Path(resume) / "recipe.yaml"
+        if not recipe_file.is_file():
+            raise UserError(f"{resume}: no run to resume there (recipe.yaml is missing)")
+        outcome = run(read_recipe(str(recipe_file)), resume, resume=True)
+    else:
+        source = words.pop(0) if words and "=" not in words[0] else None
+        given: dict[str, Any] = {"data": data and str(Path(data).absolute()), "format": format}
+        given = {key: value for key, value in given.items() if value is not None}
+        recipe = read_recipe(source, words, given)
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        folder = out or f"runs/{Path(source).stem if source else recipe.model}-{stamp}"
+        outcome = run(recipe, folder)
+    if not outcome.finished:
+        raise typer.Exit(130)
+    best = outcome.best or {}
+    if best.get("clips"):
+        typer.echo(f"best: top-1 {best['top1']:.1%} on validation, epoch {best['epoch']}")
+    typer.echo(f"checkpoint: {outcome.folder / 'best.safetensors'}")
+
+
+@app.command()
+def evaluate(
+    checkpoints: Annotated[
+        list[str], typer.Argument(metavar="CHECKPOINT...", help="One, or several to average.")
+    ],
+    data: Annotated[str, typer.Option(help="The data set, in any form that train takes.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    views: Views = "1x1",
+    weights: Annotated[
+        str | None, typer.Option(help="Shares of several checkpoints, such as 1,1.5.")
+    ] = None,
+    format: Format = None,
+    predictions: Annotated[
+        str | None, typer.Option(help="Write every clip's scores: .csv or .parquet.")
+    ] = None,
+    confusion: Annotated[
+        str | None, typer.Option(help="Draw the confusion matrix: .png, .svg or .pdf.")
+    ] = None,
+    as_json: AsJson = False,
+    on_error: Annotated[
+        str, typer.Option(help="raise; or skip: count an unreadable clip as wrong and go on.")
+    ] = "raise",
+    batch: Annotated[int, typer.Option(min=1, help="Views a batch.")] = 8,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Measure a checkpoint on a data set.
+
+    \b
+    Examples:
+      smnet evaluate runs/mine --data clips/
+      smnet evaluate runs/ssv2/best.safetensors --data something-v2/ --views 2x3 --json
+      smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
+    """
+    from smnet.evaluate import evaluate_checkpoints
+    from smnet.report import print_evaluation
+    from smnet.results import draw_confusion, write_predictions
+
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"--on-error {on_error}: use raise or skip")
+    result = evaluate_checkpoints(
+        checkpoints,
+        data,
+        split=split,
+        views=views,
+        weights=weights,
+        format=format,
+        on_error=on_error,
+        batch=batch,
+        workers=workers,
+        device=device,
+    )
+    if result is None:  # not the first of several processes
+        return
+    if as_json:
+        typer.echo(json.dumps(result.summary(), ensure_ascii=False, indent=2))
+    else:
+        print_evaluation(result)
+    if predictions:
+        write_predictions(predictions, result)
+    if confusion:
+        draw_confusion(confusion, result)
+
+
+@app.command()
+def predict(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a run's folder.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Videos, folders, patterns, or @list.txt."),
+    ],
+    top: Annotated[int, typer.Option(min=1, help="Classes to show.")] = 3,
+    views: Views = "1x1",
+    as_json: Annotated[bool, typer.Option("--json", help="A line of JSON a video.")] = False,
+    annotate: Annotated[
+        str | None,
+        typer.Option(metavar="OUT.mp4", help="Write the video with its label on it."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Videos a batch.")] = 8,
+    workers: Workers = None,
+    device: Device = "auto",
+) -> None:
+    """Name what happens in videos.
+
+    Exit status 1 if any video could not be read; the others are still reported.
+
+    \b
+    Examples:
+      smnet predict runs/mine clip.mp4
+      smnet predict runs/mine 'clips/**/*.webm' --json > predictions.jsonl
+      smnet predict runs/mine clip.mp4 --annotate labelled.mp4
+    """
+    from smnet.predict import Recognizer, find_videos
+    from smnet.recipe import parse_views
+    from smnet.report import print_predictions
+
+    videos = find_videos(sources)
+    if annotate is not None and len(videos) != 1:
+        raise UserError(f"--annotate writes one video; {len(videos)} were given")
+    recognizer = Recognizer.load(checkpoint, device, parse_views(views))
+    answers = recognizer.predict_many(videos, top, batch, workers)
+    failed = 0
+    if as_json:
+        for answer in answers:
+            failed += bool(answer.error)
+            typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
+    else:
+        failed = print_predictions(answers, len(videos))
+    if failed:
+        raise typer.Exit(1)
+    if annotate is not None:
+        from smnet.annotate import write_annotated
+
+        write_annotated(videos[0], annotate, recognizer.predict(videos[0], top))
+        typer.echo(f"written: {annotate}", err=True)
+
+
+@app.command()
+def demo(
+    out: Annotated[str, typer.Option(help="Where data, runs and the report go.")] = "runs/demo",
+    quick: Annotated[
+        bool, typer.Option(help="A minute's run, to see that everything works.")
+    ] = False,
+) -> None:
+    """Draw the motion data set, train SMNet and TSN on it, and compare them in a report.
+
+    \b
+    Example:
+      smnet demo
+    """
+    from smnet.demo import run_demo
+
+    report = run_demo(Path(out), quick=quick)
+    typer.echo(f"report: {report}")
+
+
+@app.command()
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="The budget; default: motion."),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Names, with commas: tsn_resnet18,tsm_resnet18.")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="family, parts, groups, stages, place, fusion, attention, or a file."),
+    ] = None,
+    trunk: Annotated[str | None, typer.Option(help="Put the study on this trunk.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each model.")] = 3,
+    data: Data = None,
+    format: Format = None,
+    out: Annotated[str, typer.Option(help="The comparison's folder.")] = "runs/compare",
+) -> None:
+    """Train several models under the same budget and put them in one table.
+
+    What is done in the folder already is kept, so the same command goes on after an interruption.
+
+    \b
+    Examples:
+      smnet compare --models tsn_resnet18,tsm_resnet18,smnet_resnet18
+      smnet compare --study parts --seeds 5 --out runs/parts
+      smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
+    """
+    from smnet.compare import Variant, read_study
+    from smnet.compare import compare as run
+    from smnet.recipe import read_recipe
+
+    if (models is None) == (study is None):
+        raise UserError("give either --models or --study")
+    words = list(words or [])
+    source = words.pop(0) if words and "=" not in words[0] else "motion"
+    if data is None and source == "motion":
+        from smnet.demo import draw
+
+        data = draw(Path(out) / "motion", quick=False).root
+    given = {"data": data and str(Path(data).absolute()), "format": format}
+    recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
+    variants = (
+        read_study(study)
+        if study is not None
+        else [Variant(name.strip(), name.strip()) for name in str(models).split(",")]
+    )
+    run(recipe, variants, seeds, Path(out), trunk)
+    typer.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="A shell pattern.")] = "*",
+) -> None:
+    """List the models.
+
+    \b
+    Example:
+      smnet models 'smnet_*'
+    """
+    from smnet.models import list_models
+
+    for name in list_models(pattern):
+        typer.echo(name)
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this one, all keys.")] = None,
+) -> None:
+    """List the recipes, or show one with all its keys.
+
+    \b
+    Examples:
+      smnet recipes
+      smnet recipes ssv2-8f
+    """
+    from smnet.recipe import dump_recipe, list_recipes, read_recipe
+
+    if name is not None:
+        typer.echo(dump_recipe(read_recipe(name)), nl=False)
+        return
+    for known, about in list_recipes().items():
+        typer.echo(f"{known:16} {about}")
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one line on standard error and exit status 1."""
+    try:
+        app(standalone_mode=True)
+    except (ValueError, OSError) as error:
+        if os.environ.get("SMNET_TRACEBACK"):
+            raise
+        if isinstance(error, BrokenPipeError):  # `smnet … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        print(f"smnet: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("smnet: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{error} (SMNET_TRACEBACK=1 shows where)"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,261 @@
+"""Many models under one recipe: each trained with the same data, budget and seeds, in one table."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from smnet.checkpoint import load, read_checkpoint
+from smnet.errors import UserError, missing_extra
+from smnet.files import atomic_path, write_text
+from smnet.machine import describe_machine
+from smnet.models import VideoModel, multiply_adds, parameter_count
+from smnet.recipe import Recipe, dump_recipe, nearest
+from smnet.runlog import console
+from smnet.train import train
+
+# Two-sided 95 % quantiles of Student's t for 1 to 10 degrees of freedom; the normal's beyond.
+STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: what differs from the recipe."""
+
+    label: str
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Row:
+    """What was measured of a variant.
+
+    Attributes:
+        top1: validation top-1 of the last epoch, one a seed.
+        parameters: learned values.
+        gmacs: multiply-adds of one clip, 1e9.
+        latency: forward time of one clip, seconds, median.
+        seconds: training time, one a seed.
+    """
+
+    label: str
+    model: str
+    top1: list[float]
+    parameters: int
+    gmacs: float
+    latency: float
+    seconds: list[float]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.top1)
+
+    @property
+    def half_width(self) -> float:
+        """Half the 95 % interval of the mean over seeds (Student's t); NaN for one seed."""
+        count = len(self.top1)
+        if count < 2:
+            return math.nan
+        quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
+        return quantile * statistics.stdev(self.top1) / math.sqrt(count)
+
+
+def read_study(name: str) -> list[Variant]:
+    """The variants of a study by name, or of a YAML file of the same form.
+
+    Raises:
+        UserError: no such study, or a file of another form.
+    """
+    folder = files("smnet.recipes.studies")
+    known = sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if ".yaml" in e.name)
+    if name in known:
+        text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8")
+    else:
+        raise UserError(f"no study {name!r}{nearest(name, known)}")
+    try:
+        table = yaml.safe_load(text)["variants"]
+        return [Variant(label, v["model"], v.get("options", {})) for label, v in table.items()]
+    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+        raise UserError(
+            f"{name}: a study has variants: {{label: {{model: …, options: …}}}}"
+        ) from None
+
+
+def compare(
+    recipe: Recipe, variants: Sequence[Variant], seeds: int, out: Path, trunk: str | None = None
+) -> list[Row]:
+    """Train every variant with every seed and write ``table.md``, ``.json`` and ``.png``.
+
+    What is finished in ``out`` already is kept, what was interrupted is gone on with. All variants
+    get the recipe's budget; seed 0, 1, ... changes initialisation, order and augmentation.
+
+    Args:
+        recipe: data, budget and protocol for all.
+        variants: the rows.
+        seeds: runs of each.
+        out: folder of the comparison.
+        trunk: put every variant on this trunk instead.
+
+    Raises:
+        UserError: whatever a training run may raise.
+        KeyboardInterrupt: a run was interrupted; the same command goes on.
+    """
+    rows = []
+    models: list[VideoModel] = []
+    for variant in variants:
+        model = f"{variant.model.partition('_')[0]}_{trunk}" if trunk else variant.model
+        runs = []
+        for seed in range(seeds):
+            options = {**recipe.options, **variant.options}
+            one = recipe.model_copy(update={"model": model, "options": options, "seed": seed})
+            runs.append(_run(one, out / f"{_slug(variant.label)}-seed{seed}", variant.label))
+        trained = load(runs[0] / "last.safetensors")
+        models.append(trained)
+        rows.append(
+            Row(
+                variant.label,
+                model,
+                [read_checkpoint(run / "last.safetensors").metrics["val"]["top1"] for run in runs],
+                parameter_count(trained),
+                multiply_adds(trained, size=trained.spec.input_size) / 1e9,
+                math.nan,
+                [_training_seconds(run) for run in runs],
+            )
+        )
+        write_tables(rows, recipe, seeds, out)
+    for row, latency in zip(rows, latencies(models), strict=True):
+        row.latency = latency
+    write_tables(rows, recipe, seeds, out)
+    return rows
+
+
+@torch.inference_mode()
+def latencies(models: Sequence[VideoModel], rounds: int = 7) -> list[float]:
+    """Median forward time of one clip through each model, seconds, on the device at hand.
+
+    The models take turns, so that what else the machine does hits all alike.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    times: list[list[float]] = [[] for _ in models]
+    inputs = []
+    for model in models:
+        spec = model.to(device).eval().spec
+        side = spec.input_size
+        inputs.append(torch.randn(1, spec.frames_per_clip, 3, side, side, device=device))
+    for turn in range(rounds + 2):
+        for k, (model, clip) in enumerate(zip(models, inputs, strict=True)):
+            began = time.perf_counter()
+            model(clip)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn >= 2:  # the first two warm up
+                times[k].append(time.perf_counter() - began)
+    return [statistics.median(t) for t in times]
+
+
+def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> None:
+    """``table.md``, ``table.json`` and, where matplotlib is installed, ``table.png``."""
+    facts = {
+        "machine": describe_machine(),
+        "seeds": seeds,
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    values = [asdict(row) | {"mean": row.mean, "half_width": row.half_width} for row in rows]
+    text = json.dumps(_finite({**facts, "rows": values}), indent=2, ensure_ascii=False)
+    write_text(out / "table.json", text + "\n")
+    write_text(out / "table.md", markdown(rows, recipe, seeds))
+    try:
+        draw(rows, out / "table.png")
+    except UserError as error:
+        console.print(f"no picture: {error}", markup=False)
+
+
+def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
+    """The table for people, with what it was measured on."""
+    base = rows[0].latency
+    lines = [
+        "| model | top-1, mean of seeds | parameters | GMAC a clip | latency, of the first row |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        interval = "" if math.isnan(row.half_width) else f" ± {100 * row.half_width:.1f}"
+        ratio = "-" if math.isnan(row.latency) else f"{row.latency / base:.2f}"
+        lines.append(
+            f"| {row.label} | {100 * row.mean:.1f}{interval} | {row.parameters / 1e6:.2f} M"
+            f" | {row.gmacs:.2f} | {ratio} |"
+        )
+    machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
+    budget = (
+        f"{recipe.epochs} epochs, {recipe.segments} segments of {recipe.size} x {recipe.size},"
+        f" weights {Path(recipe.weights).name}, {seeds} seed{'s' if seeds > 1 else ''};"
+        " last epoch, one view; ± is a 95 % interval of the mean over seeds"
+    )
+    return "\n".join([*lines, "", f"{budget}.", "", f"Machine: {machine}.", ""])
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy over multiply-adds. ``UserError`` if matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise missing_extra("matplotlib", "plot") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for row in rows:
+        error = None if math.isnan(row.half_width) else 100 * row.half_width
+        axes.errorbar(row.gmacs, 100 * row.mean, yerr=error, fmt="o", capsize=3)
+        axes.annotate(
+            row.label, (row.gmacs, 100 * row.mean), xytext=(6, 5), textcoords="offset points"
+        )
+    axes.set_xlabel("GMAC a clip")
+    axes.set_ylabel("top-1, %")
+    axes.grid(alpha=0.3)
+    axes.margins(x=0.15)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    pyplot.close(figure)
+
+
+def _run(recipe: Recipe, folder: Path, label: str) -> Path:
+    started = (folder / "resume.pt").exists()
+    if started and (folder / "recipe.yaml").read_text(encoding="utf-8") != dump_recipe(recipe):
+        raise UserError(f"{folder}: a run of another recipe is there; choose another --out")
+    console.rule(f"{label}, seed {recipe.seed}")
+    outcome = train(recipe, folder, resume=started)
+    if not outcome.finished:
+        raise KeyboardInterrupt
+    return folder
+
+
+def _training_seconds(run: Path) -> float:
+    lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    return sum(row["seconds"] for row in rows if row["kind"] == "train")
+
+
+def _slug(label: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
+
+
+def _finite(value: Any) -> Any:
+    """NaN has no place in JSON."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

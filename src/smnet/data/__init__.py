@@ -1,0 +1,1 @@
+"""Data: annotations, sampling, decoding, transforms. Knows nothing of the models."""

@@ -1,0 +1,132 @@
+"""Annotations: point at a folder or file, get clips with labels in splits, checked.
+
+The formats are in ``smnet.data.formats``, one a file; here is how one of them is chosen.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from smnet.data.clips import Clip, ClipSet
+from smnet.data.formats import ALIASES, FORMATS, Format
+from smnet.data.formats.rows import Hints
+from smnet.errors import UserError
+
+__all__ = ["Clip", "ClipSet", "read_clips", "recognise"]
+
+
+def read_clips(
+    data: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    root: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    fold: int = 1,
+    val_fraction: float = 0.2,
+    seed: int = 0,
+    first_label: int = 0,
+    missing: Literal["error", "report"] = "error",
+    check_files: bool = True,
+) -> ClipSet:
+    """Read the annotation of a data set and check all of it.
+
+    Args:
+        data: a folder, or an annotation file.
+        format: a name out of ``smnet.data.formats.FORMATS``; None = recognise it by looking.
+        root: where the clips lie, if not where the annotation does.
+        labels: file with the class names, where the one beside the annotation is not the right one.
+        fold: which of the official train/test divisions (UCF101 and HMDB51: 1, 2, 3).
+        val_fraction: share of each class, in [0, 1), that becomes "val" where the annotation has
+            no split. The same seed gives the same split on any machine.
+        seed: seed of that split.
+        first_label: number of the first class in lists of numbers; 1 for lists counting from 1.
+        missing: "error", or "report" to move listed clips that do not exist to
+            ``ClipSet.missing`` (for sets whose videos vanish from the net).
+        check_files: False = do not look whether the clips exist (folder layouts always look).
+
+    Raises:
+        UserError: the format is not recognised or is ambiguous; or the annotation has problems
+            (labels out of range, duplicates, missing files, classes without a training clip,
+            malformed rows): all of them in one message, each with file and line.
+    """
+    if not 0 <= val_fraction < 1:
+        raise UserError(f"val_fraction must be in [0, 1), not {val_fraction}")
+    if missing not in ("error", "report"):
+        raise UserError(f'missing must be "error" or "report", not {missing!r}')
+    path = _existing(data, "data")
+    hints = Hints(
+        root=None if root is None else _existing(root, "root"),
+        labels=None if labels is None else _existing(labels, "labels"),
+        fold=fold,
+        val_fraction=val_fraction,
+        seed=seed,
+        first_label=first_label,
+        missing=missing,
+        check_files=check_files,
+    )
+    chosen = recognise(path)[0] if format is None else _by_name(format)
+    try:
+        return chosen.read(path, hints)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def recognise(data: str | os.PathLike[str]) -> tuple[Format, str]:
+    """The format of ``data`` and the reason, by looking at names and first lines.
+
+    Raises:
+        UserError: no format fits, or several fit equally well.
+    """
+    path = _existing(data, "data")
+    reasons: dict[str, str] = {}
+    for name, entry in FORMATS.items():
+        try:
+            reason = entry.recognise(path)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if reason is not None:
+            reasons[name] = reason
+    if not reasons:
+        raise UserError(_nothing(path))
+    rank = min(FORMATS[name].rank for name in reasons)
+    best = [name for name in reasons if FORMATS[name].rank == rank]
+    if len(best) > 1:
+        found = "; ".join(f"{name}: {reasons[name]}" for name in best)
+        raise UserError(f"{path} could be several formats ({found}); say which one with format=")
+    return FORMATS[best[0]], reasons[best[0]]
+
+
+def _by_name(format: str) -> Format:
+    name = format.lower()
+    name = ALIASES.get(name, name)
+    if name not in FORMATS:
+        known = ", ".join([*FORMATS, *ALIASES])
+        raise UserError(f"there is no annotation format {format!r}; there are: {known}")
+    return FORMATS[name]
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"cannot read {error.filename or path}: {error.strerror or error}")
+
+
+def _existing(path: str | os.PathLike[str], what: str) -> Path:
+    try:
+        found = Path(path).expanduser().absolute()
+        found.stat()
+    except (ValueError, OSError, RuntimeError) as error:
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UserError(f"{what}: cannot open {os.fspath(path)!r}: {reason}") from error
+    return found
+
+
+def _nothing(path: Path) -> str:
+    docs = "; ".join(f"{entry.name}: {entry.doc}" for entry in FORMATS.values())
+    if path.is_dir():
+        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+        seen = f"it holds {', '.join(names[:6])}{more}" if names else "it is empty"
+    else:
+        seen = "it is a file"
+    return f"{path}: no annotation recognised ({seen}). Known are: {docs}. Or say format="

@@ -1,0 +1,248 @@
+"""Clips as tensors: the dataset, its batches, and the order in which they come.
+
+Every sample's randomness is a function of (seed, epoch, index) alone, so what a run sees depends
+neither on the number of workers nor on where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from smnet.data.annotations import Clip
+from smnet.data.decode import open_video
+from smnet.data.sampling import sample
+from smnet.data.transforms import protocol_views, train_view
+from smnet.errors import UserError
+
+Key = tuple[int, int]
+"""(epoch, index of the clip)."""
+
+
+@dataclass(frozen=True)
+class ViewPlan:
+    """How a video becomes the views a model sees.
+
+    Attributes:
+        sampling, segments, frames_per_segment: see :func:`smnet.data.sampling.sample`.
+        size, short_side: see :mod:`smnet.data.transforms`, pixels.
+        train: one random view; otherwise ``clips`` x ``crops`` views of the test protocol.
+        crop: the random crop of training.
+        mirror: the label after a mirror, for each label; None never mirrors.
+    """
+
+    sampling: str = "uniform"
+    segments: int = 8
+    frames_per_segment: int = 1
+    size: int = 224
+    short_side: int = 256
+    train: bool = False
+    crop: str = "multiscale"
+    mirror: tuple[int, ...] | None = None
+    clips: int = 1
+    crops: int = 1
+
+    @property
+    def views(self) -> int:
+        """Views a video gives: V = clips x crops."""
+        return 1 if self.train else self.clips * self.crops
+
+
+@dataclass
+class Sample:
+    """One video: its views (V, T*L, 3, h, w) uint8, or why there are none."""
+
+    index: int
+    label: int
+    views: Tensor | None
+    problem: str = ""
+
+
+@dataclass
+class Batch:
+    """Videos that could be read, side by side, and the problems of those that could not.
+
+    Attributes:
+        views: (B, V, T*L, 3, h, w) uint8.
+        labels: (B,) int64.
+        indices: (B,) int64, which clips of the list these are.
+        problems: (index, message) of clips that gave no frames.
+    """
+
+    views: Tensor
+    labels: Tensor
+    indices: Tensor
+    problems: list[tuple[int, str]]
+
+    def pin_memory(self) -> Batch:
+        return replace(self, views=self.views.pin_memory(), labels=self.labels.pin_memory())
+
+
+def read_views(
+    path: str,
+    plan: ViewPlan,
+    rng: np.random.Generator | None = None,
+    mirror: bool = False,
+    template: str | None = None,
+    num_frames: int | None = None,
+) -> Tensor:
+    """Decode the views of one video.
+
+    Args:
+        path: a video file or a folder of frames.
+        plan: how.
+        rng: the randomness of a training view.
+        mirror: turn left and right round (training only).
+        template: file names of the frames in a folder; None finds them by looking.
+        num_frames: how many frames the annotation says there are; those after are not used.
+
+    Returns:
+        (V, T*L, 3, h, w) uint8.
+
+    Raises:
+        UserError: the video cannot be read, or has fewer frames than its annotation says.
+    """
+    with open_video(path, template=template) as video:
+        available = video.num_frames
+        if num_frames is not None and num_frames > available:
+            raise UserError(f"{path}: the annotation says {num_frames} frames, it has {available}")
+        indices = sample(
+            num_frames or available,
+            plan.segments,
+            mode="train" if plan.train else "test",
+            strategy=plan.sampling,
+            clips=1 if plan.train else plan.clips,
+            frames_per_segment=plan.frames_per_segment,
+            rng=rng,
+        )
+        frames = video.read(indices.ravel().tolist())  # (clips*T*L, H, W, 3)
+    if plan.train:
+        if rng is None:
+            raise ValueError("a training view needs an rng")
+        return train_view(frames, plan.size, plan.crop, mirror, rng)
+    views = protocol_views(
+        frames, plan.size, plan.short_side, plan.crops
+    )  # (crops, clips*T*L, ...)
+    return views.unflatten(1, (plan.clips, -1)).transpose(0, 1).flatten(0, 1)
+
+
+class ClipDataset(Dataset[Sample]):
+    """The clips of one split under a view plan; indexed by (epoch, index)."""
+
+    def __init__(self, clips: Sequence[Clip], plan: ViewPlan, seed: int = 0) -> None:
+        self.clips = clips
+        self.plan = plan
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        clip = self.clips[index]
+        rng = np.random.default_rng((self.seed, epoch, index))
+        mirror = self.plan.train and self.plan.mirror is not None and rng.random() < 0.5
+        label = clip.label
+        if mirror and self.plan.mirror is not None:
+            label = self.plan.mirror[label]
+        try:
+            views = read_views(clip.path, self.plan, rng, mirror, clip.template, clip.num_frames)
+        except UserError as error:
+            return Sample(index, clip.label, None, f"{clip.source}: {error}")
+        return Sample(index, label, views)
+
+
+def collate(samples: list[Sample]) -> Batch:
+    """Samples side by side; clips without views go to ``problems``."""
+    read = [s for s in samples if s.views is not None]
+    return Batch(
+        views=torch.stack([s.views for s in read if s.views is not None])
+        if read
+        else torch.empty(0, dtype=torch.uint8),
+        labels=torch.tensor([s.label for s in read], dtype=torch.int64),
+        indices=torch.tensor([s.index for s in read], dtype=torch.int64),
+        problems=[(s.index, s.problem) for s in samples if s.views is None],
+    )
+
+
+class TrainBatches:
+    """Batches of keys in a random order that is a function of (seed, epoch).
+
+    Every process of ``world`` takes its part of each global batch. Clips that do not fill a last
+    global batch are left out of this epoch (another order leaves out others); a set smaller than
+    one global batch is one smaller batch.
+    """
+
+    def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
+        self.epoch = 0
+        self.start = 0
+
+    def set(self, epoch: int, start: int = 0) -> None:
+        """Choose the epoch, and the batch to begin at (when resuming inside it)."""
+        self.epoch, self.start = epoch, start
+
+    def __len__(self) -> int:
+        return max(self.length // (self.batch * self.world), 1)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        step = self.batch * self.world
+        for number in range(self.start, len(self)):
+            together = order[number * step : (number + 1) * step]
+            yield [(self.epoch, int(i)) for i in together[self.rank :: self.world]]
+
+
+class TestBatches:
+    """Every clip exactly once, in order, over any number of processes."""
+
+    __test__ = False  # a sampler, not a test for pytest
+
+    def __init__(self, length: int, batch: int, rank: int = 0, world: int = 1) -> None:
+        self.mine = range(rank, length, world)
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return -(-len(self.mine) // self.batch)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for first in range(0, len(self.mine), self.batch):
+            yield [(0, i) for i in self.mine[first : first + self.batch]]
+
+
+def make_loader(
+    dataset: ClipDataset,
+    batches: TrainBatches | TestBatches,
+    workers: int | None = None,
+    pin_memory: bool = False,
+) -> DataLoader[Batch]:
+    """A loader whose workers live as long as it does; ``workers=None`` is one a core, at most 8."""
+    count = min(os.cpu_count() or 1, 8) if workers is None else workers
+    # Forked workers start at once and share the annotation's memory. They never touch a GPU, so it
+    # does no harm where the parent has one open.
+    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
+    return DataLoader(
+        dataset,  # type: ignore[arg-type]  # the stub has no word for what collate makes of it
+        batch_sampler=batches,
+        num_workers=count,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        persistent_workers=count > 0,
+        prefetch_factor=3 if count else None,
+        multiprocessing_context=method if count else None,
+        worker_init_fn=_leave_signals,
+        generator=torch.Generator().manual_seed(dataset.seed),  # leaves the global one alone
+    )
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C reaches the whole process group; ending the workers is the main process's part."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

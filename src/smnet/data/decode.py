@@ -1,0 +1,74 @@
+"""From a path to frames: the door to video files and frame folders.
+
+    with open_video("clip.mp4") as video:
+        frames = video.read([0, 10, 20])  # (3, H, W, 3) uint8 RGB
+
+Every complaint is one :class:`smnet.errors.UserError` line that starts with the path.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from smnet.data.frame_folder import FrameFolder
+from smnet.data.video import Video, VideoInfo
+from smnet.data.video_file import VideoFile
+from smnet.errors import UserError
+
+__all__ = ["Video", "VideoInfo", "open_video", "probe"]
+
+
+def open_video(
+    path: str | os.PathLike[str],
+    template: str | None = None,
+    start: int | None = None,
+    *,
+    timeout: float | None = 60.0,
+) -> Video:
+    """Open a video file or a folder of frames.
+
+    Video files: whatever FFmpeg reads, gif included; the first video stream. Frames are exact,
+    those that decoding from the beginning would give, at variable frame rates too. Damaged files
+    give what can be had: :attr:`Video.damage` counts what could not.
+
+    Frame folders: .jpg, .jpeg or .png files with a number in their names.
+
+    Args:
+        path: a file or a folder.
+        template: name of the frame files, such as "img_%05d.jpg"; None = find out by looking,
+            which takes a folder with one kind of frames. For folders only.
+        start: the number of the first frame; None = the smallest there is. For folders only.
+        timeout: seconds that opening, and then each ``read``, may take; None = no limit.
+
+    Returns:
+        A context manager; see :class:`smnet.data.video.Video`.
+
+    Raises:
+        UserError: nothing there, not a video, no frames, an absurd frame size, a frame missing
+            in a folder, or out of time.
+    """
+    name = os.fspath(path)
+    where = Path(name)
+    try:
+        is_folder, is_file = where.is_dir(), where.is_file()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{name!r}: not a usable path ({error})") from error
+    if is_folder:
+        return FrameFolder(name, template, start)
+    if not is_file:
+        what = "is neither a file nor a folder" if where.exists() else "no such file or folder"
+        raise UserError(f"{name}: {what}")
+    if template is not None or start is not None:
+        raise UserError(
+            f"{name}: a file, but a frame template or start number is given, which is for folders"
+        )
+    return VideoFile(name, timeout)
+
+
+def probe(
+    path: str | os.PathLike[str], template: str | None = None, start: int | None = None
+) -> VideoInfo:
+    """Facts about a video file or frame folder; takes and raises what :func:`open_video` does."""
+    with open_video(path, template, start) as video:
+        return video.info

@@ -1,0 +1,138 @@
+"""A folder per class: ``[split/]class/clip.mp4``, or ``[split/]class/clip/00001.jpg``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from smnet.data.clips import ClipSet
+from smnet.data.formats.places import (
+    Place,
+    holds_frames,
+    is_image,
+    is_video,
+    subfolders,
+    visible,
+)
+from smnet.data.formats.problems import Problems
+from smnet.data.formats.rows import SPLIT_WORDS, Hints, Row, assemble
+from smnet.data.formats.text import name_of
+from smnet.errors import UserError
+
+# Recognition looks at this many folders; reading looks at all.
+_LOOK = 50
+
+
+def recognise(data: Path) -> str | None:
+    splits = _split_folders(data)
+    if splits:
+        return f"a folder per class in {' and '.join(f'{s.name}/' for s in splits)}"
+    if any(_is_class(folder) for folder in islice(subfolders(data), _LOOK)):
+        return "a folder per class"
+    return None
+
+
+def read(data: Path, hints: Hints) -> ClipSet:
+    problems = Problems(str(data))
+    splits = _split_folders(data)
+    groups = [(SPLIT_WORDS[s.name.lower()], s) for s in splits] or [(None, data)]
+    names = [split for split, _ in groups]
+    for split in {s for s in names if names.count(s) > 1}:
+        both = " and ".join(f"{folder.name}/" for s, folder in groups if s == split)
+        raise UserError(f"{data}: {both} both mean {split!r}; keep one of them")
+    known = {
+        split: [(name_of(folder.name), folder) for folder in subfolders(base)]
+        for split, base in groups
+    }
+    # The training classes are the classes; a val class they lack is a problem, not a new class.
+    leading = known.get("train") or known.get(None) or [pair for v in known.values() for pair in v]
+    classes = sorted({name for name, _ in leading})
+    if len(classes) == 1:
+        raise UserError(
+            f"{data}: there is one folder only ({classes[0]}); a folder for each of at least two"
+            " classes is wanted, with the clips in them"
+        )
+    index = {name: position for position, name in enumerate(classes)}
+    rows: list[Row] = []
+    passed_over: list[str] = []
+    for split, base in groups:
+        # With a training folder alone, the other side is drawn from it.
+        side = None if names == ["train"] else split
+        _loose(base, problems)
+        for name, folder in known[split]:
+            found = list(_clips(folder, problems, passed_over))
+            if name not in index:
+                if found:
+                    problems.add("unknown class", f"{folder}: there is no training folder {name!r}")
+                continue
+            rows += [Row(place, index[name], side, place.path) for place in found]
+    why = [str(recognise(data) or "a folder per class")]
+    if passed_over:
+        why.append(f"{len(passed_over)} other files passed over ({passed_over[0]}, ...)")
+    return assemble(
+        rows,
+        data=data,
+        root=data,
+        name="folders",
+        why=why,
+        classes=classes,
+        problems=problems,
+        hints=hints,
+    )
+
+
+def _split_folders(data: Path) -> list[Path]:
+    """The folders of ``data`` that are splits by name and hold class folders.
+
+    A folder "train" that holds clips itself is a class of that name.
+    """
+    named = [folder for folder in subfolders(data) if folder.name.lower() in SPLIT_WORDS]
+    return [
+        folder
+        for folder in named
+        if any(_is_class(child) for child in islice(subfolders(folder), _LOOK))
+    ]
+
+
+def _is_class(folder: Path) -> bool:
+    """Whether ``folder`` holds video files, or folders of frames."""
+    try:
+        with os.scandir(folder) as entries:
+            if any(visible(e.name) and is_video(e.name) and e.is_file() for e in entries):
+                return True
+    except OSError:
+        return False
+    return any(holds_frames(child) for child in islice(subfolders(folder), _LOOK))
+
+
+def _clips(folder: Path, problems: Problems, passed_over: list[str]) -> Iterator[Place]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted((e.name, e.is_dir()) for e in entries if visible(e.name))
+    except OSError as error:
+        raise UserError(f"cannot list {folder}: {error.strerror or error}") from error
+    if any(is_image(name) for name, is_dir in listed if not is_dir):
+        problems.add(
+            "loose frames",
+            f"{folder}: frames lie in the class folder itself; give each clip a folder of its own",
+        )
+    for name, is_dir in listed:
+        path = folder / name
+        if is_dir:
+            if holds_frames(path):
+                yield Place(str(path), folder=True, exists=True)
+            else:
+                problems.add("folder without frames", f"{path}: no jpg or png frame in it")
+        elif is_video(name):
+            yield Place(str(path), folder=False, exists=True)
+        elif not is_image(name):
+            passed_over.append(str(path))
+
+
+def _loose(base: Path, problems: Problems) -> None:
+    with os.scandir(base) as entries:
+        loose = sorted(e.name for e in entries if visible(e.name) and is_video(e.name))
+    for name in loose:
+        problems.add("clip without a class", f"{base / name}: lies outside of any class folder")

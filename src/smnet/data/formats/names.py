@@ -1,0 +1,129 @@
+"""Class name files: one name a line, "index name", "id,name" tables, json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from smnet.data.formats.text import header_of, lines, name_of, read_json, table, whole_number
+from smnet.errors import UserError
+
+# Only these exact names are taken for the class names of a list beside them. A looser match would
+# pair lists with label maps of another class order, which gives wrong names without any error.
+CLASS_FILES = (
+    "labels.txt",
+    "classes.txt",
+    "category.txt",
+    "categories.txt",
+    "classInd.txt",
+    "label_map.txt",
+    "class_names.txt",
+)
+
+
+def find_class_names(folder: Path, labels: Path | None) -> tuple[tuple[str, ...], str] | None:
+    """(class names, file name) from ``labels``, or from the class name file in ``folder``.
+
+    Raises:
+        UserError: several such files that differ; a file that cannot be read as class names.
+    """
+    if labels is not None:
+        return read_class_names(labels), labels.name
+    found: tuple[tuple[str, ...], str] | None = None
+    for candidate in CLASS_FILES:
+        if not (folder / candidate).is_file():
+            continue
+        names = read_class_names(folder / candidate)
+        if found is not None and names != found[0]:
+            raise UserError(
+                f"{folder}: {found[1]} and {candidate} give different class names or another order;"
+                " say which one holds with labels="
+            )
+        found = found or (names, candidate)
+    if found is not None and _sorted_with_brackets(found[0]):
+        raise UserError(
+            f"{folder / found[1]} is sorted with the [brackets] in the names, which is not the"
+            " order of the class numbers; say which file gives that order with labels="
+        )
+    return found
+
+
+def _sorted_with_brackets(names: tuple[str, ...]) -> bool:
+    """Whether the order is that of the templates with brackets but not that of the class names.
+
+    Such files go around with lists of Something-Something V2 whose numbers follow the names
+    without brackets: about half of the classes would get a wrong name.
+    """
+    bare = [without_brackets(name) for name in names]
+    return list(names) == sorted(names) and bare != sorted(bare)
+
+
+def without_brackets(name: str) -> str:
+    """A Something-Something template as a class name: "[something]" becomes "something"."""
+    return name_of(name.replace("[", "").replace("]", ""))
+
+
+def read_class_names(path: Path) -> tuple[str, ...]:
+    """The class names in ``path``, in index order.
+
+    Reads one name a line (counting from 0), ``index name`` lines as in classInd.txt (from 0 or 1),
+    a csv with the columns id and name, or json: {name: index} or [names].
+
+    Raises:
+        UserError: not readable, no name, a name twice, indices that are not 0..K-1 or 1..K.
+    """
+    if path.suffix.lower() == ".json":
+        names = names_of_json(read_json(path), path)
+    elif found := header_of(path, {"id", "name"}):
+        delimiter, columns = found
+        pairs = [
+            (row[columns.index("id")], row[columns.index("name")])
+            for number, row in table(path, delimiter)
+            if number > 1 and len(row) >= len(columns)
+        ]
+        names = _in_order(pairs, path)
+    else:
+        texts = [text for _, text in lines(path)]
+        split = [text.split(None, 1) for text in texts]
+        numbered = bool(texts) and all(
+            len(s) == 2 and whole_number(s[0]) is not None for s in split
+        )
+        names = (
+            _in_order([(index, name) for index, name in split], path)
+            if numbered
+            else [name_of(text) for text in texts]
+        )
+    if not names:
+        raise UserError(f"{path} holds no class names")
+    seen: dict[str, int] = {}
+    for index, name in enumerate(names):
+        if name in seen:
+            raise UserError(f"{path}: class name {name!r} stands there twice")
+        seen[name] = index
+    return tuple(names)
+
+
+def names_of_json(content: Any, path: Path) -> list[str]:
+    """The names in {name: index} (indices may be strings) or [names], in index order."""
+    if isinstance(content, list) and all(isinstance(name, str) for name in content):
+        return [name_of(name) for name in content]
+    if isinstance(content, dict):
+        return _in_order([(str(index), name) for name, index in content.items()], path)
+    raise UserError(f"{path}: class names want to be {{name: index}} or a list of names")
+
+
+def _in_order(pairs: list[tuple[str, str]], path: Path) -> list[str]:
+    by_index: dict[int, str] = {}
+    for text, name in pairs:
+        index = whole_number(text)
+        if index is None or index in by_index:
+            reason = "is no whole number" if index is None else "stands there twice"
+            raise UserError(f"{path}: class index {text!r} of {name!r} {reason}")
+        by_index[index] = name_of(name)
+    first, last = min(by_index, default=0), max(by_index, default=-1)
+    if first not in (0, 1) or last != first + len(by_index) - 1:
+        raise UserError(
+            f"{path}: class indices must run from 0 or 1 without gaps; here are {len(by_index)}"
+            f" of them from {first} to {last}"
+        )
+    return [by_index[index] for index in sorted(by_index)]

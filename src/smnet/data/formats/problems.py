@@ -1,0 +1,66 @@
+"""Collects everything that is wrong with an annotation, to say it at once."""
+
+from __future__ import annotations
+
+from smnet.errors import UserError
+
+SHOWN = 20
+
+
+class Problems:
+    """Problems by kind. Keeps the first few texts of a kind and counts the rest."""
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        self.advice: list[str] = []
+        self._texts: dict[str, list[str]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, kind: str, text: str) -> None:
+        """Note one problem; ``text`` starts with its place, ``file:line:``."""
+        self._counts[kind] = self._counts.get(kind, 0) + 1
+        texts = self._texts.setdefault(kind, [])
+        if len(texts) < SHOWN:
+            texts.append(printable(text))
+
+    def advise(self, text: str) -> None:
+        """Add a line to the end of the message; the same line is said once."""
+        if text not in self.advice:
+            self.advice.append(text)
+
+    def count(self, kind: str) -> int:
+        return self._counts.get(kind, 0)
+
+    def raise_any(self) -> None:
+        """Raise one ``UserError`` with all that was found, or return if nothing was."""
+        total = sum(self._counts.values())
+        if not total:
+            return
+        kinds = ", ".join(f"{kind}: {count}" for kind, count in self._counts.items())
+        lines = [f"{self.subject}: {total} problem{'s' if total > 1 else ''} ({kinds})"]
+        shown = self._choose()
+        lines += [f"  {text}" for text in shown]
+        if total > len(shown):
+            lines.append(f"  ... and {total - len(shown)} more")
+        lines += self.advice
+        raise UserError("\n".join(lines))
+
+    def _choose(self) -> list[str]:
+        """Up to SHOWN texts, every kind in turn: a thousand of one must not hide another."""
+        quota = dict.fromkeys(self._texts, 0)
+        left = SHOWN
+        while left:
+            open_kinds = [kind for kind, n in quota.items() if n < len(self._texts[kind])]
+            if not open_kinds:
+                break
+            for kind in open_kinds[:left]:
+                quota[kind] += 1
+                left -= 1
+        return [text for kind, n in quota.items() for text in self._texts[kind][:n]]
+
+
+def printable(text: str) -> str:
+    """``text`` on one line and safe for a terminal, whatever the list had in it."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text
+    )

@@ -1,0 +1,245 @@
+"""Test protocols: views = clips x crops, softmax averaged over views, every clip counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader
+
+from smnet.checkpoint import load
+from smnet.data.annotations import Clip, ClipSet, read_clips
+from smnet.data.classes import match
+from smnet.data.dataset import Batch, ClipDataset, TestBatches, ViewPlan, make_loader
+from smnet.data.transforms import normalise
+from smnet.distributed import Processes, join
+from smnet.errors import UserError
+from smnet.models import ModelSpec, VideoModel, to_channels_last
+from smnet.recipe import parse_views
+from smnet.results import Evaluation
+from smnet.runlog import console, progress_bar
+
+VIEWS_AT_ONCE = 16
+"""Views that go through the network together in evaluation, at the most."""
+
+
+def view_plan(spec: ModelSpec, clips: int = 1, crops: int = 1) -> ViewPlan:
+    """The test views of a model: ``clips`` x ``crops``."""
+    return ViewPlan(
+        sampling=spec.sampling,
+        segments=spec.num_segments,
+        frames_per_segment=spec.frames_per_segment,
+        size=spec.input_size,
+        short_side=spec.short_side,
+        clips=clips,
+        crops=crops,
+    )
+
+
+@torch.inference_mode()
+def score_views(
+    model: VideoModel,
+    views: torch.Tensor,
+    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+) -> torch.Tensor:
+    """Class scores of videos: softmax of each view, averaged.
+
+    Args:
+        model: in evaluation mode.
+        views: (B, V, T*L, 3, h, w) uint8, on any device.
+        autocast: makes the context the network runs in (mixed precision), none by default.
+
+    Returns:
+        (B, K) float32 on the CPU, rows summing to 1.
+    """
+    device = next(model.parameters()).device
+    batch, count = views.shape[:2]
+    flat = views.flatten(0, 1)
+    scores = []
+    for part in flat.split(VIEWS_AT_ONCE):
+        clips = normalise(part.to(device, non_blocking=True), model.spec.mean, model.spec.std)
+        if autocast is None:
+            logits = model(clips)
+        else:
+            with autocast():
+                logits = model(clips)
+        scores.append(logits.float().softmax(-1))
+    return torch.cat(scores).unflatten(0, (batch, count)).mean(1).cpu()
+
+
+def protocol_loader(
+    clips: Sequence[Clip],
+    plan: ViewPlan,
+    processes: Processes,
+    batch: int = 8,
+    workers: int | None = None,
+) -> DataLoader[Batch]:
+    """Every clip of a list once, over all processes; ``batch`` counts views."""
+    return make_loader(
+        ClipDataset(clips, plan),
+        TestBatches(len(clips), max(1, batch // plan.views), processes.rank, processes.world),
+        workers,
+        pin_memory=processes.device.type == "cuda",
+    )
+
+
+def score_clips(
+    model: VideoModel,
+    loader: DataLoader[Batch],
+    processes: Processes,
+    *,
+    on_error: str = "raise",
+    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Scores of every clip of a list, each exactly once over all processes.
+
+    Args:
+        model: in evaluation mode, on its device.
+        loader: of :func:`protocol_loader`.
+        processes: this process among the others.
+        on_error: ``"raise"`` stops at the first clip that cannot be read; ``"skip"`` gives it a row
+            of NaN, which counts as wrong, and reports it.
+        autocast: see :func:`score_views`.
+        progress: called with the number of videos just done.
+
+    Returns:
+        Scores (N, K) float32 in the order of the list, and the problems met.
+
+    Raises:
+        UserError: a clip cannot be read and ``on_error`` is ``"raise"``.
+    """
+    count = len(loader.dataset)  # type: ignore[arg-type]
+    scores = np.full((count, model.spec.num_classes), np.nan, dtype=np.float32)
+    problems: list[str] = []
+    for part in loader:
+        for _, problem in part.problems:
+            if on_error == "raise":
+                raise UserError(problem)
+            problems.append(problem)
+        if len(part.indices):
+            scores[part.indices.numpy()] = score_views(model, part.views, autocast).numpy()
+        progress(len(part.indices) + len(part.problems))
+    everyone = processes.gather((scores[processes.rank :: processes.world], problems))
+    for rank, (rows, _) in enumerate(everyone):
+        scores[rank :: processes.world] = rows
+    return scores, [p for _, theirs in everyone for p in theirs]
+
+
+def evaluate_checkpoints(
+    checkpoints: Sequence[str],
+    data: str,
+    *,
+    split: str = "val",
+    views: str = "1x1",
+    weights: str | None = None,
+    format: str | None = None,
+    on_error: str = "raise",
+    batch: int = 8,
+    workers: int | None = None,
+    device: str = "auto",
+) -> Evaluation | None:
+    """Measure one checkpoint, or the weighted mean of the scores of several, on a data set.
+
+    Class identity is by name: scores are put into the order of the data set's classes, and a
+    checkpoint of other classes is refused.
+
+    Args:
+        checkpoints: files or folders of runs.
+        data, format: see :func:`smnet.data.annotations.read_clips`.
+        split: which part of the data set.
+        views: clips x crops.
+        weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
+        on_error, batch, workers: see :func:`score_clips`; ``batch`` counts views.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+
+    Returns:
+        The evaluation; None on all but the first of several processes.
+
+    Raises:
+        UserError: data, checkpoints or class names that do not go together.
+    """
+    plan_views = parse_views(views)
+    shares = _shares(weights, len(checkpoints))
+    clip_set = read_clips(data, format)
+    clips = _labelled(clip_set, split)
+    with join(device) as processes:
+        total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
+        problems: list[str] = []
+        for checkpoint, share in zip(checkpoints, shares, strict=True):
+            model = load(checkpoint).to(processes.device)
+            to_channels_last(model)
+            order = _class_order(model.spec, clip_set, checkpoint)
+            with progress_bar(quiet=not processes.first) as bar:
+                task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
+                plan = view_plan(model.spec, *plan_views)
+                scores, problems = score_clips(
+                    model,
+                    protocol_loader(clips, plan, processes, batch, workers),
+                    processes,
+                    on_error=on_error,
+                    progress=lambda done: bar.advance(task, done * processes.world),  # noqa: B023
+                )
+            total += share * scores[:, order]
+        if not processes.first:
+            return None
+    return Evaluation(
+        scores=(total / sum(shares)).astype(np.float32),
+        labels=np.array([clip.label for clip in clips], dtype=np.int64),
+        classes=clip_set.classes,
+        paths=tuple(clip.path for clip in clips),
+        views=views,
+        problems=tuple(problems),
+    )
+
+
+def _shares(weights: str | None, count: int) -> list[float]:
+    if weights is None:
+        return [1.0] * count
+    try:
+        shares = [float(word) for word in weights.split(",")]
+    except ValueError:
+        raise UserError(f"weights {weights!r}: write numbers such as 1,1.5") from None
+    if len(shares) != count or min(shares) < 0 or sum(shares) <= 0:
+        raise UserError(
+            f"weights {weights!r}: give one share, not negative, a checkpoint ({count})"
+        )
+    return shares
+
+
+def _labelled(clip_set: ClipSet, split: str) -> list[Clip]:
+    clips = clip_set.splits.get(split, [])
+    if not clips:
+        there = ", ".join(f"{name} ({len(rows)})" for name, rows in clip_set.splits.items())
+        raise UserError(f"{clip_set.root}: no split {split!r}; there are: {there}")
+    unknown = sum(clip.label < 0 for clip in clips)
+    if unknown:
+        raise UserError(
+            f"{clip_set.root}: {unknown} of {len(clips)} clips of split {split!r} have no label,"
+            " so there is nothing to measure; use smnet predict"
+        )
+    return clips
+
+
+def _class_order(spec: ModelSpec, clip_set: ClipSet, checkpoint: str) -> NDArray[np.int64]:
+    """Columns of the model's scores in the order of the data set's classes."""
+    if spec.class_names is None:
+        if spec.num_classes != len(clip_set.classes):
+            raise UserError(
+                f"{checkpoint}: {spec.num_classes} classes without names; the data set has"
+                f" {len(clip_set.classes)}"
+            )
+        return np.arange(spec.num_classes)
+    if spec.class_names == clip_set.classes:
+        return np.arange(spec.num_classes)
+    try:
+        found = match(spec.class_names, clip_set.classes)
+    except UserError as error:
+        raise UserError(f"{checkpoint}: {error}") from None
+    if found.note:
+        console.print(f"{checkpoint}: {found.note}", markup=False)
+    return np.array(found.order)

@@ -1,0 +1,118 @@
+"""Accuracy with its uncertainty, per class and in all, from scores and labels."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+
+
+@dataclass(frozen=True)
+class Share:
+    """A measured fraction with its 95 % interval, all in [0, 1]."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.1%} [{self.low:.1%}, {self.high:.1%}]"
+
+
+@dataclass(frozen=True)
+class ClassResult:
+    """One class: how many clips it has, how many were found, and what they were taken for."""
+
+    name: str
+    clips: int
+    correct: int
+    predicted: int
+
+    @property
+    def recall(self) -> float:
+        """Share of the class's clips that were named so; NaN for a class without clips."""
+        return self.correct / self.clips if self.clips else math.nan
+
+    @property
+    def precision(self) -> float:
+        """Share of the clips named so that are of the class; NaN if none was."""
+        return self.correct / self.predicted if self.predicted else math.nan
+
+
+def wilson(correct: int, total: int) -> Share:
+    """The share ``correct / total`` with its 95 % score interval (Wilson, 1927)."""
+    if total == 0:
+        return Share(math.nan, 0.0, 1.0)
+    p = correct / total
+    centre = (p + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
+    half = Z95 / (1 + Z95**2 / total) * math.sqrt(p * (1 - p) / total + Z95**2 / (4 * total**2))
+    return Share(p, max(centre - half, 0.0), min(centre + half, 1.0))
+
+
+def top_k(scores: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
+    """Which clips have their label among the ``k`` best scores.
+
+    Ties count against the clip: a network that gives every class the same score knows nothing.
+    A row of NaN (a clip that could not be read) is never right.
+
+    Args:
+        scores: (N, K).
+        labels: (N,).
+    """
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    with np.errstate(invalid="ignore"):
+        better = (scores >= own).sum(axis=1) - 1  # others at least as good
+    return np.isfinite(own[:, 0]) & (better < k)
+
+
+def confusion_matrix(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int
+) -> NDArray[np.int64]:
+    """(K, K) counts, rows the true class, columns the predicted one; -1 predictions are left out
+    (they still count in every denominator)."""
+    named = predictions >= 0
+    flat = labels[named] * num_classes + predictions[named]
+    return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def per_class(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], names: tuple[str, ...]
+) -> list[ClassResult]:
+    """Result of every class, in class order."""
+    matrix = confusion_matrix(labels, predictions, len(names))
+    clips = np.bincount(labels, minlength=len(names))
+    return [
+        ClassResult(name, int(clips[i]), int(matrix[i, i]), int(matrix[:, i].sum()))
+        for i, name in enumerate(names)
+    ]
+
+
+def mean_class_accuracy(results: list[ClassResult]) -> Share:
+    """Mean recall over the classes that have clips, with a normal 95 % interval from the binomial
+    variance of each class."""
+    present = [r for r in results if r.clips]
+    if not present:
+        return Share(math.nan, 0.0, 1.0)
+    mean = sum(r.recall for r in present) / len(present)
+    # The variance of each recall, smoothed so that a class found always does not claim certainty.
+    variance = 0.0
+    for r in present:
+        p = (r.correct + 1) / (r.clips + 2)
+        variance += p * (1 - p) / r.clips
+    half = Z95 * math.sqrt(variance) / len(present)
+    return Share(mean, max(mean - half, 0.0), min(mean + half, 1.0))
+
+
+def most_confused(
+    matrix: NDArray[np.int64], names: tuple[str, ...], count: int = 10
+) -> list[tuple[str, str, int]]:
+    """(true, predicted, clips) of the largest counts off the diagonal, largest first."""
+    off = matrix.copy()
+    np.fill_diagonal(off, 0)
+    order = np.argsort(-off, axis=None, kind="stable")[:count]
+    pairs = [divmod(int(i), len(names)) for i in order]
+    return [(names[a], names[b], int(off[a, b])) for a, b in pairs if off[a, b] > 0]

@@ -1,0 +1,124 @@
+"""Starting weights of a trunk: ImageNet, from a file, the cache or the network."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from .base import VideoModel
+
+# torchvision's IMAGENET1K_V1 files. The eight hex digits begin the file's SHA-256.
+_HOST = "https://download.pytorch.org/models/"
+PUBLISHED = {
+    "resnet18": "resnet18-f37072fd.pth",
+    "resnet34": "resnet34-b627a593.pth",
+    "resnet50": "resnet50-0676ba61.pth",
+    "resnet101": "resnet101-63fe2227.pth",
+    "mobilenetv2": "mobilenet_v2-b0353104.pth",
+}
+
+
+def load_weights(model: VideoModel, source: str | os.PathLike[str] | Mapping[str, Tensor]) -> None:
+    """Start the trunk of ``model`` from image-network weights in torchvision's names.
+
+    Args:
+        model: any model on a trunk with torchvision's names.
+        source: ``"imagenet"``, a path to a ``.pth`` or ``.safetensors`` file, or the tensors.
+
+    Everything of the trunk must be found and fit; the classifier (``fc``) and temporal parts are
+    left as they are. Nothing is loaded when anything is wrong.
+
+    Raises:
+        ValueError: weights not to be had, damaged, or not of this trunk.
+    """
+    if isinstance(source, Mapping):
+        state, where = source, "the given tensors"
+    elif str(source) == "imagenet":
+        path = imagenet_file(model.spec.name.partition("_")[2])
+        state, where = read_tensors(path), str(path)
+    else:
+        state, where = read_tensors(source), str(source)
+    given = model.trunk_weights(state)
+    own = model.state_dict()
+    wanted = [k for k in own if model.is_trunk_key(k) and not k.endswith("num_batches_tracked")]
+    missing = [k for k in wanted if k not in given]
+    unknown = [k for k in given if k not in own]
+    misfit = [
+        f"{k}: {tuple(given[k].shape)} for {tuple(own[k].shape)}"
+        for k in given
+        if k in own and given[k].shape != own[k].shape
+    ]
+    for problem, keys in (("lacks", missing), ("has besides", unknown), ("does not fit", misfit)):
+        if keys:
+            shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
+            raise ValueError(f"{where} is not a trunk of {model.spec.name}: it {problem} {shown}")
+    model.load_state_dict(given, strict=False)
+
+
+def imagenet_file(trunk: str) -> Path:
+    """Path of the published ImageNet weights of ``trunk``, fetched into the cache if need be.
+
+    Raises:
+        ValueError: no weights are published for it, the file is not to be had, or its hash is
+            wrong; the message says which file to put where.
+    """
+    if trunk not in PUBLISHED:
+        raise ValueError(f"no ImageNet weights are known for {trunk}; give a file, or weights=none")
+    name = PUBLISHED[trunk]
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(_HOST + name, str(path), progress=True)
+        except (URLError, OSError) as error:
+            raise ValueError(
+                f"cannot fetch {_HOST}{name} ({error}); put the file at {path},"
+                " give another with weights=FILE, or start without: weights=none"
+            ) from None
+    expected = name.rsplit("-", 1)[1].removesuffix(".pth")
+    if not _sha256(path).startswith(expected):
+        raise ValueError(f"{path} is damaged (its SHA-256 does not begin {expected}); delete it")
+    return path
+
+
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """The tensors of a ``.safetensors`` file, or of a ``.pth`` read without running code.
+
+    Raises:
+        ValueError: no such file, or not such a file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"{path}: no such file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:  # torch's own text advises to run the code
+        raise ValueError(
+            f"{path}: not a file of weights (damaged, or code would have to run to read it)"
+        ) from None
+    except Exception as error:  # damaged bytes lead the unpickler to errors of any kind
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
+        raise ValueError(
+            f"{path}: not a file of weights ({type(error).__name__}: {reason})"
+        ) from None
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    tensors = isinstance(loaded, Mapping) and all(isinstance(v, Tensor) for v in loaded.values())
+    if not tensors or not loaded:
+        raise ValueError(f"{path}: holds no named tensors")
+    return dict(loaded)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

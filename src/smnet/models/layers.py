@@ -1,0 +1,258 @@
+"""Layers that several families use. All work on folded frames (B*T, C, H, W) and never unfold to
+(B*H*W, C, T): that permutation is what makes depthwise temporal convolutions slow."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TemporalInit = Literal["shift", "identity"]
+
+
+class TemporalConv(nn.Module):
+    """Convolution over time with kernel 3 and zero padding, one step a frame, no bias.
+
+    Y[t] = W0 X[t-1] + W1 X[t] + W2 X[t+1], each W a grouped convolution of ``space`` x ``space``
+    pixels (1: purely temporal). Frames before the first and after the last of a clip are zero, so
+    clips of a batch never mix.
+
+    Args:
+        channels: C, in and out.
+        groups: G; None means G = C (channel-wise).
+        space: spatial side of the kernel, 1 or 3.
+        init: ``"shift"``: the first C/``shift_div`` channels take the next frame, as many take the
+            previous one, the rest keep their own (TSM's partial shift, Lin et al., ICCV 2019, as a
+            trainable start; ACTION-Net and TDN start so). ``"identity"``: every channel its own.
+        shift_div: see ``init``.
+
+    Shape:
+        x (B*T, C, H, W) -> (B*T, C, H, W); ``weight`` is (C, C/G, 3), or (C, C/G, 3, 3, 3).
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        groups: int | None = None,
+        space: int = 1,
+        init: TemporalInit = "shift",
+        shift_div: int = 8,
+    ) -> None:
+        super().__init__()
+        groups = channels if groups is None else groups
+        if groups < 1 or channels % groups:
+            raise ValueError(f"groups must divide the {channels} channels, {groups} does not")
+        if space not in (1, 3):
+            raise ValueError(f"the spatial side of a temporal kernel is 1 or 3, not {space}")
+        self.channels = channels
+        self.groups = groups
+        self.space = space
+        side = (space, space) if space > 1 else ()
+        self.weight = nn.Parameter(torch.zeros(channels, channels // groups, 3, *side))
+        self._initialise(init, shift_div)
+
+    @torch.no_grad()
+    def _initialise(self, init: TemporalInit, shift_div: int) -> None:
+        if init not in ("shift", "identity"):
+            raise ValueError(f"temporal init must be shift or identity, not {init!r}")
+        fold = self.channels // shift_div if init == "shift" else 0
+        taps = self.weight if self.space == 1 else self.weight[..., 1, 1]
+        channel = torch.arange(self.channels)
+        tap = torch.ones_like(channel)
+        tap[:fold], tap[fold : 2 * fold] = 2, 0
+        taps[channel, channel % taps.shape[1], tap] = 1.0
+
+    def extra_repr(self) -> str:
+        return f"{self.channels}, groups={self.groups}, space={self.space}"
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        if self.groups == self.channels and self.space == 1:
+            return depthwise_temporal_conv(x, self.weight[:, 0], num_segments)
+        past, present, future = (self._tap(x, k) for k in range(3))
+        return (
+            present + shift_frames(past, 1, num_segments) + shift_frames(future, -1, num_segments)
+        )
+
+    def _tap(self, x: Tensor, k: int) -> Tensor:
+        weight = self.weight[:, :, k]
+        weight = weight[..., None, None] if self.space == 1 else weight
+        return F.conv2d(x, weight, padding=self.space // 2, groups=self.groups)
+
+    def uncounted_multiply_adds(self, x: Tensor, num_segments: int) -> int:
+        """Multiply-adds of a call on ``x`` that no convolution operator shows."""
+        if self.groups == self.channels and self.space == 1:
+            return 3 * x.numel()
+        return 0
+
+
+def shift_frames(x: Tensor, by: int, num_segments: int) -> Tensor:
+    """Every clip moved ``by`` frames later (or earlier, if negative); what enters is zero.
+
+    Args:
+        x: (B*T, ...) folded frames.
+        by: +1 or -1.
+        num_segments: T.
+    """
+    keep = frame_mask(x, num_segments, first=by > 0, last=by < 0)
+    if by > 0:
+        return torch.cat([torch.zeros_like(x[:1]), x[:-1]]) * keep
+    return torch.cat([x[1:], torch.zeros_like(x[:1])]) * keep
+
+
+def frame_mask(x: Tensor, num_segments: int, *, first: bool = False, last: bool = False) -> Tensor:
+    """Ones (B*T, 1, 1, 1), with zeros at the first and/or last frame of each clip.
+
+    Multiplying by it keeps shifted frames from crossing into the neighbouring clip without a 5-D
+    view, which inference engines pay for dearly.
+    """
+    step = torch.arange(x.shape[0], device=x.device) % num_segments
+    keep = torch.ones_like(step, dtype=torch.bool)
+    if first:
+        keep &= step != 0
+    if last:
+        keep &= step != num_segments - 1
+    return keep.to(x.dtype)[:, None, None, None]
+
+
+def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+    """Channel-wise temporal convolution, kernel 3, as three shifted weighted sums.
+
+    Args:
+        x: (B*T, C, H, W).
+        taps: (C, 3), the weights of the previous, the same and the next frame; or (B*T, C, 3),
+            every frame with weights of its own: what it gives to the next, itself, the previous.
+        num_segments: T.
+    """
+    if torch.compiler.is_exporting() or torch.compiler.is_compiling():
+        # Written without in-place slices, which tracers cannot fuse.
+        past, present, future = (taps[..., k, None, None].to(x.dtype) for k in range(3))
+        y = x * present
+        y = y + shift_frames(x * past, 1, num_segments)
+        return y + shift_frames(x * future, -1, num_segments)
+    if taps.dim() == 3:
+        return _sums_by_frame(x, taps, num_segments)
+    out: Tensor = _ShiftedSums.apply(x, taps, num_segments)
+    return out
+
+
+class _ShiftedSums(torch.autograd.Function):
+    """The same sums written in place; saves x alone, where autograd would save a copy a term."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+        ctx.save_for_backward(x, taps)
+        ctx.num_segments = num_segments
+        return _sums(x, taps, num_segments)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, taps = ctx.saved_tensors
+        grad_x = grad_taps = None
+        if ctx.needs_input_grad[0]:  # correlation turned round: past and future change places
+            grad_x = _sums(grad, taps.flip(1), ctx.num_segments)
+        if ctx.needs_input_grad[1]:
+            g, v = (a.unflatten(0, (-1, ctx.num_segments)) for a in (grad, x))
+            over = (0, 1, 3, 4)
+            grad_taps = torch.stack(
+                [
+                    (g[:, 1:] * v[:, :-1]).sum(over),
+                    (g * v).sum(over),
+                    (g[:, :-1] * v[:, 1:]).sum(over),
+                ],
+                dim=1,
+            ).to(taps.dtype)
+        return grad_x, grad_taps, None
+
+
+def _sums(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+    past, present, future = (taps[:, k, None, None].to(x.dtype) for k in range(3))
+    y = x * present
+    clips, out = x.unflatten(0, (-1, num_segments)), y.unflatten(0, (-1, num_segments))
+    out[:, 1:].addcmul_(clips[:, :-1], past)
+    out[:, :-1].addcmul_(clips[:, 1:], future)
+    return y
+
+
+def _sums_by_frame(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+    past, present, future = taps.to(x.dtype)[..., None, None].unbind(2)  # (B*T, C, 1, 1) each
+    # Shifting the weights instead of the features is next to free, and masks the clips' ends.
+    past, future = shift_frames(past, 1, num_segments), shift_frames(future, -1, num_segments)
+    y = x * present
+    y[1:].addcmul_(x[:-1], past[1:])
+    y[:-1].addcmul_(x[1:], future[:-1])
+    return y
+
+
+def partial_shift(x: Tensor, num_segments: int, shift_div: int = 8) -> Tensor:
+    """TSM's shift (Lin et al., ICCV 2019): C/``shift_div`` channels take the next frame, as many
+    the previous one, the rest stay. x (B*T, C, H, W) -> the same shape."""
+    fold = x.shape[1] // shift_div
+    return torch.cat(
+        [
+            shift_frames(x[:, :fold], -1, num_segments),
+            shift_frames(x[:, fold : 2 * fold], 1, num_segments),
+            x[:, 2 * fold :],
+        ],
+        dim=1,
+    )
+
+
+def frame_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> Tensor:
+    """D[t] = transformed[t+1] - frames[t]; zero at the last frame of a clip.
+
+    The motion feature of TEA (Li et al., CVPR 2020): the later frame is transformed, the earlier
+    one is not. Both (B*T, C, H, W).
+    """
+    ahead = torch.cat([transformed[1:], transformed[:1]])
+    return (ahead - frames) * frame_mask(frames, num_segments, last=True)
+
+
+def backward_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> Tensor:
+    """D[t] = transformed[t-1] - frames[t]; zero at the first frame of a clip (TDN, CVPR 2021)."""
+    before = torch.cat([transformed[-1:], transformed[:-1]])
+    return (before - frames) * frame_mask(frames, num_segments, first=True)
+
+
+class MotionGate(nn.Module):
+    """One gate a channel and frame from the difference of adjacent frames: motion excitation.
+
+    Li et al., "TEA", CVPR 2020, section 3.1; ACTION-Net (Wang et al., CVPR 2021) and SMNet take it
+    without the last BN. With * convolution and s the sigmoid:
+
+        M1   F = BN(K_r * X)                    1x1, C -> C/r
+        M2   P = K_3x3 * F                      channel-wise
+        M3   D[t] = P[t+1] - F[t]               zero at the last frame of a clip
+        M4   d = GAP(D)
+        M5   gate = s(K_e * d) or s(BN(K_e * d))        1x1, C/r -> C
+
+    Args:
+        channels: C.
+        reduction: r.
+        norm: BN inside the sigmoid of M5.
+        both: D is the mean of the forward and the backward difference P[t-1] - F[t] (as TDN).
+    """
+
+    def __init__(
+        self, channels: int, reduction: int = 16, norm: bool = False, both: bool = False
+    ) -> None:
+        super().__init__()
+        squeezed = max(channels // reduction, 1)
+        self.both = both
+        self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
+        self.norm = nn.BatchNorm2d(squeezed)
+        self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)
+        self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(channels) if norm else nn.Identity()
+
+    def gates(self, x: Tensor, num_segments: int) -> Tensor:
+        """Gates (B*T, C, 1, 1) in (0, 1) of features (B*T, C, H, W)."""
+        f = self.norm(self.squeeze(x))  # M1: (B*T, C/r, H, W)
+        p = self.transform(f)  # M2
+        d = frame_difference(p, f, num_segments)  # M3
+        if self.both:
+            d = (d + backward_difference(p, f, num_segments)) / 2
+        d = d.mean((2, 3), keepdim=True)  # M4: (B*T, C/r, 1, 1)
+        return torch.sigmoid(self.expand_norm(self.expand(d)))  # M5

@@ -1,0 +1,136 @@
+"""Every model by name: ``family_trunk``, for instance ``smnet_resnet50``."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from typing import Any
+
+from torch import Tensor
+
+from .action import action
+from .base import ModelSpec, VideoModel
+from .imagenet import load_weights
+from .resnet3d import i3d, slow
+from .smnet import smnet
+from .tam import tam
+from .tdn import tdn
+from .tea import tea
+from .trunks import RESNETS, TRUNKS
+from .tsm import tsm
+from .tsn import tsn
+
+
+@dataclass(frozen=True)
+class Family:
+    """A way to build models: a function ``(spec, trunk, **options)``, and the trunks it takes.
+
+    ``spec`` holds what the family fixes in the :class:`ModelSpec` (frames a segment, sampling).
+    """
+
+    build: Callable[..., VideoModel]
+    about: str
+    trunks: tuple[str, ...] = TRUNKS
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+
+FAMILIES: dict[str, Family] = {
+    "smnet": Family(smnet, "spatio-temporal and motion excitation (Entropy 2022)"),
+    "tsn": Family(tsn, "no temporal part: the image network alone (ECCV 2016)"),
+    "tsm": Family(tsm, "a part of the channels shifted along time (ICCV 2019)"),
+    "tea": Family(tea, "motion excitation on Res2Net-50 (CVPR 2020)", ("res2net50",)),
+    "action": Family(action, "spatio-temporal, channel and motion excitation (CVPR 2021)"),
+    "tam": Family(tam, "a temporal kernel of each video's own (ICCV 2021)"),
+    "tdn": Family(
+        tdn, "temporal differences (CVPR 2021)", tuple(RESNETS), {"frames_per_segment": 5}
+    ),
+    "i3d": Family(i3d, "3D: an inflated ResNet (CVPR 2018)", tuple(RESNETS), {"sampling": "dense"}),
+    "slow": Family(
+        slow, "3D: the Slow pathway of SlowFast (ICCV 2019)", tuple(RESNETS), {"sampling": "dense"}
+    ),
+}
+
+
+def list_models(pattern: str = "*") -> list[str]:
+    """Names of all models that match a shell pattern, sorted."""
+    names = (f"{family}_{trunk}" for family, f in FAMILIES.items() for trunk in f.trunks)
+    return sorted(name for name in names if fnmatch(name, pattern))
+
+
+def create_model(
+    name: str,
+    num_classes: int,
+    num_segments: int = 8,
+    weights: str | Mapping[str, Tensor] | None = None,
+    **options: Any,
+) -> VideoModel:
+    """Build a model by name.
+
+    Args:
+        name: see :func:`list_models`.
+        num_classes: K, length of the score vector.
+        num_segments: T, segments a clip is sampled at; recorded in the specification.
+        weights: start of the trunk. None or ``"none"``: random. ``"imagenet"``: the published
+            ImageNet weights, from the cache or the network. A path, or a mapping of tensors: those,
+            by torchvision's names. The classifier and the temporal parts keep their own start.
+        options: keywords of the family and of its trunk, such as ``place="after_conv1"``.
+
+    Raises:
+        ValueError: unknown name or option, impossible numbers, weights that do not fit.
+    """
+    spec = ModelSpec(name, num_classes, num_segments, options, **family_of(name).spec)
+    model = build_model(spec)
+    if weights is not None and weights != "none":
+        load_weights(model, weights)
+    return model
+
+
+def build_model(spec: ModelSpec) -> VideoModel:
+    """The model that ``spec`` describes, with its starting weights."""
+    family = family_of(spec.name)
+    trunk = spec.name.partition("_")[2]
+    try:
+        return family.build(spec, trunk, **spec.options)
+    except TypeError as error:
+        unknown = _unknown_option(error)
+        if unknown is None:
+            raise
+        raise ValueError(f"{spec.name} has no option {unknown!r}{_near(unknown, family)}") from None
+
+
+def family_of(name: str) -> Family:
+    """The family of a model's name; ``ValueError`` with the nearest names if there is none."""
+    family, _, trunk = name.partition("_")
+    if family in FAMILIES and trunk in FAMILIES[family].trunks:
+        return FAMILIES[family]
+    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see list_models()"
+    raise ValueError(f"no model is called {name!r}; {hint}")
+
+
+def _unknown_option(error: TypeError) -> str | None:
+    """The option that the caller may not set: unknown to the family, or set by the family."""
+    refusal = r"(?:unexpected keyword argument|multiple values for (?:keyword )?argument) '(\w+)'"
+    found = re.search(refusal, str(error))
+    return found[1] if found else None
+
+
+def _near(option: str, family: Family) -> str:
+    others = [known for known in _options_of(family) if known != option]
+    near = difflib.get_close_matches(option, others, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _options_of(family: Family) -> list[str]:
+    from .resnet import ResNet
+    from .smnet import SMNetOptions
+
+    targets: list[Callable[..., Any]] = [family.build, ResNet.__init__]
+    if family.build is smnet:
+        targets.append(SMNetOptions)
+    known = {name for target in targets for name in inspect.signature(target).parameters}
+    return sorted(known - {"self", "spec", "trunk", "depth", "block", "options"})

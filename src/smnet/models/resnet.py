@@ -1,0 +1,252 @@
+"""The ResNet trunk (He et al., CVPR 2016) over the frames of a clip.
+
+Layout and names are torchvision's (v1.5), so that its weights load without renaming. A block takes
+its temporal part as a constructor argument; without one this is a plain image network and, with the
+consensus of :class:`~smnet.models.base.VideoModel`, a TSN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
+
+Place = Literal["before_conv1", "after_conv1"]
+StrideIn = Literal["conv1", "conv2"]
+
+LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+
+
+@dataclass(frozen=True)
+class BlockSite:
+    """Where in the trunk a residual block stands; what a family decides its temporal part by.
+
+    Attributes:
+        stage: 2 to 5, as in res2 ... res5 (``layer1`` ... ``layer4``).
+        index: position of the block in its stage, from 0.
+        blocks: number of blocks in the stage.
+        in_channels: channels of the block's input (what a part before conv1 sees).
+        mid_channels: channels after conv1 (what a part after conv1 sees).
+    """
+
+    stage: int
+    index: int
+    blocks: int
+    in_channels: int
+    mid_channels: int
+
+    def channels(self, place: Place) -> int:
+        """Channels of the features at ``place``."""
+        return self.in_channels if place == "before_conv1" else self.mid_channels
+
+
+Temporal = Callable[[BlockSite], nn.Module | None]
+"""Builds the temporal part of the block at a site: a module called as ``part(x, num_segments)``
+with x (B*T, C, H, W), returning the same shape; or None for a plain block."""
+
+
+class ResidualBlock(nn.Module):
+    """What the two kinds of residual block share: the shortcut and the place of the temporal part.
+
+    The temporal part stands in the residual branch only; the shortcut sees the raw input.
+    """
+
+    expansion: int
+    conv1: nn.Module
+    bn1: nn.Module
+
+    def __init__(self, temporal: nn.Module | None, place: Place) -> None:
+        super().__init__()
+        if place not in ("before_conv1", "after_conv1"):
+            raise ValueError(f"place must be before_conv1 or after_conv1, not {place!r}")
+        self.temporal = temporal
+        self.place = place
+        self.relu = nn.ReLU(inplace=True)
+
+    @classmethod
+    def mid_channels(cls, planes: int) -> int:
+        """Channels after conv1 in a block of ``planes``."""
+        return planes
+
+    def enter(self, x: Tensor, num_segments: int) -> Tensor:
+        """conv1, its normalisation and ReLU, with the temporal part at its place."""
+        if self.temporal is None:
+            return self.relu(self.bn1(self.conv1(x)))
+        if self.place == "before_conv1":
+            return self.relu(self.bn1(self.conv1(self.temporal(x, num_segments))))
+        return self.temporal(self.relu(self.bn1(self.conv1(x))), num_segments)
+
+
+class BasicBlock(ResidualBlock):
+    """Two 3x3 convolutions (ResNet-18 and -34)."""
+
+    expansion = 1
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        temporal: nn.Module | None = None,
+        place: Place = "before_conv1",
+        stride_in: StrideIn = "conv2",
+    ) -> None:
+        super().__init__(temporal, place)
+        del stride_in  # both kinds of weights put the stride of a basic block in conv1
+        self.conv1 = nn.Conv2d(in_channels, planes, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.enter(x, num_segments)
+        y = self.bn2(self.conv2(y))
+        return self.relu(y + shortcut)
+
+
+class Bottleneck(ResidualBlock):
+    """1x1, 3x3, 1x1 convolutions (ResNet-50 and deeper).
+
+    ``stride_in="conv2"`` is torchvision's v1.5; ``"conv1"`` is the original of He et al., which
+    weights converted from Caffe need to be exact.
+    """
+
+    expansion = 4
+
+    def __init__(
+        self,
+        in_channels: int,
+        planes: int,
+        stride: int = 1,
+        downsample: nn.Module | None = None,
+        temporal: nn.Module | None = None,
+        place: Place = "before_conv1",
+        stride_in: StrideIn = "conv2",
+    ) -> None:
+        super().__init__(temporal, place)
+        stride1, stride2 = (stride, 1) if stride_in == "conv1" else (1, stride)
+        self.conv1 = nn.Conv2d(in_channels, planes, 1, stride1, bias=False)
+        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv2 = nn.Conv2d(planes, planes, 3, stride2, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(planes)
+        self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        shortcut = x if self.downsample is None else self.downsample(x)
+        y = self.enter(x, num_segments)
+        y = self.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return self.relu(y + shortcut)
+
+
+class ResNet(VideoModel):
+    """A 2D ResNet applied to every frame, with temporal parts in its residual blocks.
+
+    Args:
+        spec: what the model is; see :class:`ModelSpec`.
+        depth: 18, 34, 50 or 101.
+        temporal: builds the temporal part of each block, or None for a plain image network.
+        place: where in the residual branch the temporal part stands.
+        stride_in: ``"conv2"`` (torchvision) or ``"conv1"`` (Caffe) in the first bottleneck of a
+            stage.
+        width: channels of the stem; 64 is the published network. Smaller networks for small data
+            scale every layer with it.
+        dropout: probability before the classifier.
+        block: the residual block, for families that change it (TEA).
+    """
+
+    layer1: nn.ModuleList
+    layer2: nn.ModuleList
+    layer3: nn.ModuleList
+    layer4: nn.ModuleList
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        depth: int = 50,
+        temporal: Temporal | None = None,
+        place: Place = "before_conv1",
+        stride_in: StrideIn = "conv2",
+        width: int = 64,
+        dropout: float = 0.5,
+        block: type[ResidualBlock] | None = None,
+    ) -> None:
+        if depth not in LAYERS:
+            raise ValueError(f"ResNet depth must be one of {sorted(LAYERS)}, not {depth}")
+        if stride_in not in ("conv1", "conv2"):
+            raise ValueError(f"stride_in must be conv1 or conv2, not {stride_in!r}")
+        if width < 8 or width % 8:
+            raise ValueError(f"width must be a positive multiple of 8, not {width}")
+        kind = block or (BasicBlock if depth < 50 else Bottleneck)
+        make: Callable[..., ResidualBlock] = kind  # every kind takes what BasicBlock takes
+        super().__init__(spec, 8 * width * kind.expansion, dropout)
+        self.depth = depth
+        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        channels = width
+        for stage, blocks in enumerate(LAYERS[depth], start=2):
+            planes = width * 2 ** (stage - 2)
+            layer = nn.ModuleList()
+            for index in range(blocks):
+                site = BlockSite(stage, index, blocks, channels, kind.mid_channels(planes))
+                stride = 2 if stage > 2 and index == 0 else 1
+                layer.append(
+                    make(
+                        channels,
+                        planes,
+                        stride,
+                        _downsample(channels, planes * kind.expansion, stride),
+                        temporal(site) if temporal else None,
+                        place,
+                        stride_in,
+                    )
+                )
+                channels = planes * kind.expansion
+            self.add_module(f"layer{stage - 1}", layer)
+        _initialise(self)
+
+    def forward_features(self, clips: Tensor) -> Tensor:
+        """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T, 3, H, W)."""
+        x, num_segments = fold_frames(clips)  # (B*T, 3, H, W)
+        x = self.stem(x)
+        x = self.stages(x, num_segments)
+        return unfold_frames(x, num_segments)
+
+    def stem(self, frames: Tensor) -> Tensor:
+        """(N, 3, H, W) -> (N, width, H/4, W/4)."""
+        out: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(frames))))
+        return out
+
+    def stages(self, x: Tensor, num_segments: int) -> Tensor:
+        """The four stages on folded features (B*T, width, H/4, W/4)."""
+        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
+            for block in layer:
+                x = block(x, num_segments)
+        return x
+
+
+def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Module | None:
+    """The projection shortcut, where the shape changes."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
+    )
+
+
+def _initialise(model: ResNet) -> None:
+    """He et al.'s initialisation of the trunk; temporal parts and the head keep their own."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and ".temporal" not in name:
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

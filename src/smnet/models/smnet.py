@@ -1,0 +1,259 @@
+"""SMNet: spatio-temporal excitation (SE) and motion excitation (ME) in the blocks of a 2D ResNet.
+
+Yang, Lu and Zhou, "A Spatio-Temporal Motion Network for Action Recognition Based on Spatial
+Attention", Entropy 2022, 24(3), 368, doi 10.3390/e24030368.
+
+With X (B*T, C, H, W) the features of the frames, * convolution, s the sigmoid:
+
+    SE   Z = K_t * X                        group convolution over time, kernel 3
+         M_s = s(K_7x7 * [mean_c Z, max_c Z])       one spatial mask a frame
+         Y_SE = Z M_s + Z
+    ME   F = BN(K_r * X)                    1x1, C -> C/r
+         D[t] = (K_3x3 * F)[t+1] - F[t]     channel-wise 3x3; D[T-1] = 0
+         M_m = s(K_e * GAP(D))              1x1, C/r -> C: one gate a channel
+         Y_ME = X M_m + X
+    Y = Y_SE + Y_ME
+
+The letters S1..S6 and M1..M6 in the comments count these steps. What the article leaves open is a
+keyword of :class:`SMNetOptions`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import torch
+from torch import Tensor, nn
+
+from .base import ModelSpec, VideoModel
+from .layers import MotionGate, TemporalConv, TemporalInit
+from .resnet import BlockSite, Place
+from .trunks import build_trunk
+
+Parts = Literal["se+me", "se", "me"]
+Attention = Literal["mean+max", "mean", "max", "3d", "none"]
+Order = Literal["temporal_first", "parallel", "attention_first"]
+Residual = Literal["z", "x", "none"]
+Gate = Literal["sigmoid", "centred"]
+Fusion = Literal["sum", "mean", "se_me", "me_se", "concat", "weighted"]
+
+
+@dataclass(frozen=True)
+class SMNetOptions:
+    """The choices that the article leaves open.
+
+    Attributes:
+        parts: both paths, or one of them (ablation).
+        groups: G of the temporal convolution; None is G = C, channel-wise.
+        temporal: False leaves the temporal convolution out, Z = X (ablation).
+        temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
+        temporal_init: start of the temporal convolution, see :class:`TemporalConv`.
+        attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
+            ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
+        attention_kernel: side of the mask's convolution, odd.
+        attention_norm: BatchNorm after that convolution (as CBAM's code has).
+        order: the mask is computed on Z and applied to it; computed on X in parallel; or applied
+            to X before the temporal convolution.
+        residual: what is added to the masked features: Z, X or nothing.
+        reduction: r of the motion path.
+        gate: ``"sigmoid"``: Y_ME = X s(.) + X; ``"centred"``: X (s(BN(.)) - 1/2) + X, as TEA.
+        motion_input: the motion path sees X, or Z as in ACTION-Net.
+        difference: D forward in time, or forward and backward averaged (TDN).
+        fusion: sum or mean of the two paths, SE then ME or ME then SE in series, a 1x1 convolution
+            of both (``"concat"``), or a learned weight for each (``"weighted"``).
+        stages: the residual stages, of 2 to 5, that carry the module.
+        blocks: the blocks of those stages that carry it.
+    """
+
+    parts: Parts = "se+me"
+    groups: int | None = None
+    temporal: bool = True
+    temporal_space: int = 1
+    temporal_init: TemporalInit = "shift"
+    attention: Attention = "mean+max"
+    attention_kernel: int = 7
+    attention_norm: bool = False
+    order: Order = "temporal_first"
+    residual: Residual = "z"
+    reduction: int = 16
+    gate: Gate = "sigmoid"
+    motion_input: Literal["x", "z"] = "x"
+    difference: Literal["forward", "both"] = "forward"
+    fusion: Fusion = "sum"
+    stages: tuple[int, ...] = (2, 3, 4, 5)
+    blocks: Literal["all", "first", "last"] = "all"
+
+    def __post_init__(self) -> None:
+        for name, hint in get_type_hints(type(self)).items():
+            if get_origin(hint) is Literal and getattr(self, name) not in get_args(hint):
+                allowed = ", ".join(map(str, get_args(hint)))
+                raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
+        if self.attention_kernel < 1 or self.attention_kernel % 2 == 0:
+            raise ValueError(f"attention_kernel must be odd, not {self.attention_kernel}")
+        if self.reduction < 1:
+            raise ValueError(f"reduction must be at least 1, not {self.reduction}")
+        if self.groups is not None and self.groups < 1:
+            raise ValueError(f"groups must be at least 1, or None, not {self.groups}")
+        if not set(self.stages) <= {2, 3, 4, 5}:
+            raise ValueError(f"stages are numbered 2 to 5, got {tuple(self.stages)}")
+        if self.parts != "se+me" and (self.fusion not in ("sum", "mean")):
+            raise ValueError(f"fusion={self.fusion} joins two paths; parts={self.parts} has one")
+        if self.motion_input == "z" and self.fusion in ("se_me", "me_se"):
+            raise ValueError("motion_input=z has no meaning when the paths stand in series")
+        if self.motion_input == "z" and self.parts != "se+me":
+            raise ValueError(f"motion_input=z needs both paths; parts={self.parts} has one")
+        if self.residual == "x" and self.order == "attention_first":
+            raise ValueError("residual=x has no meaning with order=attention_first; see residual=z")
+
+    def carries(self, site: BlockSite) -> bool:
+        """Whether the block at ``site`` carries the module."""
+        chosen = {"all": site.index, "first": 0, "last": site.blocks - 1}[self.blocks]
+        return site.stage in self.stages and site.index == chosen
+
+
+PAPER = SMNetOptions()
+"""The defaults: the article as far as it is known."""
+
+
+class SpatialAttention(nn.Module):
+    """S4, S5: the spatial mask M_s (CBAM's, Woo et al., ECCV 2018).
+
+    Shape:
+        x (B*T, C, H, W) -> mask (B*T, 1, H, W) in (0, 1).
+    """
+
+    def __init__(self, pool: Attention = "mean+max", kernel: int = 7, norm: bool = False) -> None:
+        super().__init__()
+        self.pool = pool
+        if pool == "3d":
+            self.conv: nn.Module = TemporalConv(1, space=3, init="identity")
+        else:
+            planes = 2 if pool == "mean+max" else 1
+            self.conv = nn.Conv2d(planes, 1, kernel, padding=kernel // 2, bias=False)
+            nn.init.zeros_(self.conv.weight)  # M_s = 1/2 everywhere: the trunk starts as trained
+        self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        mean = x.mean(1, keepdim=True) if self.pool != "max" else None
+        top = x.amax(1, keepdim=True) if "max" in self.pool else None
+        pooled = torch.cat([p for p in (mean, top) if p is not None], dim=1)  # (B*T, 1|2, H, W)
+        if self.pool == "3d":
+            return torch.sigmoid(self.norm(self.conv(pooled, num_segments)))
+        return torch.sigmoid(self.norm(self.conv(pooled)))
+
+
+class SpatioTemporalExcitation(nn.Module):
+    """SE: group convolution over time, then spatial attention. (B*T, C, H, W) -> the same."""
+
+    def __init__(self, channels: int, options: SMNetOptions = PAPER) -> None:
+        super().__init__()
+        self.order = options.order
+        self.residual = options.residual
+        self.temporal = (
+            TemporalConv(
+                channels,
+                min(options.groups or channels, channels),
+                options.temporal_space,
+                options.temporal_init,
+            )
+            if options.temporal
+            else None
+        )
+        self.attention = (
+            SpatialAttention(options.attention, options.attention_kernel, options.attention_norm)
+            if options.attention != "none"
+            else None
+        )
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        return self.apply_mask(x, *self.excitation(x, num_segments))
+
+    def apply_mask(self, x: Tensor, z: Tensor, scale: Tensor | None) -> Tensor:
+        """S6: the masked features and their residual."""
+        if scale is None:
+            return z
+        return torch.addcmul(x, z, scale) if self.residual == "x" else z * scale
+
+    def excitation(self, x: Tensor, num_segments: int) -> tuple[Tensor, Tensor | None]:
+        """Z and what multiplies it: 1 + M_s under the default residual, else M_s; None, no mask."""
+        if self.order == "attention_first" and self.attention is not None:
+            x = x * self._scale(self.attention(x, num_segments))
+        z = self.temporal(x, num_segments) if self.temporal is not None else x  # S1..S3
+        if self.attention is None or self.order == "attention_first":
+            return z, None
+        seen = x if self.order == "parallel" else z
+        return z, self._scale(self.attention(seen, num_segments))  # S4..S6
+
+    def _scale(self, mask: Tensor) -> Tensor:
+        return mask + 1 if self.residual == "z" else mask
+
+
+class MotionExcitation(MotionGate):
+    """ME: channel gates from the difference of adjacent frames. (B*T, C, H, W) -> the same."""
+
+    def __init__(self, channels: int, options: SMNetOptions = PAPER) -> None:
+        centred = options.gate == "centred"
+        super().__init__(channels, options.reduction, centred, options.difference == "both")
+        self.residual = 0.5 if centred else 1.0
+        nn.init.zeros_(self.expand.weight)  # every gate starts at 1/2, as the mask does
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        return x * self.excitation(x, num_segments)
+
+    def excitation(self, x: Tensor, num_segments: int) -> Tensor:
+        """What multiplies the features: 1 + M_m, (B*T, C, 1, 1)."""
+        return self.gates(x, num_segments) + self.residual  # M1..M5; M6, the residual folded in
+
+
+class SMNetModule(nn.Module):
+    """SE and ME on the same features, and their fusion. (B*T, C, H, W) -> the same."""
+
+    def __init__(self, channels: int, options: SMNetOptions = PAPER) -> None:
+        super().__init__()
+        self.options = options
+        self.se = SpatioTemporalExcitation(channels, options) if "se" in options.parts else None
+        self.me = MotionExcitation(channels, options) if "me" in options.parts else None
+        if options.fusion == "concat":
+            self.join = nn.Conv2d(2 * channels, channels, 1, bias=False)
+        elif options.fusion == "weighted":
+            self.balance = nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        if self.se is None or self.me is None:
+            path = self.se if self.se is not None else self.me
+            out: Tensor = path(x, num_segments)  # type: ignore[misc]
+            return out
+        match self.options.fusion:
+            case "se_me":
+                return self.me(self.se(x, num_segments), num_segments)
+            case "me_se":
+                return self.se(self.me(x, num_segments), num_segments)
+        z, scale = self.se.excitation(x, num_segments)
+        y_se = self.se.apply_mask(x, z, scale)
+        seen = z if self.options.motion_input == "z" else x
+        gate = self.me.excitation(seen, num_segments)
+        match self.options.fusion:
+            case "sum":
+                return torch.addcmul(y_se, seen, gate)
+            case "mean":
+                return torch.addcmul(y_se, seen, gate) / 2
+            case "weighted":
+                return self.balance[0] * y_se + self.balance[1] * (seen * gate)
+        joined: Tensor = self.join(torch.cat([y_se, seen * gate], dim=1))
+        return joined
+
+
+def smnet(spec: ModelSpec, trunk: str, place: Place = "before_conv1", **options: Any) -> VideoModel:
+    """SMNet on any trunk; keywords of :class:`SMNetOptions` are taken, the rest go to the trunk."""
+    names = {f.name for f in fields(SMNetOptions)}
+    chosen = {k: options.pop(k) for k in list(options) if k in names}
+    if "stages" in chosen:
+        stages = chosen["stages"]
+        chosen["stages"] = (stages,) if isinstance(stages, int) else tuple(stages)
+    module = SMNetOptions(**chosen)
+
+    def temporal(site: BlockSite) -> nn.Module | None:
+        return SMNetModule(site.channels(place), module) if module.carries(site) else None
+
+    return build_trunk(spec, trunk, temporal, place, **options)

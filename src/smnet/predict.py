@@ -1,0 +1,224 @@
+"""Prediction: video in, labelled scores out."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smnet.checkpoint import read_checkpoint
+from smnet.data.dataset import ViewPlan, read_views
+from smnet.data.formats.places import holds_frames, is_video
+from smnet.distributed import choose_device
+from smnet.errors import UserError
+from smnet.evaluate import score_views, view_plan
+from smnet.models import VideoModel, to_channels_last
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Scores of one video.
+
+    Attributes:
+        path: the video.
+        labels: class names, best first.
+        scores: their probabilities, falling, summing to at most 1 over all classes.
+        error: why there are none; empty if there are.
+    """
+
+    path: str
+    labels: tuple[str, ...] = ()
+    scores: tuple[float, ...] = ()
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """The best class name."""
+        return self.labels[0] if self.labels else ""
+
+    @property
+    def score(self) -> float:
+        """Its probability."""
+        return self.scores[0] if self.scores else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        if self.error:
+            return {"path": self.path, "error": self.error}
+        pairs = zip(self.labels, self.scores, strict=True)
+        return {
+            "path": self.path,
+            "label": self.label,
+            "score": round(self.score, 6),
+            "top": [{"label": label, "score": round(score, 6)} for label, score in pairs],
+        }
+
+
+class Recognizer:
+    """A trained model with everything it needs to name what happens in a video.
+
+    Example:
+        >>> recognizer = Recognizer.load("runs/mine/best.safetensors")  # doctest: +SKIP
+        >>> recognizer.predict("clip.mp4").label                        # doctest: +SKIP
+        'Pushing something from left to right'
+    """
+
+    def __init__(self, model: VideoModel, device: str = "auto", views: tuple[int, int] = (1, 1)):
+        spec = model.spec
+        self.classes = spec.class_names or tuple(str(i) for i in range(spec.num_classes))
+        self.device = choose_device(device)
+        self.model = model.to(self.device).eval()
+        to_channels_last(self.model)
+        self.plan: ViewPlan = view_plan(spec, *views)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        device: str = "auto",
+        views: tuple[int, int] = (1, 1),
+    ) -> Recognizer:
+        """Load a checkpoint, or the best one of a run's folder.
+
+        Args:
+            path: a ``.safetensors`` checkpoint or a folder that ``smnet train`` wrote.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+            views: clips x crops averaged for every video.
+
+        Raises:
+            UserError: not a checkpoint, or no such device.
+        """
+        try:
+            return cls(read_checkpoint(path).build(), device, views)
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{path}: {error}") from None
+
+    def predict(self, source: str | os.PathLike[str], top: int = 5) -> Prediction:
+        """Name what happens in one video (a file, or a folder of frames).
+
+        Raises:
+            UserError: the video cannot be read.
+        """
+        (prediction,) = self.predict_many([source], top)
+        if prediction.error:
+            raise UserError(prediction.error)
+        return prediction
+
+    def predict_many(
+        self,
+        sources: Iterable[str | os.PathLike[str]],
+        top: int = 5,
+        batch: int = 8,
+        workers: int | None = None,
+    ) -> Iterator[Prediction]:
+        """Name what happens in many videos, in their order, without holding them all.
+
+        Several videos go through the network together, while others are decoded ahead of it. A
+        video that cannot be read gives a :class:`Prediction` with its ``error``.
+
+        Args:
+            sources: paths of videos or folders of frames; may be endless.
+            top: how many classes to report.
+            batch: videos that go through the network together.
+            workers: decoding threads; None is one a core, at most 8.
+        """
+        threads = workers or min(os.cpu_count() or 1, 8)
+        waiting: deque[tuple[str, Future[torch.Tensor]]] = deque()
+        paths = (os.fspath(source) for source in sources)
+        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
+            try:
+                exhausted = False
+                while True:
+                    while not exhausted and len(waiting) < 2 * batch + threads:
+                        path = next(paths, None)
+                        if path is None:
+                            exhausted = True
+                        else:
+                            waiting.append((path, pool.submit(read_views, path, self.plan)))
+                    if not waiting:
+                        return
+                    group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
+                    yield from self._score(group, top)
+            finally:
+                for _, future in waiting:
+                    future.cancel()
+
+    def _score(self, group: list[tuple[str, Future[torch.Tensor]]], top: int) -> list[Prediction]:
+        answers: dict[int, Prediction] = {}
+        views: list[torch.Tensor] = []
+        readable: list[int] = []
+        for number, (path, future) in enumerate(group):
+            try:
+                views.append(future.result())
+                readable.append(number)
+            except UserError as error:
+                answers[number] = Prediction(path, error=str(error))
+        if views:
+            scores = score_views(self.model, torch.stack(views))
+            best = scores.topk(min(top, len(self.classes)), dim=1)
+            for row, number in enumerate(readable):
+                answers[number] = Prediction(
+                    group[number][0],
+                    tuple(self.classes[i] for i in best.indices[row].tolist()),
+                    tuple(best.values[row].tolist()),
+                )
+        return [answers[number] for number in range(len(group))]
+
+
+def find_videos(sources: Sequence[str]) -> list[str]:
+    """Paths of all videos that the words of a command line mean, in order, each once.
+
+    A word is a video file; a folder (all videos below it, or, if it holds images, itself as a
+    folder of frames); a pattern with ``*`` or ``?``; or ``@list.txt``, a file with a path a line.
+
+    Raises:
+        UserError: a word that means nothing there.
+    """
+    found: dict[str, None] = {}
+    for word in sources:
+        if word.startswith("@"):
+            found.update(dict.fromkeys(_listed(word[1:])))
+        elif Path(word).is_dir():
+            found.update(dict.fromkeys(_in_folder(Path(word))))
+        elif Path(word).exists():
+            found[word] = None
+        elif any(c in word for c in "*?["):
+            matches = sorted(glob.glob(word, recursive=True))
+            if not matches:
+                raise UserError(f"{word}: no file matches this pattern")
+            found.update(dict.fromkeys(m for m in find_videos(matches)))
+        else:
+            raise UserError(f"{word}: no such file or folder")
+    return list(found)
+
+
+def _in_folder(folder: Path) -> list[str]:
+    if holds_frames(folder):
+        return [str(folder)]
+    videos: list[str] = []
+    for path, folders, files in os.walk(folder):
+        folders.sort()
+        videos += [str(Path(path, name)) for name in sorted(files) if is_video(name)]
+    if not videos:
+        raise UserError(f"{folder}: no videos below this folder")
+    return videos
+
+
+def _listed(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of videos ({error})") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"{path}: an empty list")
+    return names

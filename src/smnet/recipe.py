@@ -1,0 +1,218 @@
+"""The typed configuration: one flat recipe, read from YAML and overridden by ``key=value``."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from smnet.errors import UserError
+
+
+class Expected(BaseModel):
+    """The accuracy a recipe should reach, under which protocol, and who says so."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    top1: float | None = None
+    top5: float | None = None
+    views: str = "1x1"
+    source: str
+
+
+class Recipe(BaseModel):
+    """Everything that decides a training run and the protocol it is judged by.
+
+    Lengths are in epochs, sizes in pixels, fractions in [0, 1]. ``lr`` is the rate for ``lr_batch``
+    clips a step; the run scales it to its real batch and says so.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+    about: str = ""
+    expected: Expected | None = None
+
+    # model
+    model: str = "smnet_resnet50"
+    segments: int = Field(8, ge=1, le=256)
+    options: dict[str, Any] = {}
+    weights: str = "imagenet"
+    dropout: float = Field(0.5, ge=0, lt=1)
+
+    # data
+    data: str | None = None
+    format: str | None = None
+    val_fraction: float = Field(0.2, gt=0, lt=1)
+    on_error: Literal["raise", "skip"] = "raise"
+    sampling: str = "uniform"
+    size: int = Field(224, ge=16, le=1024)
+    short_side: int | None = Field(None, ge=16, le=2048)
+    crop: Literal["multiscale", "resized", "centre"] = "multiscale"
+    flip: Literal["auto", "off"] = "auto"
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+
+    # optimisation
+    epochs: int = Field(30, ge=1)
+    batch: int = Field(8, ge=1)
+    accumulate: int = Field(1, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(0.01, gt=0)
+    lr_batch: int = Field(64, ge=1)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    milestones: tuple[float, ...] = ()
+    warmup: float = Field(1.0, ge=0)
+    head_lr: float = Field(5.0, gt=0)
+    temporal_lr: float = Field(1.0, gt=0)
+    clip_grad: float = Field(20.0, ge=0)
+    ema: float = Field(0.0, ge=0, lt=1)
+    freeze_norm: bool = False
+
+    # protocol of the result
+    views: str = "1x1"
+
+    # machine
+    device: str = "auto"
+    amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
+    channels_last: bool = True
+    compile: bool = False
+    workers: int | None = Field(None, ge=0)
+    seed: int = Field(0, ge=0)
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        if self.schedule == "step" and not self.milestones:
+            raise ValueError("schedule=step needs milestones, the epochs at which lr falls to 0.1")
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError("milestones must rise")
+        if self.warmup >= self.epochs:
+            raise ValueError(f"warmup={self.warmup:g} leaves nothing of epochs={self.epochs}")
+        if self.short_side is not None and self.short_side < self.size:
+            raise ValueError(f"short_side={self.short_side} is smaller than size={self.size}")
+        parse_views(self.views)
+        return self
+
+    @property
+    def resize_to(self) -> int:
+        """Short side before cropping; by default in the proportion 256 : 224 to ``size``."""
+        return self.short_side or round(self.size * 256 / 224)
+
+
+def parse_views(views: str) -> tuple[int, int]:
+    """``"10x3"`` -> (10, 3): clips and crops a clip.
+
+    Raises:
+        UserError: not of that form, or a number of crops that is not 1, 3 or 5.
+    """
+    clips, _, crops = views.lower().partition("x")
+    if not (clips.isdigit() and crops.isdigit() and 1 <= int(clips) <= 100):
+        raise UserError(f"views={views!r}: write clips x crops, such as 1x1, 2x3 or 10x3")
+    if int(crops) not in (1, 3, 5):
+        raise UserError(f"views={views!r}: crops must be 1, 3 or 5")
+    return int(clips), int(crops)
+
+
+def list_recipes() -> dict[str, str]:
+    """Names of the recipes that come with the package, with what each is for."""
+    found = {}
+    for entry in sorted(files("smnet.recipes").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".yaml"):
+            values = yaml.safe_load(entry.read_text(encoding="utf-8"))
+            found[entry.name.removesuffix(".yaml")] = str(values.get("about", ""))
+    return found
+
+
+def read_recipe(
+    source: str | None = None, words: Iterable[str] = (), given: Mapping[str, Any] | None = None
+) -> Recipe:
+    """A recipe by name or path, with overrides.
+
+    Args:
+        source: name of a recipe of the package, path of a YAML file, or None for the defaults.
+        words: ``key=value``, values in YAML's notation; ``options.place=after_conv1`` reaches into
+            a table.
+        given: further values, as they are.
+
+    Raises:
+        UserError: unknown recipe or key (with the nearest known one), or a value that cannot be.
+    """
+    values, where = _read(source)
+    for key, value in [*map(_split, words), *(given or {}).items()]:
+        _place(values, key, value)
+    for key in values:
+        if key not in Recipe.model_fields:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(key, Recipe.model_fields)}")
+    try:
+        return Recipe(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        was = f" (got {first['input']!r})" if key else ""
+        message = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: {key + ': ' if key else ''}{message}{was}") from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML, complete, in the order of its keys."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(source: str | None) -> tuple[dict[str, Any], str]:
+    if source is None:
+        return {}, "recipe"
+    packaged = files("smnet.recipes") / f"{source}.yaml"
+    path = Path(source)
+    if "/" not in source and "\\" not in source and packaged.is_file():
+        text, where = packaged.read_text(encoding="utf-8"), f"recipe {source}"
+    elif path.is_file():
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{path}: cannot be read as a recipe ({error})") from None
+    else:
+        names = list_recipes()
+        raise UserError(f"no recipe {source!r}, by name or path{nearest(source, names)}")
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"{where}: a recipe is a table of keys and values")
+    return values, where
+
+
+def _split(word: str) -> tuple[str, Any]:
+    key, equals, value = word.partition("=")
+    if not equals or not key:
+        raise UserError(f"{word!r}: write key=value, for instance epochs=20")
+    try:
+        return key.strip(), yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"{word!r}: the value is not YAML") from None
+
+
+def _place(values: dict[str, Any], key: str, value: Any) -> None:
+    head, _, rest = key.partition(".")
+    if not rest:
+        values[head] = value
+        return
+    table = values.setdefault(head, {})
+    if not isinstance(table, dict):
+        raise UserError(f"{key}: {head} is not a table")
+    values[head] = table = dict(table)
+    _place(table, rest, value)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The tail of an error message: the known word nearest to ``word``, or all there are."""
+    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"

@@ -1,0 +1,64 @@
+"""Results as tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from smnet.predict import Prediction
+from smnet.results import Evaluation
+from smnet.runlog import progress_bar
+
+
+def print_evaluation(result: Evaluation, classes: int = 60) -> None:
+    """Accuracies with 95 % intervals, the per-class table and the most confused pairs."""
+    console = Console(highlight=False)
+    console.print(f"{len(result.labels)} clips, views {result.views} (clips x crops)")
+    top5 = min(5, len(result.classes))
+    for name, share in (
+        ("top-1", result.top(1)),
+        (f"top-{top5}", result.top(top5)),
+        ("mean class", result.mean_class),
+    ):
+        console.print(f"{name:12}{share}", markup=False)
+    if result.problems:
+        console.print(f"{len(result.problems)} clips could not be read and count as wrong:")
+        for problem in result.problems[:10]:
+            console.print(f"  {problem}", markup=False)
+    table = Table("class", "clips", "found", "recall", "precision", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    rows = sorted(result.by_class, key=lambda r: (r.clips > 0, r.recall if r.clips else 0))
+    for r in rows[:classes]:
+        precision = f"{r.precision:.1%}" if r.predicted else "-"
+        recall = f"{r.recall:.1%}" if r.clips else "-"
+        table.add_row(r.name, str(r.clips), str(r.correct), recall, precision)
+    console.print()
+    console.print(table)
+    if len(rows) > classes:
+        console.print(f"… and {len(rows) - classes} better ones; --json has all")
+    confused = result.confused()
+    if confused:
+        console.print("\nmost confused:")
+        for true, predicted, clips in confused:
+            console.print(f"  {clips:4} x {true} -> {predicted}", markup=False)
+
+
+def print_predictions(answers: Iterable[Prediction], total: int) -> int:
+    """A row a video as it comes; returns how many could not be read."""
+    console = Console(highlight=False)
+    failed = 0
+    with progress_bar(quiet=total < 20) as bar:
+        task = bar.add_task("predicting", total=total, note="")
+        for answer in answers:
+            if answer.error:
+                failed += 1
+                bar.console.print(f"smnet: {answer.error}", markup=False)
+            else:
+                pairs = zip(answer.labels, answer.scores, strict=True)
+                best = "  ".join(f"{score:6.1%} {label}" for label, score in pairs)
+                console.print(f"{answer.path}  {best}", markup=False, soft_wrap=True)
+            bar.advance(task)
+    return failed

@@ -1,0 +1,170 @@
+"""What an evaluation found, and its forms: numbers, tables of predictions, a picture."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.errors import UserError, missing_extra
+from smnet.files import atomic_path
+from smnet.metrics import (
+    ClassResult,
+    Share,
+    confusion_matrix,
+    mean_class_accuracy,
+    most_confused,
+    per_class,
+    top_k,
+    wilson,
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a list of clips against its labels, and all that follows from them.
+
+    Attributes:
+        scores: (N, K); a row of NaN is a clip that could not be read.
+        labels: (N,), each in [0, K).
+        classes: K names.
+        paths: N paths.
+        views: the protocol, clips x crops.
+        problems: messages of the clips that could not be read.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    views: str
+    problems: tuple[str, ...] = ()
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """(N,) best class of each clip, -1 for a clip without scores."""
+        readable = np.isfinite(self.scores[:, 0])
+        best = np.nan_to_num(self.scores, nan=-1.0).argmax(axis=1)
+        return np.where(readable, best, -1)
+
+    def top(self, k: int) -> Share:
+        """Top-k accuracy over the full list."""
+        return wilson(int(top_k(self.scores, self.labels, k).sum()), len(self.labels))
+
+    @property
+    def by_class(self) -> list[ClassResult]:
+        return per_class(self.labels, self.predictions, self.classes)
+
+    @property
+    def mean_class(self) -> Share:
+        return mean_class_accuracy(self.by_class)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        return confusion_matrix(self.labels, self.predictions, len(self.classes))
+
+    def confused(self, count: int = 10) -> list[tuple[str, str, int]]:
+        return most_confused(self.confusion, self.classes, count)
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as plain values; shares as [value, low, high] with 95 % intervals."""
+        shares = {
+            "top1": self.top(1),
+            "top5": self.top(min(5, len(self.classes))),
+            "mean_class": self.mean_class,
+        }
+        return {
+            "views": self.views,
+            "clips": len(self.labels),
+            "unreadable": len(self.problems),
+            **{k: [round(x, 6) for x in (s.value, s.low, s.high)] for k, s in shares.items()},
+            "classes": [
+                {
+                    "name": r.name,
+                    "clips": r.clips,
+                    "recall": None if r.clips == 0 else round(r.recall, 6),
+                    "precision": None if r.predicted == 0 else round(r.precision, 6),
+                }
+                for r in self.by_class
+            ],
+            "confused": [{"true": t, "predicted": p, "clips": n} for t, p, n in self.confused()],
+            "problems": list(self.problems),
+        }
+
+
+def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
+    """Every clip with its label, prediction and scores, as ``.csv`` or ``.parquet``.
+
+    Raises:
+        UserError: another suffix, pyarrow missing for parquet, or the file cannot be written.
+    """
+    suffix = Path(path).suffix
+    predictions = result.predictions
+    columns: dict[str, list[Any]] = {
+        "path": list(result.paths),
+        "label": [result.classes[i] for i in result.labels],
+        "predicted": [result.classes[i] if i >= 0 else "" for i in predictions],
+    }
+    for k, name in enumerate(result.classes):
+        columns[f"score:{name}"] = [round(float(s), 6) for s in result.scores[:, k]]
+    if suffix == ".csv":
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+    elif suffix == ".parquet":
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise missing_extra("pyarrow", "shards") from None
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+    else:
+        raise UserError(f"{path}: predictions are written as .csv or .parquet")
+
+
+def write_json(path: str | os.PathLike[str], values: Any) -> None:
+    """Plain values as indented JSON, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
+    """The confusion matrix as a picture (``.png``, ``.svg`` or ``.pdf``): rows the true class,
+    shares of each row as shades. ``UserError`` if matplotlib is missing."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise missing_extra("matplotlib", "plot") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{path}: a confusion matrix is drawn as .png, .svg or .pdf")
+    matrix = result.confusion
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    count = len(result.classes)
+    side = min(4 + 0.32 * count, 40)
+    figure, axes = pyplot.subplots(figsize=(side + 1.2, side), layout="constrained")
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    names = [name if len(name) <= 44 else name[:43] + "…" for name in result.classes]
+    axes.set_xticks(range(count), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(count), names, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    axes.set_title(f"top-1 {result.top(1)}, {len(result.labels)} clips, {result.views}")
+    if count <= 30:
+        for i, j in zip(*np.nonzero(matrix), strict=True):
+            shade = "white" if shares[i, j] > 0.55 else "black"
+            axes.text(j, i, str(matrix[i, j]), ha="center", va="center", color=shade, fontsize=7)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    pyplot.close(figure)

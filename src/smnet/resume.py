@@ -1,0 +1,136 @@
+"""Where a training run stands, on disk: saved whole, put back bit for bit."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from smnet.distributed import Processes
+from smnet.errors import UserError
+from smnet.files import atomic_path
+from smnet.models import VideoModel
+from smnet.recipe import Recipe, dump_recipe
+
+
+@dataclass
+class RunState:
+    """The counters of a run.
+
+    Attributes:
+        epoch: epochs completed.
+        batch: batches of the current epoch that are done.
+        step: optimiser steps done in all.
+        meter: the running sums of the current epoch.
+        best: the best validation result so far.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    meter: tuple[float, ...] = ()
+    best: dict[str, Any] | None = None
+
+
+@dataclass
+class Learner:
+    """All that changes while learning, besides the counters."""
+
+    model: VideoModel
+    ema: AveragedModel | None
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    mixing: torch.Generator
+
+    @property
+    def averaged(self) -> VideoModel:
+        """The model to evaluate and keep: the moving average, where there is one."""
+        if self.ema is None:
+            return self.model
+        average: VideoModel = self.ema.module  # type: ignore[assignment]
+        return average
+
+
+def moving_average(model: VideoModel, decay: float) -> AveragedModel:
+    """An exponential moving average of all weights and running statistics."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
+
+
+def save_state(
+    folder: Path, recipe: Recipe, state: RunState, learner: Learner, processes: Processes
+) -> None:
+    """Write ``resume.pt`` in ``folder``. Called by all processes, written by the first.
+
+    Raises:
+        UserError: it cannot be written; what stood there stays.
+    """
+    generators = processes.gather(
+        {
+            "torch": torch.get_rng_state(),
+            "mixing": learner.mixing.get_state(),
+            "cuda": torch.cuda.get_rng_state() if processes.device.type == "cuda" else None,
+        }
+    )
+    if not processes.first:
+        return
+    everything = {
+        "state": copy.deepcopy(vars(state)),
+        "recipe": dump_recipe(recipe),
+        "model": learner.model.state_dict(),
+        "ema": None if learner.ema is None else learner.ema.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+        "scaler": learner.scaler.state_dict(),
+        "generators": generators,
+    }
+    with atomic_path(folder / "resume.pt") as temporary:
+        try:
+            torch.save(everything, temporary)
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(None, str(error).splitlines()[0]) from error
+
+
+def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState:
+    """Put everything back from ``resume.pt`` in ``folder``.
+
+    Raises:
+        UserError: it is not there, damaged, or of another model or number of processes.
+    """
+    path = folder / "resume.pt"
+    if not path.is_file():
+        raise UserError(f"{folder}: no run to resume there (resume.pt is missing)")
+    try:
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        if len(saved["generators"]) != processes.world:
+            raise UserError(
+                f"{path}: was saved by {len(saved['generators'])} processes, this run has"
+                f" {processes.world}; resume with as many"
+            )
+        learner.model.load_state_dict(saved["model"])
+        if learner.ema is not None:
+            learner.ema.load_state_dict(saved["ema"])
+        learner.optimizer.load_state_dict(saved["optimizer"])
+        learner.scaler.load_state_dict(saved["scaler"])
+        generators = saved["generators"][processes.rank]
+        torch.set_rng_state(generators["torch"])
+        learner.mixing.set_state(generators["mixing"])
+        if generators["cuda"] is not None and processes.device.type == "cuda":
+            torch.cuda.set_rng_state(generators["cuda"])
+        return RunState(**saved["state"])
+    except UserError:
+        raise
+    except (
+        RuntimeError,
+        KeyError,
+        TypeError,
+        ValueError,
+        EOFError,
+        OSError,
+        pickle.UnpicklingError,
+    ) as error:
+        reason = str(error).strip().splitlines() or ["unreadable"]
+        raise UserError(f"{path}: cannot be resumed from ({reason[0]})") from None

@@ -1,0 +1,245 @@
+"""Every model of the registry answers alike; what it does not know, it says well."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smnet.models import ModelSpec, VideoModel, build_model, create_model, list_models, load_weights
+
+CLASSES, SEGMENTS = 7, 4
+FIXED_LENGTH = ("tam_",)  # their weights have the number of segments in their shapes
+
+
+def create(name: str, segments: int = SEGMENTS) -> VideoModel:
+    """The model, as small as its family allows."""
+    try:
+        return create_model(name, CLASSES, segments, width=8)
+    except ValueError as error:
+        if "no option 'width'" not in str(error):
+            raise
+        return create_model(name, CLASSES, segments)
+
+
+@functools.cache
+def shared(name: str) -> VideoModel:
+    """One instance for the tests that leave it as it was; no value of it at a special start."""
+    torch.manual_seed(0)
+    model = create(name)
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.02 * torch.randn_like(p)
+    return model.eval()
+
+
+def clips_for(model: VideoModel, batch: int = 2, segments: int = SEGMENTS) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    frames = segments * model.spec.frames_per_segment
+    return torch.randn(batch, frames, 3, 32, 32, generator=generator)
+
+
+every_model = pytest.mark.parametrize("name", list_models())
+
+
+@every_model
+def test_scores_and_features(name: str) -> None:
+    model = shared(name)
+    clips = clips_for(model)
+    with torch.no_grad():
+        scores, features = model(clips), model.forward_features(clips)
+        again = model.forward_head(features)
+    assert scores.shape == (2, CLASSES)
+    assert torch.isfinite(scores).all()
+    assert features.dim() == 5
+    assert features.shape[0] == 2
+    assert 1 <= features.shape[1] <= SEGMENTS
+    assert features.shape[2] == model.num_features == model.fc.in_features
+    assert features.shape[3:] == (1, 1)
+    torch.testing.assert_close(again, scores)
+
+
+@every_model
+def test_every_parameter_learns(name: str) -> None:
+    model = create(name).train()
+    model.load_state_dict(shared(name).state_dict())
+    scores = model(clips_for(model, batch=3))
+    nn.functional.cross_entropy(scores, torch.tensor([0, 3, 6])).backward()
+    without = [k for k, p in model.named_parameters() if p.grad is None]
+    assert not without
+    broken = [k for k, p in model.named_parameters() if not torch.isfinite(p.grad).all()]
+    assert not broken
+    dead = [k for k, p in model.named_parameters() if not p.grad.any()]
+    assert not dead
+
+
+@every_model
+def test_specification_builds_the_model_again(name: str) -> None:
+    model = shared(name)
+    assert model.spec.name == name
+    assert (model.spec.num_classes, model.spec.num_segments) == (CLASSES, SEGMENTS)
+    spec = ModelSpec.from_dict(json.loads(json.dumps(model.spec.to_dict())))
+    assert spec == model.spec
+    again = build_model(spec)
+    again.load_state_dict(model.state_dict())
+    clips = clips_for(model)
+    with torch.no_grad():
+        assert torch.equal(again.eval()(clips), model(clips))
+
+
+@every_model
+def test_evaluation_repeats_itself_and_clips_stay_apart(name: str) -> None:
+    model = shared(name)
+    clips = clips_for(model, batch=3)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        scores = model(clips)
+        assert torch.equal(model(clips), scores)
+        apart = torch.cat([model(clip[None]) for clip in clips])
+    torch.testing.assert_close(apart, scores, rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+@every_model
+@pytest.mark.parametrize("segments", [1, 6])
+def test_another_number_of_segments(name: str, segments: int) -> None:
+    model = shared(name)
+    clips = clips_for(model, segments=segments)
+    if name.startswith(FIXED_LENGTH):
+        with pytest.raises(ValueError, match=str(SEGMENTS)):
+            model(clips)
+        return
+    with torch.no_grad():
+        scores = model(clips)
+    assert scores.shape == (2, CLASSES)
+    assert torch.isfinite(scores).all()
+
+
+@every_model
+def test_image_weights_start_the_trunk(name: str) -> None:
+    plain = f"tsn_{name.partition('_')[2]}"
+    if plain not in list_models():
+        pytest.skip(f"no {plain} to take image weights from")
+    image = create(plain).state_dict()
+    model = create(name)
+    start = {k: v.clone() for k, v in model.state_dict().items()}
+    load_weights(model, image)
+    loaded = model.state_dict()
+    for key, value in loaded.items():
+        if key in image and not key.startswith("fc.") and value.shape == image[key].shape:
+            assert torch.equal(value, image[key]), key
+    assert torch.equal(loaded["fc.weight"], start["fc.weight"])
+    own = [k for k in loaded if ".temporal." in k]
+    assert all(torch.equal(loaded[k], start[k]) for k in own)
+
+
+@every_model
+def test_a_clip_of_another_shape_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="expected clips of shape"):
+        shared(name)(torch.zeros(2, 3, 32, 32))
+
+
+# ---------------------------------------------------------------- names and options
+
+
+def test_names_are_family_and_trunk() -> None:
+    names = list_models()
+    assert names == sorted(set(names))
+    assert {"smnet_resnet50", "smnet_resnet18", "tsn_resnet50"} <= set(names)
+    assert all(name.count("_") == 1 for name in names)
+
+
+def test_names_by_pattern() -> None:
+    smnets = list_models("smnet_*")
+    assert smnets == [n for n in list_models() if n.startswith("smnet_")]
+    assert "tsn_resnet50" in list_models("*_resnet50")
+    assert list_models("nothing*") == []
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("smnet_resnet5O", "smnet_resnet50"),
+        ("smnet-resnet50", "smnet_resnet50"),
+        ("SMNet_ResNet50", "smnet_resnet50"),
+        ("smnet", "smnet_resnet"),
+        ("tsn_resnet19", "tsn_resnet18"),
+    ],
+)
+def test_unknown_model_names_the_nearest(name: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"no model is called '{name}'; did you mean.*{near}"):
+        create_model(name, 5)
+
+
+@pytest.mark.parametrize("name", ["", "_", "qqqqqqqqqqqqqqqqqqqqq"])
+def test_unknown_model_with_nothing_near(name: str) -> None:
+    with pytest.raises(ValueError, match=r"see list_models\(\)"):
+        create_model(name, 5)
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "near"),
+    [
+        ("smnet_resnet18", "group", "groups"),
+        ("smnet_resnet18", "attentoin", "attention"),
+        ("smnet_resnet18", "widht", "width"),
+        ("tsn_resnet18", "dropuot", "dropout"),
+        ("tsn_resnet18", "stride", "stride_in"),
+    ],
+)
+def test_unknown_option_names_the_nearest(name: str, option: str, near: str) -> None:
+    with pytest.raises(ValueError, match=f"{name} has no option '{option}'; did you mean '{near}'"):
+        create_model(name, 5, **{option: 8})
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        ("smnet_resnet18", "colour"),
+        ("tsn_resnet18", "motion_inputs"),  # near an option of another family only
+        ("tsn_resnet18", "depth"),  # said by the name
+        ("tsn_resnet18", "trunk"),
+        ("tsn_resnet18", "spec"),
+    ],
+)
+def test_unknown_option_with_nothing_near(name: str, option: str) -> None:
+    with pytest.raises(ValueError, match=f"^{name} has no option '{option}'$"):
+        create_model(name, 5, **{option: 50})
+
+
+def test_faults_of_the_code_are_not_taken_for_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    from smnet.models import registry
+
+    def broken(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
+        raise TypeError("unsupported operand")
+
+    monkeypatch.setitem(registry.FAMILIES, "tsn", registry.Family(broken, "broken"))
+    with pytest.raises(TypeError, match="unsupported operand"):
+        create_model("tsn_resnet18", 5)
+
+
+def test_options_and_numbers_are_recorded() -> None:
+    model = create_model("smnet_resnet18", 5, 16, width=8, groups=2, stages=[4, 5])
+    assert model.spec.num_classes == 5
+    assert model.spec.num_segments == 16
+    assert model.spec.options == {"width": 8, "groups": 2, "stages": (4, 5)}
+
+
+@pytest.mark.parametrize("numbers", [{"num_classes": 0}, {"num_classes": 5, "num_segments": 0}])
+def test_impossible_numbers(numbers: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="must be at least 1, not 0"):
+        create_model("tsn_resnet18", **numbers)
+
+
+def test_weights_none_is_random() -> None:
+    for weights in (None, "none"):
+        torch.manual_seed(0)
+        first = create_model("tsn_resnet18", 5, width=8, weights=weights)
+        torch.manual_seed(0)
+        second = create_model("tsn_resnet18", 5, width=8)
+        pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
