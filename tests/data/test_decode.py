@@ -304,7 +304,7 @@ def test_what_cannot_be_read_is_named(make: Any, tmp_path: Path) -> None:
         "missing.mp4": (None, "no such file"),
         "empty.mp4": (b"", "is empty"),
         "text.mp4": (b"not found\n" * 30, "not a video"),
-        "header.mp4": (whole[:400], "without its index"),
+        "header.mp4": (whole[:400], "index (moov) is lost"),
     }
     for name, (content, words) in cases.items():
         path = tmp_path / name
@@ -409,6 +409,15 @@ def test_time_limit_of_one_read(make: Any) -> None:
             video.read([0])
 
 
+def test_after_closing(make: Any) -> None:
+    with open_video(make("b-frames")[0]) as video:
+        video.read([3])
+    for use in (lambda: video.read([3]), lambda: video.fps):
+        with pytest.raises(UserError, match="is closed"):
+            use()
+    assert video.num_frames == 40
+
+
 def test_a_lost_frame_is_replaced_by_the_nearest_and_counted(make: Any, tmp_path: Path) -> None:
     source, truth = make("mjpeg")
     data = bytearray(source.read_bytes())
@@ -438,7 +447,7 @@ def test_truncated(kind: str, make: Any, tmp_path: Path) -> None:
     share = 0.6 if kind == "b-frames" else 0.85  # the headers of these small files are large
     path.write_bytes(source.read_bytes()[: int(source.stat().st_size * share)])
     if kind == "b-frames":
-        assert "without its index" in refused(path)
+        assert "index (moov) is lost" in refused(path)
         return
     with open_video(path) as video:
         assert 5 < video.num_frames < 40

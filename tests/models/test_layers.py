@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from smnet.models.layers import (
     TemporalConv,
+    backward_difference,
     depthwise_temporal_conv,
     frame_difference,
     frame_mask,
@@ -134,6 +135,31 @@ def test_own_gradient_against_finite_differences(
     x = x.to(memory_format=memory_format).requires_grad_()
     taps = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(depthwise_temporal_conv, (x, taps, segments))
+
+
+def given_by_frame(x: Tensor, taps: Tensor, segments: int) -> Tensor:
+    """Every frame gives to the next, itself and the previous, by weights of its own."""
+    y = torch.zeros_like(x)
+    for i in range(x.shape[0]):
+        for k, step in enumerate((1, 0, -1)):
+            if 0 <= i % segments + step < segments:
+                y[i + step] += taps[i, :, k, None, None] * x[i]
+    return y
+
+
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("segments", [1, 2, 3])
+def test_taps_of_every_frame(
+    segments: int, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x = frames(segments=segments, channels=3, height=2, width=2)
+    x = x.to(memory_format=memory_format).requires_grad_()
+    taps = torch.randn(2 * segments, 3, 3, dtype=torch.float64, requires_grad=True)
+    y = depthwise_temporal_conv(x, taps, segments)
+    torch.testing.assert_close(y, given_by_frame(x, taps, segments))
+    assert torch.autograd.gradcheck(depthwise_temporal_conv, (x, taps, segments))
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    torch.testing.assert_close(depthwise_temporal_conv(x, taps, segments), y)
 
 
 @pytest.mark.parametrize("needed", ["x", "taps"])
@@ -284,6 +310,17 @@ def test_frame_difference(segments: int) -> None:
         return clip[t + 1, 8:] - clip[t, :8]
 
     assert torch.equal(frame_difference(transformed, x, segments), loop(both, segments, frame))
+
+
+@pytest.mark.parametrize("segments", [1, 2, 5])
+def test_backward_difference(segments: int) -> None:
+    x, transformed = frames(segments=segments), frames(segments=segments, seed=1)
+    both = torch.cat([x, transformed], dim=1)
+
+    def frame(clip: Tensor, t: int) -> Tensor:
+        return clip[t - 1, 8:] - clip[t, :8] if t > 0 else torch.zeros_like(clip[t, :8])
+
+    assert torch.equal(backward_difference(transformed, x, segments), loop(both, segments, frame))
 
 
 @pytest.mark.parametrize(

@@ -65,16 +65,22 @@ def test_scores_and_features(name: str) -> None:
 
 @every_model
 def test_every_parameter_learns(name: str) -> None:
-    model = create(name).train()
-    model.load_state_dict(shared(name).state_dict())
-    scores = model(clips_for(model, batch=3))
-    nn.functional.cross_entropy(scores, torch.tensor([0, 3, 6])).backward()
-    without = [k for k, p in model.named_parameters() if p.grad is None]
-    assert not without
-    broken = [k for k, p in model.named_parameters() if not torch.isfinite(p.grad).all()]
-    assert not broken
-    dead = [k for k, p in model.named_parameters() if not p.grad.any()]
-    assert not dead
+    unlearned: set[str] | None = None
+    for seed in range(8):  # at these sizes a ReLU of a single channel may be closed by chance
+        torch.manual_seed(seed)
+        model = create(name).train()
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.02 * torch.randn_like(p)
+        scores = model(clips_for(model, batch=3))
+        nn.functional.cross_entropy(scores, torch.tensor([0, 3, 6])).backward()
+        assert not [k for k, p in model.named_parameters() if p.grad is None]
+        assert not [k for k, p in model.named_parameters() if not torch.isfinite(p.grad).all()]
+        zero = {k for k, p in model.named_parameters() if not p.grad.any()}
+        unlearned = zero if unlearned is None else unlearned & zero
+        if not unlearned:
+            break
+    assert not unlearned
 
 
 @every_model
@@ -206,9 +212,13 @@ def test_unknown_option_names_the_nearest(name: str, option: str, near: str) -> 
         ("tsn_resnet18", "spec"),
     ],
 )
-def test_unknown_option_with_nothing_near(name: str, option: str) -> None:
-    with pytest.raises(ValueError, match=f"^{name} has no option '{option}'$"):
+def test_unknown_option_is_not_answered_with_itself_or_with_a_stranger(
+    name: str, option: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{name} has no option '{option}'") as caught:
         create_model(name, 5, **{option: 50})
+    assert f"did you mean {option!r}" not in str(caught.value)
+    assert "motion_input'" not in str(caught.value)
 
 
 def test_faults_of_the_code_are_not_taken_for_options(monkeypatch: pytest.MonkeyPatch) -> None:

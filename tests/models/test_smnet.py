@@ -623,10 +623,31 @@ def test_parameters_of_a_module(channels: int, se: int, me: int) -> None:
     assert parameter_count(module.me) == me == me_parameters(channels)
 
 
-def test_parameters_of_the_3d_attention() -> None:
-    module = SMNetModule(64, SMNetOptions(attention="3d"))
-    assert module.se is not None
-    assert parameter_count(module.se) == 3 * 64 + 27
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        ({}, 0),
+        ({"groups": 2}, 3 * 64 * 32 - 3 * 64),
+        ({"groups": 1}, 3 * 64 * 64 - 3 * 64),
+        ({"temporal": False}, -3 * 64),
+        ({"temporal_space": 3}, 27 * 64 - 3 * 64),
+        ({"attention": "3d"}, 27 - 98),  # ACTION-Net's
+        ({"attention": "mean"}, 49 - 98),
+        ({"attention": "max"}, 49 - 98),
+        ({"attention": "none"}, -98),
+        ({"attention_kernel": 3}, 2 * 9 - 98),
+        ({"attention_norm": True}, 2),
+        ({"reduction": 8}, me_parameters(64, 8) - 556),
+        ({"reduction": 4}, me_parameters(64, 4) - 556),
+        ({"gate": "centred"}, 2 * 64),
+        ({"fusion": "concat"}, 2 * 64 * 64),
+        ({"fusion": "weighted"}, 2),
+        ({"parts": "se"}, -556),
+        ({"parts": "me"}, -290),
+    ],
+)
+def test_parameters_of_a_choice(options: dict[str, Any], more: int) -> None:
+    assert parameter_count(SMNetModule(64, SMNetOptions(**options))) == 290 + 556 + more
 
 
 def test_sites_of_the_modules() -> None:

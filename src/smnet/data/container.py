@@ -69,5 +69,5 @@ def _why_not_open(path: str, error: Exception) -> str:
     if not head:
         return "is empty (0 bytes); the download or copy broke off, fetch it again"
     if head[4:8] == b"ftyp":
-        return "an mp4 without its index (moov); the download or copy broke off, fetch it again"
+        return "an mp4 whose index (moov) is lost; the download or copy broke off, fetch it again"
     return "is not a video that FFmpeg can read, or damaged at its beginning"

@@ -56,6 +56,7 @@ class VideoFile(Video):
         self._replaced: set[int] = set()
         self._held: list[av.Packet] | None = []
         self._kept: list[av.VideoFrame] | None = None
+        self._closed = False
         self._start_clock()
         self._container = open_container(path)
         try:
@@ -100,6 +101,7 @@ class VideoFile(Video):
         )
 
     def close(self) -> None:
+        self._closed = True
         self._held = self._kept = None
         self._container.close()
 
@@ -290,6 +292,8 @@ class VideoFile(Video):
     # --- limits and complaints ----------------------------------------------------------------
 
     def _start_clock(self) -> None:
+        if self._closed:  # FFmpeg's structures are gone
+            raise UserError(f"{self.path}: is closed; read it inside the with block")
         self._deadline = None if self._timeout is None else time.monotonic() + self._timeout
 
     def _check_clock(self) -> None:

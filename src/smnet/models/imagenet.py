@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
@@ -101,7 +102,9 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of damaged files, that the error below names
+            warnings.simplefilter("ignore")
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # torch's own text advises to run the code
         raise ValueError(
             f"{path}: not a file of weights (damaged, or code would have to run to read it)"
@@ -113,7 +116,9 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         ) from None
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
-    tensors = isinstance(loaded, Mapping) and all(isinstance(v, Tensor) for v in loaded.values())
+    tensors = isinstance(loaded, Mapping) and all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()
+    )
     if not tensors or not loaded:
         raise ValueError(f"{path}: holds no named tensors")
     return dict(loaded)

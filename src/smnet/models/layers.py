@@ -125,7 +125,7 @@ def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tenso
             every frame with weights of its own: what it gives to the next, itself, the previous.
         num_segments: T.
     """
-    if torch.compiler.is_exporting() or torch.compiler.is_compiling():
+    if torch.compiler.is_compiling():  # or exporting
         # Written without in-place slices, which tracers cannot fuse.
         past, present, future = (taps[..., k, None, None].to(x.dtype) for k in range(3))
         y = x * present

@@ -107,7 +107,11 @@ def family_of(name: str) -> Family:
     family, _, trunk = name.partition("_")
     if family in FAMILIES and trunk in FAMILIES[family].trunks:
         return FAMILIES[family]
-    near = difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    near = (
+        difflib.get_close_matches(name, list_models(f"{family}_*"), n=3, cutoff=0.0)
+        if family in FAMILIES
+        else difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
+    )
     hint = f"did you mean {' or '.join(near)}?" if near else "see list_models()"
     raise ValueError(f"no model is called {name!r}; {hint}")
 
