@@ -16,6 +16,11 @@ from smnet.models.base import fold_frames, unfold_frames
 from smnet.models.layers import TemporalConv
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 class Small(VideoModel):
     """One convolution on every frame."""
 

@@ -22,6 +22,12 @@ from smnet.models import VideoModel, create_model, multiply_adds, parameter_coun
 from smnet.models.resnet import BlockSite
 from smnet.models.smnet import SMNetModule, SMNetOptions
 
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
 # ---------------------------------------------------------------- the article, naively
 
 

@@ -1,0 +1,129 @@
+"""What many tests share: a small data set of real files, and a model trained on it once."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from smnet import cli
+from smnet.recipe import Recipe, read_recipe
+from smnet.runlog import console
+from smnet.train import train
+from tests.videos import moving_frames, write_video
+
+CLASSES = ("falling", "resting", "rising")
+TINTS = np.array([[1.0, 0.3, 0.3], [0.3, 1.0, 0.3], [0.3, 0.3, 1.0]])
+
+TINY: dict[str, Any] = {
+    "model": "smnet_resnet18",
+    "options": {"width": 8},
+    "weights": "none",
+    "segments": 2,
+    "size": 32,
+    "short_side": 32,
+    "dropout": 0.1,
+    "batch": 3,
+    "lr_batch": 3,
+    "lr": 0.01,
+    "head_lr": 1.0,
+    "warmup": 0.5,
+    "epochs": 2,
+    "workers": 0,
+    "device": "cpu",
+}
+"""The recipe of every run in the tests, but for what a test is about."""
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)  # on tensors this small more threads cost more than they give
+
+
+def class_frames(label: int, number: int, count: int = 8, size: int = 32) -> NDArray[np.uint8]:
+    """A clip of a class: (count, size, size, 3) uint8; classes differ in tint and in motion."""
+    frames = moving_frames(count, size, size, seed=10 * label + number)
+    moved = {0: frames, 1: np.repeat(frames[:1], count, axis=0), 2: frames[::-1]}[label % 3]
+    return (moved * TINTS[label % 3]).astype(np.uint8)
+
+
+def write_clips(root: Path, splits: dict[str, int], classes: tuple[str, ...] = CLASSES) -> Path:
+    """A folder per class below a folder per split, so many clips of each class in each."""
+    number = 0
+    for split, clips in splits.items():
+        for label, name in enumerate(classes):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for k in range(clips):
+                frames = class_frames(label, number + k, count=8 + (number + k) % 4)
+                write_video(folder / f"{k}.mp4", frames)
+        number += clips
+    return root
+
+
+def tiny(data: Path | str | None = None, **changes: Any) -> Recipe:
+    """The tiny recipe on ``data`` with ``changes``."""
+    given = {**TINY, **({} if data is None else {"data": str(data)}), **changes}
+    return read_recipe(None, (), given)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set on disk: 3 classes, 9 clips in train/, 6 in val/. Not to be changed."""
+    return write_clips(tmp_path_factory.mktemp("clips"), {"train": 3, "val": 2})
+
+
+@pytest.fixture(scope="session")
+def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on ``clips``. Not to be changed."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert train(tiny(clips, epochs=10), folder).finished
+    return folder
+
+
+@pytest.fixture
+def said() -> Iterator[io.StringIO]:
+    """What the program tells people (its messages on standard error, without colours)."""
+    text, before = io.StringIO(), console.file
+    console.file = text
+    yield text
+    console.file = before
+
+
+@dataclass(frozen=True)
+class Called:
+    """How a call of the command line ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def smnet(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Called]:
+    """Call the command line in this process: ``smnet("predict", run, clip)``."""
+
+    def call(*words: object) -> Called:
+        monkeypatch.setattr("sys.argv", ["smnet", *map(str, words)])
+        capsys.readouterr()
+        status: object = 0
+        with contextlib.ExitStack() as stack:
+            stack.callback(setattr, console, "file", console._file)
+            console.file = None  # whatever standard error is now
+            try:
+                cli.main()
+            except SystemExit as end:
+                status = end.code
+        told = capsys.readouterr()
+        return Called(int(status or 0), told.out, told.err)  # type: ignore[call-overload]
+
+    return call
