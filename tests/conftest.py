@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +73,17 @@ def tiny(data: Path | str | None = None, **changes: Any) -> Recipe:
     """The tiny recipe on ``data`` with ``changes``."""
     given = {**TINY, **({} if data is None else {"data": str(data)}), **changes}
     return read_recipe(None, (), given)
+
+
+@contextlib.contextmanager
+def file_size_limit(bytes_: int) -> Iterator[None]:
+    """No file may grow beyond so many bytes: as near to a full disk as a test can come."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.fixture(scope="session")

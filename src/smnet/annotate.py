@@ -32,8 +32,7 @@ def write_annotated(
     Raises:
         UserError: another suffix, a source that cannot be read, a target that cannot be written.
     """
-    if Path(target).suffix.lower() not in (".mp4", ".mkv", ".mov"):
-        raise UserError(f"{target}: annotated videos are written as .mp4, .mkv or .mov")
+    check_suffix(target)
     with open_video(source) as video, atomic_path(target) as temporary:
         banner = _banner(prediction, video.width)
         with av.open(str(temporary), "w") as output:
@@ -47,6 +46,12 @@ def write_annotated(
                     picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(drawn), "rgb24")
                     output.mux(stream.encode(picture))
             output.mux(stream.encode())
+
+
+def check_suffix(target: str | os.PathLike[str]) -> None:
+    """Refuse the name of a file that :func:`write_annotated` would not write."""
+    if Path(target).suffix.lower() not in (".mp4", ".mkv", ".mov"):
+        raise UserError(f"{target}: annotated videos are written as .mp4, .mkv or .mov")
 
 
 def _banner(prediction: Prediction, width: int) -> Image.Image:

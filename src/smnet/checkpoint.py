@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from smnet.errors import UserError
 from smnet.files import atomic_path
+from smnet.hub import is_address, pull
 from smnet.models import ModelSpec, VideoModel, build_model
 
 FORMAT = "smnet-video/1"
@@ -45,11 +47,11 @@ class Checkpoint:
         """The model, in evaluation mode, on the CPU."""
         with torch.device("meta"):
             model = build_model(self.spec)
-        own = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-        given = {name: tuple(tensor.shape) for name, tensor in self.tensors.items()}
+        own = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+        given = {name: (tuple(t.shape), t.dtype) for name, t in self.tensors.items()}
         if own != given:
-            differ = sorted(set(own.items()) ^ set(given.items()))
-            shown = ", ".join(dict.fromkeys(name for name, _ in differ[:6]))
+            differ = sorted(name for name, _ in set(own.items()) ^ set(given.items()))
+            shown = ", ".join(list(dict.fromkeys(differ))[:6])
             raise UserError(f"the tensors are not those of {self.spec.name}: see {shown}")
         model.load_state_dict(dict(self.tensors), assign=True)
         return model.eval()
@@ -71,17 +73,27 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
             raise OSError(None, str(error)) from error
 
 
-def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
-    """Read a checkpoint.
+def checkpoint_file(path: str | os.PathLike[str]) -> Path:
+    """The file that ``path`` stands for: itself, a run's best, or the copy of one on the hub.
 
     Raises:
-        UserError: there is no such file, it is cut short, or it is something else.
+        UserError: there is none.
     """
-    path = Path(path)
+    path = pull(str(path)) if is_address(path) else Path(path)
     if path.is_dir():
         path = path / "best.safetensors"  # a run's folder stands for its best checkpoint
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
+    return path
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Read a checkpoint: a file, a run's folder (its best), or ``hf://owner/name`` on the hub.
+
+    Raises:
+        UserError: there is no such file, it is cut short, or it is something else.
+    """
+    path = checkpoint_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -95,15 +107,35 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path}: written in the form {header['format']}, this version reads {FORMAT}"
         )
     try:
-        spec = ModelSpec.from_dict(json.loads(header["spec"]))
-        recipe, metrics = json.loads(header["recipe"]), json.loads(header["metrics"])
-    except (KeyError, TypeError, ValueError) as error:
+        spec = _specification(header["spec"])
+        recipe, metrics = (_TABLE.validate_json(header[key]) for key in ("recipe", "metrics"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: its header is damaged ({where}: {first['msg']})") from None
+    except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its header is damaged ({error})") from None
     return Checkpoint(spec, tensors, recipe, metrics)
 
 
+_TABLE = TypeAdapter(dict[str, Any])
+_SPEC = TypeAdapter(ModelSpec)
+
+
+def _specification(text: str) -> ModelSpec:
+    """The specification in a header, which anybody may have written: of the right types, and of
+    sizes that do not exhaust the memory."""
+    _SPEC.validate_json(text, strict=True)  # the types
+    spec = ModelSpec.from_dict(_TABLE.validate_json(text))
+    if not (spec.num_segments <= 256 and 1 <= spec.frames_per_segment <= 64):
+        raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
+    if not 1 <= spec.input_size <= spec.short_side <= 2048:
+        raise ValueError(f"input_size {spec.input_size} and short_side {spec.short_side}")
+    return spec
+
+
 def load(path: str | os.PathLike[str]) -> VideoModel:
-    """The trained model of a checkpoint (or of a run's folder: its best), ready to evaluate."""
+    """The trained model of a checkpoint, ready to evaluate; see :func:`read_checkpoint`."""
     checkpoint = read_checkpoint(path)
     try:
         return checkpoint.build()

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from smnet import __version__
+from smnet import __version__, data_cli
 from smnet.errors import UserError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+app.add_typer(data_cli.app, name="data")
 
 Data = Annotated[
     str | None, typer.Option(help="A folder per class, a csv, a list file, or an official layout.")
@@ -138,8 +139,9 @@ def evaluate(
     """
     from smnet.evaluate import evaluate_checkpoints
     from smnet.report import print_evaluation
-    from smnet.results import draw_confusion, write_predictions
+    from smnet.results import check_names, draw_confusion, write_predictions
 
+    check_names(predictions, confusion)
     if on_error not in ("raise", "skip"):
         raise UserError(f"--on-error {on_error}: use raise or skip")
     result = evaluate_checkpoints(
@@ -201,6 +203,10 @@ def predict(
     videos = find_videos(sources)
     if annotate is not None and len(videos) != 1:
         raise UserError(f"--annotate writes one video; {len(videos)} were given")
+    if annotate is not None:
+        from smnet.annotate import check_suffix
+
+        check_suffix(annotate)
     recognizer = Recognizer.load(checkpoint, device, parse_views(views))
     answers = recognizer.predict_many(videos, top, batch, workers)
     failed = 0
@@ -291,6 +297,85 @@ def compare(
 
 
 @app.command()
+def convert(
+    file: Annotated[
+        str, typer.Argument(help="A published checkpoint: .pth, .pth.tar, .safetensors.")
+    ],
+    out: Annotated[str, typer.Option(metavar="OUT.safetensors", help="Where ours is written.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="tsm, tsn, tdn, tam, action, tea, mmaction2-tsm, mmaction2-tsn, mmaction2-tanet,"
+            " torchvision or timm; default: by the names of the tensors.",
+        ),
+    ] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Segments it was trained on, where the file does not tell.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="A file with the class names.")
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(help="How the classifier numbers them: file (as NAMES does), or sorted."),
+    ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="The sampling rule, if not the one of its published results.")
+    ] = None,
+) -> None:
+    """Make a published checkpoint one of ours.
+
+    Nothing is written unless every tensor has its place. No code in the file is run.
+
+    \b
+    Examples:
+      smnet convert TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth \\
+        --classes something-something-v2-labels.json --out tsm-ssv2.safetensors
+      smnet convert best.pth.tar --from tdn --segments 8 --out tdn.safetensors
+    """
+    from smnet.checkpoint import save_checkpoint
+    from smnet.convert import convert as run
+
+    if Path(out).resolve() == Path(file).resolve():
+        raise UserError(f"--out {out} is the file to convert; give another name")
+    conversion = run(
+        file,
+        layout,
+        segments=segments,
+        classes=classes,
+        class_order=class_order,
+        sampling=sampling,
+    )
+    save_checkpoint(out, conversion.checkpoint)
+    for note in (*conversion.notes, f"written: {out}"):
+        typer.echo(note)
+
+
+@app.command()
+def push(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a run's folder.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")],
+    private: Annotated[bool, typer.Option("--private", help="Of a new repository.")] = False,
+) -> None:
+    """Put a checkpoint on the Hugging Face hub, with a model card.
+
+    Wherever a checkpoint is asked for, hf://OWNER/NAME then stands for it.
+
+    \b
+    Examples:
+      smnet push runs/mine me/my-actions
+      smnet predict hf://me/my-actions clip.mp4
+    """
+    from smnet.card import model_card
+    from smnet.checkpoint import checkpoint_file, read_checkpoint
+    from smnet.hub import push as run
+
+    card = model_card(read_checkpoint(checkpoint), repo.removeprefix("hf://"))
+    typer.echo(run(checkpoint_file(checkpoint), card, repo, private=private))
+
+
+@app.command()
 def models(
     pattern: Annotated[str, typer.Argument(help="A shell pattern.")] = "*",
 ) -> None:
@@ -302,7 +387,10 @@ def models(
     """
     from smnet.models import list_models
 
-    for name in list_models(pattern):
+    names = list_models(pattern)
+    if not names:
+        raise UserError(f"no model matches {pattern!r}; smnet models lists all of them")
+    for name in names:
         typer.echo(name)
 
 

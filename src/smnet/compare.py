@@ -19,7 +19,7 @@ from smnet.checkpoint import load, read_checkpoint
 from smnet.errors import UserError, missing_extra
 from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
-from smnet.models import VideoModel, multiply_adds, parameter_count
+from smnet.models import VideoModel, create_model, multiply_adds, parameter_count
 from smnet.recipe import Recipe, dump_recipe, nearest
 from smnet.runlog import console
 from smnet.train import train
@@ -82,13 +82,19 @@ def read_study(name: str) -> list[Variant]:
     if name in known:
         text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8")
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name}: cannot be read as a study ({error})") from None
     else:
         raise UserError(f"no study {name!r}{nearest(name, known)}")
     try:
         table = yaml.safe_load(text)["variants"]
-        return [Variant(label, v["model"], v.get("options", {})) for label, v in table.items()]
-    except (yaml.YAMLError, TypeError, KeyError, AttributeError):
+        return [
+            Variant(str(label), str(v["model"]), dict(v.get("options") or {}))
+            for label, v in table.items()
+        ]
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError, KeyError, AttributeError):
         raise UserError(
             f"{name}: a study has variants: {{label: {{model: …, options: …}}}}"
         ) from None
@@ -113,10 +119,12 @@ def compare(
         UserError: whatever a training run may raise.
         KeyboardInterrupt: a run was interrupted; the same command goes on.
     """
+    names = [f"{v.model.partition('_')[0]}_{trunk}" if trunk else v.model for v in variants]
+    for variant, model in zip(variants, names, strict=True):
+        _check(recipe, variant, model)  # now, not after hours of training the others
     rows = []
     models: list[VideoModel] = []
-    for variant in variants:
-        model = f"{variant.model.partition('_')[0]}_{trunk}" if trunk else variant.model
+    for variant, model in zip(variants, names, strict=True):
         runs = []
         for seed in range(seeds):
             options = {**recipe.options, **variant.options}
@@ -229,6 +237,14 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)
     pyplot.close(figure)
+
+
+def _check(recipe: Recipe, variant: Variant, model: str) -> None:
+    try:
+        with torch.device("meta"):
+            create_model(model, 2, recipe.segments, **{**recipe.options, **variant.options})
+    except ValueError as error:
+        raise UserError(f"{variant.label}: {error}") from None
 
 
 def _run(recipe: Recipe, folder: Path, label: str) -> Path:

@@ -76,4 +76,11 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"no device is called {name!r}; use auto, cpu, cuda or cuda:1") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"device={name}: this PyTorch sees no GPU; use device=cpu")
+    if device.type == "cuda" and device.index is None:
+        return device  # which one is not decided yet
+    try:
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # not built in, no such number, or no memory
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"device={name}: cannot be used here ({reason}); use device=cpu") from None
     return device

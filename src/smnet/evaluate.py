@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -204,7 +205,7 @@ def _shares(weights: str | None, count: int) -> list[float]:
         shares = [float(word) for word in weights.split(",")]
     except ValueError:
         raise UserError(f"weights {weights!r}: write numbers such as 1,1.5") from None
-    if len(shares) != count or min(shares) < 0 or sum(shares) <= 0:
+    if len(shares) != count or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise UserError(
             f"weights {weights!r}: give one share, not negative, a checkpoint ({count})"
         )

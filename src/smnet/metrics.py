@@ -50,7 +50,8 @@ def wilson(correct: int, total: int) -> Share:
     p = correct / total
     centre = (p + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 / (1 + Z95**2 / total) * math.sqrt(p * (1 - p) / total + Z95**2 / (4 * total**2))
-    return Share(p, max(centre - half, 0.0), min(centre + half, 1.0))
+    # The interval holds p; next to 0 and 1 rounding would say otherwise.
+    return Share(p, min(max(centre - half, 0.0), p), max(min(centre + half, 1.0), p))
 
 
 def top_k(scores: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:

@@ -88,7 +88,8 @@ class Recognizer:
         """Load a checkpoint, or the best one of a run's folder.
 
         Args:
-            path: a ``.safetensors`` checkpoint or a folder that ``smnet train`` wrote.
+            path: a ``.safetensors`` checkpoint, a folder that ``smnet train`` wrote, or
+                ``hf://owner/name`` on the hub.
             device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
             views: clips x crops averaged for every video.
 

@@ -85,7 +85,7 @@ class Recipe(BaseModel):
     channels_last: bool = True
     compile: bool = False
     workers: int | None = Field(None, ge=0)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     deterministic: bool = False
 
     @model_validator(mode="after")
@@ -114,7 +114,7 @@ def parse_views(views: str) -> tuple[int, int]:
         UserError: not of that form, or a number of crops that is not 1, 3 or 5.
     """
     clips, _, crops = views.lower().partition("x")
-    if not (clips.isdigit() and crops.isdigit() and 1 <= int(clips) <= 100):
+    if not (clips.isdecimal() and crops.isdecimal() and 1 <= int(clips) <= 100):
         raise UserError(f"views={views!r}: write clips x crops, such as 1x1, 2x3 or 10x3")
     if int(crops) not in (1, 3, 5):
         raise UserError(f"views={views!r}: crops must be 1, 3 or 5")
@@ -150,7 +150,7 @@ def read_recipe(
         _place(values, key, value)
     for key in values:
         if key not in Recipe.model_fields:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(key, Recipe.model_fields)}")
+            raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), Recipe.model_fields)}")
     try:
         return Recipe(**values)
     except ValidationError as error:
@@ -183,7 +183,7 @@ def _read(source: str | None) -> tuple[dict[str, Any], str]:
         raise UserError(f"no recipe {source!r}, by name or path{nearest(source, names)}")
     try:
         values = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"{where}: a recipe is a table of keys and values")

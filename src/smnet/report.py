@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from smnet.predict import Prediction
 from smnet.results import Evaluation
@@ -26,7 +27,7 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
     if result.problems:
         console.print(f"{len(result.problems)} clips could not be read and count as wrong:")
         for problem in result.problems[:10]:
-            console.print(f"  {problem}", markup=False)
+            console.print(f"  {problem}", markup=False, soft_wrap=True)
     table = Table("class", "clips", "found", "recall", "precision", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -34,7 +35,7 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
     for r in rows[:classes]:
         precision = f"{r.precision:.1%}" if r.predicted else "-"
         recall = f"{r.recall:.1%}" if r.clips else "-"
-        table.add_row(r.name, str(r.clips), str(r.correct), recall, precision)
+        table.add_row(Text(r.name), str(r.clips), str(r.correct), recall, precision)
     console.print()
     console.print(table)
     if len(rows) > classes:
@@ -43,7 +44,7 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
     if confused:
         console.print("\nmost confused:")
         for true, predicted, clips in confused:
-            console.print(f"  {clips:4} x {true} -> {predicted}", markup=False)
+            console.print(f"  {clips:4} x {true} -> {predicted}", markup=False, soft_wrap=True)
 
 
 def print_predictions(answers: Iterable[Prediction], total: int) -> int:
@@ -55,7 +56,7 @@ def print_predictions(answers: Iterable[Prediction], total: int) -> int:
         for answer in answers:
             if answer.error:
                 failed += 1
-                bar.console.print(f"smnet: {answer.error}", markup=False)
+                bar.console.print(f"smnet: {answer.error}", markup=False, soft_wrap=True)
             else:
                 pairs = zip(answer.labels, answer.scores, strict=True)
                 best = "  ".join(f"{score:6.1%} {label}" for label, score in pairs)

@@ -98,13 +98,28 @@ class Evaluation:
         }
 
 
+PREDICTIONS = (".csv", ".parquet")
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def check_names(
+    predictions: str | os.PathLike[str] | None = None,
+    confusion: str | os.PathLike[str] | None = None,
+) -> None:
+    """Refuse names of files that cannot be written for their suffix, before any work is done."""
+    if predictions is not None and Path(predictions).suffix not in PREDICTIONS:
+        raise UserError(f"{predictions}: predictions are written as {' or '.join(PREDICTIONS)}")
+    if confusion is not None and Path(confusion).suffix not in PICTURES:
+        raise UserError(f"{confusion}: a confusion matrix is drawn as {', '.join(PICTURES)}")
+
+
 def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
     """Every clip with its label, prediction and scores, as ``.csv`` or ``.parquet``.
 
     Raises:
         UserError: another suffix, pyarrow missing for parquet, or the file cannot be written.
     """
-    suffix = Path(path).suffix
+    check_names(predictions=path)
     predictions = result.predictions
     columns: dict[str, list[Any]] = {
         "path": list(result.paths),
@@ -113,12 +128,12 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
     }
     for k, name in enumerate(result.classes):
         columns[f"score:{name}"] = [round(float(s), 6) for s in result.scores[:, k]]
-    if suffix == ".csv":
+    if Path(path).suffix == ".csv":
         with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
             writer = csv.writer(f)
             writer.writerow(columns)
             writer.writerows(zip(*columns.values(), strict=True))
-    elif suffix == ".parquet":
+    else:
         try:
             import pyarrow
             import pyarrow.parquet
@@ -126,8 +141,6 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
             raise missing_extra("pyarrow", "shards") from None
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
-    else:
-        raise UserError(f"{path}: predictions are written as .csv or .parquet")
 
 
 def write_json(path: str | os.PathLike[str], values: Any) -> None:
@@ -139,6 +152,7 @@ def write_json(path: str | os.PathLike[str], values: Any) -> None:
 def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
     """The confusion matrix as a picture (``.png``, ``.svg`` or ``.pdf``): rows the true class,
     shares of each row as shades. ``UserError`` if matplotlib is missing."""
+    check_names(confusion=path)
     try:
         import matplotlib
     except ImportError:
@@ -146,8 +160,6 @@ def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"{path}: a confusion matrix is drawn as .png, .svg or .pdf")
     matrix = result.confusion
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     count = len(result.classes)

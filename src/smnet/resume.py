@@ -87,11 +87,13 @@ def save_state(
         "scaler": learner.scaler.state_dict(),
         "generators": generators,
     }
-    with atomic_path(folder / "resume.pt") as temporary:
+    with atomic_path(folder / "resume.pt") as temporary, temporary.open("wb") as file:
         try:
-            torch.save(everything, temporary)
-        except RuntimeError as error:  # how torch reports a full disk
-            raise OSError(None, str(error).splitlines()[0]) from error
+            torch.save(everything, file)
+        except RuntimeError as error:  # torch's own, on top of that of the disk
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState:
@@ -123,14 +125,16 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
         return RunState(**saved["state"])
     except UserError:
         raise
+    except pickle.UnpicklingError:  # its text advises to run code out of the file
+        raise UserError(f"{path}: cannot be resumed from (damaged, or not of smnet)") from None
     except (
         RuntimeError,
-        KeyError,
+        LookupError,
         TypeError,
         ValueError,
+        AttributeError,
         EOFError,
         OSError,
-        pickle.UnpicklingError,
     ) as error:
         reason = str(error).strip().splitlines() or ["unreadable"]
         raise UserError(f"{path}: cannot be resumed from ({reason[0]})") from None

@@ -19,6 +19,7 @@ from rich.progress import (
 )
 
 from smnet.errors import UserError
+from smnet.files import write_text
 
 console = Console(stderr=True, highlight=False)
 """Where people are told things; results for programs go to standard output."""
@@ -74,9 +75,15 @@ class RunLog:
         """Forget rows after ``step``, which a resumed run will write again."""
         if not self.active or not self.path.exists():
             return
-        rows = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-        kept = [json.dumps(row) + "\n" for row in rows if row["step"] <= step]
-        self.path.write_text("".join(kept), encoding="utf-8")
+        kept = []
+        for line in self.path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                keep = json.loads(line)["step"] <= step
+            except (ValueError, TypeError, KeyError):
+                continue  # a machine that went down in the middle of a line
+            if keep:
+                kept.append(line + "\n")
+        write_text(self.path, "".join(kept))
 
     def step(self, epoch: int, step: int, note: str) -> None:
         """An optimiser step is done: move the bar."""

@@ -23,6 +23,7 @@ from smnet.checkpoint import Checkpoint, save_checkpoint
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import mirror
 from smnet.data.dataset import Batch, ClipDataset, TrainBatches, ViewPlan, make_loader
+from smnet.data.sampling import sample
 from smnet.data.transforms import mix_clips, normalise
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
@@ -303,10 +304,22 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
             note = f"mirror: on, labels swap: {pairs}{more}"
         else:
             note = "mirror: on, no class name tells left from right"
+    try:
+        frames_per_segment = family_of(recipe.model).spec.get("frames_per_segment", 1)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for mode in ("train", "test"):  # a strategy that does not go with the model is said here
+        sample(
+            recipe.segments,
+            recipe.segments,
+            mode=mode,
+            strategy=recipe.sampling,
+            frames_per_segment=frames_per_segment,
+        )
     plan = ViewPlan(
         sampling=recipe.sampling,
         segments=recipe.segments,
-        frames_per_segment=family_of(recipe.model).spec.get("frames_per_segment", 1),
+        frames_per_segment=frames_per_segment,
         size=recipe.size,
         short_side=recipe.resize_to,
         train=True,

@@ -8,6 +8,7 @@ from safetensors import SafetensorError, safe_open
 
 from smnet.checkpoint import FORMAT, read_checkpoint
 from smnet.errors import UserError
+from smnet.hub import is_address
 from smnet.models import VideoModel, load_weights
 
 
@@ -17,8 +18,9 @@ def start_from(model: VideoModel, source: str) -> str:
     Args:
         model: a fresh model, its ``spec`` with class names if they are known.
         source: ``"none"``; ``"imagenet"``; a file of image-network weights (torchvision's names);
-            or a checkpoint of this program, whose trunk and temporal parts are taken, and its
-            classifier too if it names the same classes in the same order.
+            or a checkpoint of this program (a file, or ``hf://owner/name``), whose trunk and
+            temporal parts are taken, and its classifier too if it names the same classes in the
+            same order.
 
     Raises:
         UserError: weights that are not to be had or do not fit.
@@ -57,6 +59,8 @@ def _fine_tune(model: VideoModel, source: str) -> str:
 
 
 def _is_checkpoint(source: str) -> bool:
+    if is_address(source):
+        return True
     try:
         with safe_open(source, framework="pt") as file:
             return (file.metadata() or {}).get("format", "").startswith(FORMAT.partition("/")[0])

@@ -654,9 +654,9 @@ def test_problems_shares_the_lines_between_kinds() -> None:
     problems = Problems("here")
     problems.raise_any()
     for i in range(40):
-        problems.add("one", f"one {i}")
+        problems.add("one", f"one {i}", "bad")
     for i in range(3):
-        problems.add("two", f"two {i}")
+        problems.add("two", f"two {i}", "bad")
     with pytest.raises(UserError) as caught:
         problems.raise_any()
     said = str(caught.value).splitlines()

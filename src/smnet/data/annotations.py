@@ -11,6 +11,7 @@ from typing import Literal
 
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.formats import ALIASES, FORMATS, Format
+from smnet.data.formats.problems import Problem
 from smnet.data.formats.rows import Hints
 from smnet.errors import UserError
 
@@ -29,6 +30,7 @@ def read_clips(
     first_label: int = 0,
     missing: Literal["error", "report"] = "error",
     check_files: bool = True,
+    found: list[Problem] | None = None,
 ) -> ClipSet:
     """Read the annotation of a data set and check all of it.
 
@@ -45,6 +47,9 @@ def read_clips(
         missing: "error", or "report" to move listed clips that do not exist to
             ``ClipSet.missing`` (for sets whose videos vanish from the net).
         check_files: False = do not look whether the clips exist (folder layouts always look).
+        found: a list that takes the problems with single rows and classes, which are then left
+            out instead of raised: for reports on a data set. What is returned may then be
+            unfit for training.
 
     Raises:
         UserError: the format is not recognised or is ambiguous; or the annotation has problems
@@ -65,6 +70,7 @@ def read_clips(
         first_label=first_label,
         missing=missing,
         check_files=check_files,
+        found=found,
     )
     chosen = recognise(path)[0] if format is None else _by_name(format)
     try:

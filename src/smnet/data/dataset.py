@@ -121,7 +121,8 @@ def read_views(
             strategy=plan.sampling,
             clips=1 if plan.train else plan.clips,
             frames_per_segment=plan.frames_per_segment,
-            rng=rng,
+            # Some published tests draw at random: without a source they would not repeat themselves.
+            rng=rng or np.random.default_rng(0),
         )
         frames = video.read(indices.ravel().tolist())  # (clips*T*L, H, W, 3)
     if plan.train:
@@ -244,5 +245,7 @@ def make_loader(
 
 
 def _leave_signals(worker: int) -> None:
-    """Ctrl-C reaches the whole process group; ending the workers is the main process's part."""
+    """Ctrl-C reaches the whole process group, and a batch system's SIGTERM every process of a job;
+    ending the workers is the main process's part."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

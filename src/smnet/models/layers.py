@@ -27,6 +27,8 @@ class TemporalConv(nn.Module):
             previous one, the rest keep their own (TSM's partial shift, Lin et al., ICCV 2019, as a
             trainable start; ACTION-Net and TDN start so). ``"identity"``: every channel its own.
         shift_div: see ``init``.
+        beside: how much of X the caller adds to the result. The shifted channels start at
+            (1 + beside) X[t+1] - beside X[t], so that the sum starts as the shift.
 
     Shape:
         x (B*T, C, H, W) -> (B*T, C, H, W); ``weight`` is (C, C/G, 3), or (C, C/G, 3, 3, 3).
@@ -39,6 +41,7 @@ class TemporalConv(nn.Module):
         space: int = 1,
         init: TemporalInit = "shift",
         shift_div: int = 8,
+        beside: float = 0.0,
     ) -> None:
         super().__init__()
         groups = channels if groups is None else groups
@@ -51,10 +54,10 @@ class TemporalConv(nn.Module):
         self.space = space
         side = (space, space) if space > 1 else ()
         self.weight = nn.Parameter(torch.zeros(channels, channels // groups, 3, *side))
-        self._initialise(init, shift_div)
+        self._initialise(init, shift_div, beside)
 
     @torch.no_grad()
-    def _initialise(self, init: TemporalInit, shift_div: int) -> None:
+    def _initialise(self, init: TemporalInit, shift_div: int, beside: float) -> None:
         if init not in ("shift", "identity"):
             raise ValueError(f"temporal init must be shift or identity, not {init!r}")
         fold = self.channels // shift_div if init == "shift" else 0
@@ -62,7 +65,11 @@ class TemporalConv(nn.Module):
         channel = torch.arange(self.channels)
         tap = torch.ones_like(channel)
         tap[:fold], tap[fold : 2 * fold] = 2, 0
-        taps[channel, channel % taps.shape[1], tap] = 1.0
+        moved = tap != 1
+        own = channel % taps.shape[1]
+        # By slices, for an index by a mask cannot be made on the meta device.
+        taps[channel[: 2 * fold], own[: 2 * fold], 1] = -beside
+        taps[channel, own, tap] = 1.0 + beside * moved
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, space={self.space}"
@@ -117,7 +124,10 @@ def frame_mask(x: Tensor, num_segments: int, *, first: bool = False, last: bool 
 
 
 def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
-    """Channel-wise temporal convolution, kernel 3, as three shifted weighted sums.
+    """Channel-wise temporal convolution, kernel 3.
+
+    Three forms of the same sums, by what each is fast at: plain shifts for compilers and exporters;
+    one depthwise convolution where channels are innermost; shifted sums in place elsewhere.
 
     Args:
         x: (B*T, C, H, W).
@@ -133,8 +143,19 @@ def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tenso
         return y + shift_frames(x * future, -1, num_segments)
     if taps.dim() == 3:
         return _sums_by_frame(x, taps, num_segments)
+    if x.is_contiguous(memory_format=torch.channels_last) and not x.is_meta:
+        return _conv_over_time(x, taps.to(x.dtype), num_segments)
     out: Tensor = _ShiftedSums.apply(x, taps, num_segments)
     return out
+
+
+def _conv_over_time(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+    """Frames with channels innermost lie in memory as one image of T rows and H*W columns a clip,
+    channels innermost too: a depthwise 3x1 convolution on that view reads them once."""
+    _, channels, height, width = x.shape
+    clips = x.permute(0, 2, 3, 1).reshape(-1, num_segments, height * width, channels)
+    y = F.conv2d(clips.permute(0, 3, 1, 2), taps[:, None, :, None], padding=(1, 0), groups=channels)
+    return y.permute(0, 2, 3, 1).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _ShiftedSums(torch.autograd.Function):
@@ -249,10 +270,49 @@ class MotionGate(nn.Module):
 
     def gates(self, x: Tensor, num_segments: int) -> Tensor:
         """Gates (B*T, C, 1, 1) in (0, 1) of features (B*T, C, H, W)."""
-        f = self.norm(self.squeeze(x))  # M1: (B*T, C/r, H, W)
-        p = self.transform(f)  # M2
-        d = frame_difference(p, f, num_segments)  # M3
+        p, f = self._pooled(x)  # M1, M2, and of M4 the means: (B*T, C/r, 1, 1) each
+        d = frame_difference(p, f, num_segments)  # M3; the mean of a difference is that of means
         if self.both:
             d = (d + backward_difference(p, f, num_segments)) / 2
-        d = d.mean((2, 3), keepdim=True)  # M4: (B*T, C/r, 1, 1)
         return torch.sigmoid(self.expand_norm(self.expand(d)))  # M5
+
+    def _pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """GAP(P) and GAP(F), (B*T, C/r, 1, 1) each.
+
+        In evaluation F is an affine function of each pixel and P a sum of shifted F, so their means
+        follow from those of X over the frame, its edges and its corners (what a shift by one pixel
+        pushes out). That reads X once; no map of F or P is made.
+        """
+        by_the_equations = x.is_meta  # where only the multiply-adds are counted
+        if self.training or by_the_equations:
+            f = self.norm(self.squeeze(x))  # M1: (B*T, C/r, H, W)
+            p = self.transform(f)  # M2
+            return p.mean((2, 3), keepdim=True), f.mean((2, 3), keepdim=True)
+        height, width = x.shape[-2:]
+        f = self.norm(self.squeeze(edge_means(x)))  # M1: (B*T, C/r, 3, 3)
+        # Entry (i, j) of the kernel meets all pixels but a row (i = 0: the last, 2: the first), a
+        # column likewise, and their corner, left out twice, comes back.
+        inside = f[:, :, 1:2, 1:2]
+        row = f[:, :, :, 1:2] * x.new_tensor([1, 0, 1])[:, None] / height
+        column = f[:, :, 1:2, :] * x.new_tensor([1, 0, 1]) / width
+        corner = f * x.new_tensor([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / (height * width)
+        met = inside - row - column + corner
+        p = met * self.transform.weight[:, 0]  # M2
+        return p.sum((2, 3), keepdim=True), inside
+
+
+def edge_means(x: Tensor) -> Tensor:
+    """Means of x (N, C, H, W) over what a 3x3 kernel can lose at the border: (N, C, 3, 3).
+
+    In the middle the whole frame; above and below it the last and the first row, left and right of
+    it the last and the first column, in the corners the pixel that such a row and column share.
+    """
+    last, first = x[:, :, -1], x[:, :, 0]  # (N, C, W) each
+    whole = F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0]
+    left, right = x[:, :, :, -1].mean(2), x[:, :, :, 0].mean(2)
+    rows = [
+        torch.stack([last[:, :, -1], last.mean(2), last[:, :, 0]], dim=2),
+        torch.stack([left, whole, right], dim=2),
+        torch.stack([first[:, :, -1], first.mean(2), first[:, :, 0]], dim=2),
+    ]
+    return torch.stack(rows, dim=2)

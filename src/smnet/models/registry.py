@@ -98,7 +98,10 @@ def build_model(spec: ModelSpec) -> VideoModel:
     except TypeError as error:
         unknown = _unknown_option(error)
         if unknown is None:
-            raise
+            if not spec.options:
+                raise
+            given = ", ".join(f"{key}={value!r}" for key, value in spec.options.items())
+            raise ValueError(f"{spec.name} cannot be built with {given}: {error}") from error
         raise ValueError(f"{spec.name} has no option {unknown!r}{_near(unknown, family)}") from None
 
 

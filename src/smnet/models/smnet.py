@@ -48,7 +48,9 @@ class SMNetOptions:
         groups: G of the temporal convolution; None is G = C, channel-wise.
         temporal: False leaves the temporal convolution out, Z = X (ablation).
         temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
-        temporal_init: start of the temporal convolution, see :class:`TemporalConv`.
+        temporal_init: start of the temporal convolution. ``"shift"``: so that the module as a
+            whole starts as TSM's partial shift (where X is added beside Z, the shifted channels of
+            Z start at 2 X[t+1] - X[t], else the sum would blur them); ``"identity"``: Z = X.
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
@@ -106,6 +108,12 @@ class SMNetOptions:
         if self.residual == "x" and self.order == "attention_first":
             raise ValueError("residual=x has no meaning with order=attention_first; see residual=z")
 
+    @property
+    def adds_input(self) -> bool:
+        """Whether the fusion adds X, gated, to the features of the SE path."""
+        both = self.parts == "se+me" and self.fusion in ("sum", "mean", "weighted")
+        return both and self.motion_input == "x"
+
     def carries(self, site: BlockSite) -> bool:
         """Whether the block at ``site`` carries the module."""
         chosen = {"all": site.index, "first": 0, "last": site.blocks - 1}[self.blocks]
@@ -156,6 +164,7 @@ class SpatioTemporalExcitation(nn.Module):
                 min(options.groups or channels, channels),
                 options.temporal_space,
                 options.temporal_init,
+                beside=1.0 if options.adds_input else 0.0,
             )
             if options.temporal
             else None
@@ -230,9 +239,9 @@ class SMNetModule(nn.Module):
             case "me_se":
                 return self.se(self.me(x, num_segments), num_segments)
         z, scale = self.se.excitation(x, num_segments)
-        y_se = self.se.apply_mask(x, z, scale)
         seen = z if self.options.motion_input == "z" else x
         gate = self.me.excitation(seen, num_segments)
+        y_se = self.se.apply_mask(x, z, scale)
         match self.options.fusion:
             case "sum":
                 return torch.addcmul(y_se, seen, gate)

@@ -30,7 +30,7 @@ def read(data: Path, hints: Hints) -> ClipSet:
     if found is None:
         raise UserError(f"{data}: no Diving48_V2_train.json beside {_VOCABULARY}")
     folder, version = found
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     classes = _classes(folder / _VOCABULARY)
     entries: list[tuple[str, int, str, str, int | None]] = []
     late = 0
@@ -45,10 +45,10 @@ def read(data: Path, hints: Hints) -> ClipSet:
             name, label = fields.get("vid_name"), fields.get("label")
             start, end = fields.get("start_frame", 0), fields.get("end_frame")
             if not isinstance(name, str) or not name or type(label) is not int:
-                problems.add("malformed row", f"{source}: vid_name and a label number are wanted")
+                problems.add("malformed row", source, "vid_name and a label number are wanted")
             elif not 0 <= label < len(classes):
-                text = f"{source}: label {label} is not in 0..{len(classes) - 1}"
-                problems.add("label out of range", text)
+                text = f"label {label} is not in 0..{len(classes) - 1}"
+                problems.add("label out of range", source, text, name)
             else:
                 late += start != 0
                 frames = end if type(end) is int and end > 0 and start == 0 else None

@@ -69,7 +69,7 @@ def _reason(folder: Path) -> str:
 
 
 def _read(data: Path, hints: Hints, name: str) -> ClipSet:
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     flags = _with_flags(data) if name == "hmdb51" else None
     folder = flags or _with_lists(data)
     if folder is None:
@@ -87,7 +87,7 @@ def _read(data: Path, hints: Hints, name: str) -> ClipSet:
     for class_name, file, split, source in items:
         label = index.get(class_name.lower())
         if label is None:
-            problems.add("unknown label", f"{source}: {class_name!r} is not in {said}")
+            problems.add("unknown label", source, f"{class_name!r} is not in {said}")
         elif split:
             rows.append(Row(_place(finder, root, class_name, file), label, split, source))
         else:
@@ -123,7 +123,7 @@ def _listed(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
             path = path if index is not None else text
             class_name, slash, clip = path.strip().replace("\\", "/").rpartition("/")
             if not slash or not clip or not class_name:
-                problems.add("malformed row", f"{source}: {text[:80]!r} is not Class/clip")
+                problems.add("malformed row", source, f"{text[:80]!r} is not Class/clip")
                 continue
             items.append((PurePosixPath(class_name).name, clip, split, source))
             if index is not None:
@@ -132,13 +132,10 @@ def _listed(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
     for index, class_name, source in numbers if named else ():
         names = named[0] if named else ()
         if not 1 <= index <= len(names):
-            text = f"{source}: {index} is not in 1..{len(names)}"
-            problems.add("label out of range", text)
+            problems.add("label out of range", source, f"{index} is not in 1..{len(names)}")
         elif names[index - 1].lower() != class_name.lower():
-            text = (
-                f"{source}: class {index} is {names[index - 1]!r}, the folder says {class_name!r}"
-            )
-            problems.add("contradiction", text)
+            text = f"class {index} is {names[index - 1]!r}, the folder says {class_name!r}"
+            problems.add("contradiction", source, text)
     return items
 
 
@@ -156,7 +153,7 @@ def _flagged(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
                 class_name = file.name.removesuffix(ending)
                 items.append((class_name, clip.strip(), _FLAGS[flag], source))
             else:
-                problems.add("malformed row", f"{source}: {text[:80]!r} is not clip and 0, 1 or 2")
+                problems.add("malformed row", source, f"{text[:80]!r} is not clip and 0, 1 or 2")
     return items
 
 

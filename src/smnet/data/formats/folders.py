@@ -35,9 +35,10 @@ def recognise(data: Path) -> str | None:
 
 
 def read(data: Path, hints: Hints) -> ClipSet:
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     splits = _split_folders(data)
-    groups = [(SPLIT_WORDS[s.name.lower()], s) for s in splits] or [(None, data)]
+    groups: list[tuple[str | None, Path]] = [(SPLIT_WORDS[s.name.lower()], s) for s in splits]
+    groups = groups or [(None, data)]
     names = [split for split, _ in groups]
     for split in {s for s in names if names.count(s) > 1}:
         both = " and ".join(f"{folder.name}/" for s, folder in groups if s == split)
@@ -65,7 +66,8 @@ def read(data: Path, hints: Hints) -> ClipSet:
             found = list(_clips(folder, problems, passed_over))
             if name not in index:
                 if found:
-                    problems.add("unknown class", f"{folder}: there is no training folder {name!r}")
+                    text = f"there is no training folder {name!r}"
+                    problems.add("unknown class", str(folder), text, str(folder))
                 continue
             rows += [Row(place, index[name], side, place.path) for place in found]
     why = [str(recognise(data) or "a folder per class")]
@@ -116,7 +118,9 @@ def _clips(folder: Path, problems: Problems, passed_over: list[str]) -> Iterator
     if any(is_image(name) for name, is_dir in listed if not is_dir):
         problems.add(
             "loose frames",
-            f"{folder}: frames lie in the class folder itself; give each clip a folder of its own",
+            str(folder),
+            "frames lie in the class folder itself; give each clip a folder of its own",
+            str(folder),
         )
     for name, is_dir in listed:
         path = folder / name
@@ -124,7 +128,8 @@ def _clips(folder: Path, problems: Problems, passed_over: list[str]) -> Iterator
             if holds_frames(path):
                 yield Place(str(path), folder=True, exists=True)
             else:
-                problems.add("folder without frames", f"{path}: no jpg or png frame in it")
+                text = "no jpg or png frame in it"
+                problems.add("folder without frames", str(path), text, str(path))
         elif is_video(name):
             yield Place(str(path), folder=False, exists=True)
         elif not is_image(name):
@@ -135,4 +140,5 @@ def _loose(base: Path, problems: Problems) -> None:
     with os.scandir(base) as entries:
         loose = sorted(e.name for e in entries if visible(e.name) and is_video(e.name))
     for name in loose:
-        problems.add("clip without a class", f"{base / name}: lies outside of any class folder")
+        path = str(base / name)
+        problems.add("clip without a class", path, "lies outside of any class folder", path)

@@ -35,7 +35,7 @@ def read(data: Path, hints: Hints) -> ClipSet:
     files = _files(data)
     if not files:
         raise UserError(f"{data}: no csv with the columns youtube_id, time_start, time_end")
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     items = [item for file in files for item in _items(file, problems)]
     if hints.labels is not None:
         classes = read_class_names(hints.labels)
@@ -48,11 +48,12 @@ def read(data: Path, hints: Hints) -> ClipSet:
     for stem, name, split, source in items:
         label = index.get(name) if name else -1
         if label is None:
-            problems.add("unknown label", f"{source}: {name!r} is not in the class names given")
+            problems.add("unknown label", source, f"{name!r} is not in the class names given")
             continue
         places = _of_class(clips.get(stem, []), name)
         if len(places) > 1:
-            problems.add("found twice", f"{source}: {places[0].path} and {places[1].path}")
+            text = f"{places[0].path} and {places[1].path}"
+            problems.add("found twice", source, text, places[1].path)
         expected = Place(str(root / name / f"{stem}.mp4"), False, exists=not hints.check_files)
         rows.append(Row(places[0] if places else expected, label, split, source))
     return assemble(
@@ -87,19 +88,19 @@ def _items(file: Path, problems: Problems) -> list[_Found]:
     for number, fields in list(table(file, delimiter))[1:]:
         source = f"{file.name}:{number}"
         if len(fields) < len(columns):
-            text = f"{source}: {len(fields)} fields where {len(columns)} are wanted"
-            problems.add("malformed row", text)
+            text = f"{len(fields)} fields where {len(columns)} are wanted"
+            problems.add("malformed row", source, text)
             continue
         row = dict(zip(columns, fields, strict=False))
         start, end = _second(row["time_start"]), _second(row["time_end"])
         split = SPLIT_WORDS.get((row.get("split") or (word[0] if word else "")).lower())
         name = name_of(row.get("label", ""))
         if start is None or end is None or not row["youtube_id"]:
-            problems.add("malformed row", f"{source}: an id and two times in seconds are wanted")
+            problems.add("malformed row", source, "an id and two times in seconds are wanted")
         elif split is None:
-            problems.add("malformed row", f"{source}: neither row nor file name says the split")
+            problems.add("malformed row", source, "neither row nor file name says the split")
         elif not name and split != "test":
-            problems.add("malformed row", f"{source}: the label is empty")
+            problems.add("malformed row", source, "the label is empty")
         else:
             items.append((f"{row['youtube_id']}_{start:06d}_{end:06d}", name, split, source))
     return items

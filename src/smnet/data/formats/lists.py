@@ -38,7 +38,7 @@ def recognise(data: Path) -> str | None:
 
 def read(data: Path, hints: Hints) -> ClipSet:
     files, folder = _choose(data)
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     named = find_class_names(folder, hints.labels)
     root = hints.root or folder
     finder = Finder(hints.check_files)
@@ -53,9 +53,11 @@ def read(data: Path, hints: Hints) -> ClipSet:
     else:
         size = max((row.label for row in rows), default=-1) + 1
         if size > max(len(rows), 1):
+            worst = max(rows, key=lambda row: row.label).source
             raise UserError(
-                f"{data}: labels are numbers up to {size - 1}, but there are {len(rows)} rows;"
-                " labels number the classes from 0. Is it the number of frames that stands last?"
+                f"{data}: labels are numbers up to {size - 1} ({worst}), but there are {len(rows)}"
+                " rows; labels number the classes from 0. Is it the number of frames that stands"
+                " last?"
             )
         classes, said = tuple(str(index) for index in range(size)), "no class names"
     kept: list[Row] = []
@@ -65,7 +67,9 @@ def read(data: Path, hints: Hints) -> ClipSet:
         else:
             problems.add(
                 "label out of range",
-                f"{row.source}: label {row.label} is not in 0..{len(classes) - 1}",
+                row.source,
+                f"label {row.label} is not in 0..{len(classes) - 1}",
+                row.place.path,
             )
     if problems.count("label out of range"):
         highest = max(row.label for row in rows)
@@ -203,11 +207,11 @@ def _rows(
         label = whole_number(fields[-1]) if fields else None
         frames = whole_number(fields[-2]) if frames_form and len(fields) > 2 else None
         if len(fields) < (3 if frames_form else 2):
-            problems.add("malformed row", f"{source}: {text[:80]!r} is not {wanted}")
+            problems.add("malformed row", source, f"{text[:80]!r} is not {wanted}")
         elif label is None:
-            problems.add("malformed row", f"{source}: label {fields[-1]!r} is not a whole number")
+            problems.add("malformed row", source, f"label {fields[-1]!r} is not a whole number")
         elif frames_form and (frames is None or frames < 1):
-            problems.add("malformed row", f"{source}: frames {fields[-2]!r} is not a count")
+            problems.add("malformed row", source, f"frames {fields[-2]!r} is not a count")
         else:
             place = finder.place(root, _path(text, delimiter, 2 if frames_form else 1))
             rows.append(Row(place, label - hints.first_label, split, source, frames))

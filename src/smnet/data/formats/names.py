@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ CLASS_FILES = (
     "label_map.txt",
     "class_names.txt",
 )
+
+_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[;,\t]\s*|\s+)(\S.*)")
 
 
 def find_class_names(folder: Path, labels: Path | None) -> tuple[tuple[str, ...], str] | None:
@@ -66,31 +69,31 @@ def without_brackets(name: str) -> str:
 def read_class_names(path: Path) -> tuple[str, ...]:
     """The class names in ``path``, in index order.
 
-    Reads one name a line (counting from 0), ``index name`` lines as in classInd.txt (from 0 or 1),
-    a csv with the columns id and name, or json: {name: index} or [names].
+    Reads one name a line (counting from 0), ``index name`` lines as in classInd.txt (from 0 or 1)
+    or ``index;name``, a csv with the columns id and name (or label), or json: {name: index} or
+    [names].
 
     Raises:
         UserError: not readable, no name, a name twice, indices that are not 0..K-1 or 1..K.
     """
     if path.suffix.lower() == ".json":
         names = names_of_json(read_json(path), path)
-    elif found := header_of(path, {"id", "name"}):
+    elif found := header_of(path, {"id", "name"}) or header_of(path, {"id", "label"}):
         delimiter, columns = found
+        column = columns.index("name" if "name" in columns else "label")
         pairs = [
-            (row[columns.index("id")], row[columns.index("name")])
+            (row[columns.index("id")], row[column])
             for number, row in table(path, delimiter)
             if number > 1 and len(row) >= len(columns)
         ]
         names = _in_order(pairs, path)
     else:
         texts = [text for _, text in lines(path)]
-        split = [text.split(None, 1) for text in texts]
-        numbered = bool(texts) and all(
-            len(s) == 2 and whole_number(s[0]) is not None for s in split
-        )
+        split = [_NUMBERED.fullmatch(text) for text in texts]
+        numbered = [(found[1], found[2].strip('"')) for found in split if found]
         names = (
-            _in_order([(index, name) for index, name in split], path)
-            if numbered
+            _in_order(numbered, path)
+            if texts and len(numbered) == len(texts)
             else [name_of(text) for text in texts]
         )
     if not names:

@@ -10,8 +10,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv")
-VIDEO_SUFFIXES += (".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif")
+VIDEO_SUFFIXES: tuple[str, ...] = (
+    *(".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv"),
+    *(".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif"),
+)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 _PASSED_OVER = {"__MACOSX", "@eaDir", "__pycache__"}
 

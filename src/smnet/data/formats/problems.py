@@ -2,26 +2,53 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from smnet.errors import UserError
 
 SHOWN = 20
 
 
-class Problems:
-    """Problems by kind. Keeps the first few texts of a kind and counts the rest."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with an annotation.
 
-    def __init__(self, subject: str) -> None:
+    Attributes:
+        kind: a few words, "malformed row".
+        source: where it stands, "train.csv:17", or the data set as a whole.
+        message: what is wrong.
+        path: the clip or folder it is about, as far as it is known; "" otherwise.
+    """
+
+    kind: str
+    source: str
+    message: str
+    path: str = ""
+
+
+class Problems:
+    """Problems by kind. Keeps the first few texts of a kind and counts the rest.
+
+    With ``found``, every problem is appended to that list instead, and none is ever raised: the
+    way in for those who report on an annotation rather than use it.
+    """
+
+    def __init__(self, subject: str, found: list[Problem] | None = None) -> None:
         self.subject = subject
         self.advice: list[str] = []
+        self._found = found
         self._texts: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
 
-    def add(self, kind: str, text: str) -> None:
-        """Note one problem; ``text`` starts with its place, ``file:line:``."""
+    def add(self, kind: str, source: str, message: str, path: str = "") -> None:
+        """Note one problem; see :class:`Problem`."""
         self._counts[kind] = self._counts.get(kind, 0) + 1
+        if self._found is not None:
+            self._found.append(Problem(kind, source, message, path))
+            return
         texts = self._texts.setdefault(kind, [])
         if len(texts) < SHOWN:
-            texts.append(printable(text))
+            texts.append(printable(f"{source}: {message}"))
 
     def advise(self, text: str) -> None:
         """Add a line to the end of the message; the same line is said once."""
@@ -34,7 +61,7 @@ class Problems:
     def raise_any(self) -> None:
         """Raise one ``UserError`` with all that was found, or return if nothing was."""
         total = sum(self._counts.values())
-        if not total:
+        if not total or self._found is not None:
             return
         kinds = ", ".join(f"{kind}: {count}" for kind, count in self._counts.items())
         lines = [f"{self.subject}: {total} problem{'s' if total > 1 else ''} ({kinds})"]

@@ -12,7 +12,7 @@ from typing import Literal
 
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.formats.places import Place
-from smnet.data.formats.problems import Problems
+from smnet.data.formats.problems import Problem, Problems
 
 SPLIT_WORDS = {
     "train": "train",
@@ -25,6 +25,8 @@ SPLIT_WORDS = {
     "test": "test",
     "testing": "test",
 }
+# Of a clip in two splits, the one in the stronger stays: results remain comparable.
+STRENGTH = {"train": 0, "val": 1, "test": 2}
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Hints:
     first_label: int = 0
     missing: Literal["error", "report"] = "error"
     check_files: bool = True
+    found: list[Problem] | None = None
 
 
 @dataclass(slots=True)
@@ -102,7 +105,8 @@ def assemble(
         side = splits if row.place.exists else gone
         side.setdefault(row.split or "train", []).append(row.clip())
         if side is gone and hints.missing == "error":
-            problems.add("missing file", f"{row.source}: no such clip: {row.place.path}")
+            text = f"no such clip: {row.place.path}"
+            problems.add("missing file", row.source, text, row.place.path)
     listed = splits.keys() | gone.keys()
     labelled = all(clip.label >= 0 for clip in splits.get("test", []))
     if {"train", "test"} <= listed and "val" not in listed and labelled:
@@ -111,9 +115,10 @@ def assemble(
                 side["val"] = side.pop("test")
         why = [*why, "there is no val; test is used as val"]
     if not kept and not problems.count("malformed row"):
-        problems.add("no clip", f"{data}: not one clip")
+        problems.add("no clip", str(data), "not one clip")
     for split in sorted(gone.keys() - splits.keys()) if hints.missing == "report" else ():
-        problems.add("no clip", f"{data}: not one of the {len(gone[split])} {split} clips exists")
+        text = f"not one of the {len(gone[split])} {split} clips exists"
+        problems.add("no clip", str(data), text)
     if problems.count("missing file"):
         problems.advise(
             f"Paths are relative to {root}; say root= where the clips lie elsewhere."
@@ -138,13 +143,17 @@ def _unique(rows: Iterable[Row], problems: Problems) -> list[Row]:
     kept: dict[str, Row] = {}
     for row in rows:
         first = kept.setdefault(row.place.path, row)
-        if first is not row:
-            across = f", there in {first.split}" if first.split != row.split else ""
-            here = f" in {row.split}" if across else ""
-            problems.add(
-                "duplicate",
-                f"{row.source}: {row.place.path}{here} stands already at {first.source}{across}",
-            )
+        if first is row:
+            continue
+        across = f", there in {first.split}" if first.split != row.split else ""
+        here = f" in {row.split}" if across else ""
+        text = f"{row.place.path}{here} stands already at {first.source}{across}"
+        if row.label != first.label:
+            problems.add("contradiction", row.source, f"{text}, with another label", row.place.path)
+        else:
+            problems.add("leak" if across else "duplicate", row.source, text, row.place.path)
+        if STRENGTH.get(row.split or "", 0) > STRENGTH.get(first.split or "", 0):
+            kept[row.place.path] = row
     return list(kept.values())
 
 
@@ -155,8 +164,8 @@ def _idle_classes(rows: list[Row], classes: Sequence[str]) -> list[int]:
 
 def _refuse_idle(idle: list[int], classes: Sequence[str], problems: Problems) -> None:
     for index in idle:
-        text = f"{problems.subject}: no training clip of {classes[index]!r}"
-        problems.add("class without a clip", text)
+        text = f"no training clip of {classes[index]!r}"
+        problems.add("class without a clip", problems.subject, text)
     if idle == [0] and classes[0] == "0":
         problems.advise("Labels count from 0. Where this list counts from 1, say first_label=1.")
 

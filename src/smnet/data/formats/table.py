@@ -43,7 +43,7 @@ def read(data: Path, hints: Hints) -> ClipSet:
             f"{data}: several csv files with path and label: {', '.join(f.name for f in files)};"
             " point at one of them (or name them train.csv, val.csv, test.csv)"
         )
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     raw: list[_Raw] = []
     ignored: list[str] = []
     for file in files:
@@ -100,9 +100,8 @@ def _rows(
         source = f"{file.name}:{number}"
         # Trailing delimiters are what spreadsheets leave behind.
         if len(fields) < len(columns) or any(fields[len(columns) :]):
-            problems.add(
-                "malformed row", f"{source}: {len(fields)} fields where {len(columns)} are wanted"
-            )
+            text = f"{len(fields)} fields where {len(columns)} are wanted"
+            problems.add("malformed row", source, text)
             continue
         row = dict(zip(columns, fields, strict=False))
         split = _split(row, default_split)
@@ -119,7 +118,7 @@ def _rows(
             counted = frames if row.get("frames") else None
             rows.append(_Raw(source, row["path"], name_of(row["label"]), split, counted))
             continue
-        problems.add("malformed row", f"{source}: {text}")
+        problems.add("malformed row", source, text)
     return rows
 
 
@@ -163,6 +162,6 @@ def _labels(
         if label is None:
             kind = "label out of range" if numeric else "unknown label"
             of = f"0..{len(classes) - 1}" if numeric else (named[1] if named else "the classes")
-            problems.add(kind, f"{item.source}: label {item.label!r} is not in {of}")
+            problems.add(kind, item.source, f"label {item.label!r} is not in {of}", item.path)
         indices.append(label)
     return classes, indices, said

@@ -52,7 +52,7 @@ def recognise_jester(data: Path) -> str | None:
 
 def read_v2(data: Path, hints: Hints) -> ClipSet:
     files = _only(data, "json")
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     names = [
         without_brackets(name)
         for name in names_of_json(read_json(files["labels"]), files["labels"])
@@ -82,7 +82,7 @@ def _recognise_csv(data: Path, jester: bool) -> str | None:
 
 def _read_csv(data: Path, hints: Hints, name: str) -> ClipSet:
     files = _only(data, "csv")
-    problems = Problems(str(data))
+    problems = Problems(str(data), hints.found)
     names = list(read_class_names(files["labels"]))
     items = [item for key in files if key != "labels" for item in _lines(files[key], problems)]
     return _clips(data, hints, name, files, names, items, problems, suffix="")
@@ -129,11 +129,11 @@ def _entries(file: Path, problems: Problems) -> Iterator[_Item]:
         clip = entry.get("id") if isinstance(entry, dict) else None
         template = entry.get("template") if isinstance(entry, dict) else None
         if not isinstance(clip, str | int) or not str(clip).strip():
-            problems.add("malformed row", f"{source}: no id")
+            problems.add("malformed row", source, "no id")
         elif template is None and split == "test":
             yield str(clip), None, source, split
         elif not isinstance(template, str):
-            problems.add("malformed row", f"{source}: no template")
+            problems.add("malformed row", source, "no template")
         else:
             yield str(clip), without_brackets(template), source, split
 
@@ -148,7 +148,7 @@ def _lines(file: Path, problems: Problems) -> Iterator[_Item]:
         elif split == "test" and clip.strip():
             yield clip.strip(), None, source, split
         else:
-            problems.add("malformed row", f"{source}: {text[:80]!r} is not id;class name")
+            problems.add("malformed row", source, f"{text[:80]!r} is not id;class name")
 
 
 def _clips(
@@ -170,8 +170,8 @@ def _clips(
     for clip, class_name, source, split in items:
         label = -1 if class_name is None else index.get(class_name)
         if label is None:
-            text = f"{source}: {class_name!r} is not in {files['labels'].name}"
-            problems.add("unknown label", text)
+            text = f"{class_name!r} is not in {files['labels'].name}"
+            problems.add("unknown label", source, text, clip)
             continue
         place = finder.place(root, clip, suffix)
         if template is None and place.folder and place.exists:

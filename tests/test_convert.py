@@ -1,0 +1,776 @@
+"""Published checkpoints become ours: same scores, nothing left over, nothing run, nothing guessed."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from typer.testing import CliRunner
+
+from smnet.checkpoint import read_checkpoint, save_checkpoint
+from smnet.cli import app
+from smnet.convert import Conversion, convert
+from smnet.errors import UserError
+from smnet.layouts import LAYOUTS, block_of
+from smnet.models import create_model
+from smnet.weights import start_from
+
+from . import published
+from .published import Net, State
+
+torch.set_num_threads(1)
+
+T = 3
+LABELMAPS = Path(__file__).parents[2] / "shared/data/labelmaps"
+
+
+def saved(path: Path, state: State, module: bool = False, **beside: object) -> Path:
+    """As the training programs save: in a dict, behind data-parallel names if ``module``."""
+    state = {("module." if module else "") + k: v for k, v in state.items()}
+    torch.save({"epoch": 45, "arch": "resnet50", "state_dict": state, **beside}, path)
+    return path
+
+
+def clips(frames: int, size: int = 32) -> Tensor:
+    generator = torch.Generator().manual_seed(5)
+    return torch.randn((2, frames, 3, size, size), generator=generator, dtype=torch.float64)
+
+
+def mm(plain: str, kind: str, block: str = "") -> str:
+    """MMAction2's name of a convolution ("conv") or normalisation ("bn")."""
+    head, _, last = plain.rpartition(".")
+    if "downsample" in plain:
+        path = head
+    else:
+        path = (head + "." if head else "") + "conv" + last[-1]
+    stage, _, rest = path.partition(".")
+    number, _, rest = rest.partition(".")
+    if rest:
+        path = f"{stage}.{number}.{block}{rest}"
+    return f"backbone.{path}.{kind}"
+
+
+def base(plain: str) -> str:
+    return f"base_model.{plain}"
+
+
+def net_of(state: State, conv: Callable[[str], str]) -> Callable[[str], str]:
+    """``conv``, with ``.net`` where the file has it."""
+    return lambda name: conv(name) + (".net" if conv(name) + ".net.weight" in state else "")
+
+
+def run_tsm(s: State, x: Tensor, depth: int) -> Tensor:
+    net, conv = Net(s, T), net_of(s, base)
+
+    def before(x: Tensor, block: str) -> Tensor:
+        return net.shift(x) if conv(f"{block}.conv1").endswith(".net") else x
+
+    return net.plain(x, "new_fc", conv, base, before, depth=depth)
+
+
+def run_action(s: State, x: Tensor, depth: int) -> Tensor:
+    net = Net(s, T)
+
+    def before(x: Tensor, block: str) -> Tensor:
+        return net.action(x, f"base_model.{block}.conv1.action_")
+
+    return net.plain(x, "new_fc", net_of(s, base), base, before, depth=depth)
+
+
+def run_tam(s: State, x: Tensor, depth: int, old: bool = False) -> Tensor:
+    net = Net(s, T)
+    g, local = ("self_conv.conv_f", "self_conv.conv_g") if old else ("tam.G", "tam.L")
+
+    def name(plain: str) -> str:
+        words = plain.split(".")
+        return base(".".join([*words[:2], "net", *words[2:]]) if len(words) > 1 else plain)
+
+    def after(x: Tensor, block: str) -> Tensor:
+        return net.tam(x, f"base_model.{block}.{g}", f"base_model.{block}.{local}")
+
+    return net.plain(x, "new_fc", name, name, after=after, depth=depth)
+
+
+def run_mmaction2(s: State, x: Tensor, depth: int, shift: bool, tanet: bool) -> Tensor:
+    net, block_part = Net(s, T), "block." if tanet else ""
+    conv = net_of(s, lambda n: mm(n, "conv", block_part))
+
+    def before(x: Tensor, block: str) -> Tensor:
+        return net.shift(x) if shift else x
+
+    def after(x: Tensor, block: str) -> Tensor:
+        at = f"backbone.{block}.tam."
+        return net.tam(x, at + "G", at + "L") if tanet else x
+
+    return net.plain(
+        x, "cls_head.fc_cls", conv, lambda n: mm(n, "bn", block_part), before, after, depth
+    )
+
+
+# name: the state, what its program computes, frames a clip, layout, our model
+Case = tuple[Callable[[], State], Callable[[State, Tensor], Tensor], int, str, str]
+CASES: dict[str, Case] = {
+    "tsm-18": (
+        lambda: published.tsm(18, 16),
+        lambda s, x: run_tsm(s, x, 18),
+        T,
+        "tsm",
+        "tsm_resnet18",
+    ),
+    "tsm-50": (
+        lambda: published.tsm(50, 16),
+        lambda s, x: run_tsm(s, x, 50),
+        T,
+        "tsm",
+        "tsm_resnet50",
+    ),
+    "tsm-101": (
+        lambda: published.tsm(101, 8),
+        lambda s, x: run_tsm(s, x, 101),
+        T,
+        "tsm",
+        "tsm_resnet101",
+    ),
+    "tsm-mobilenetv2": (
+        published.mobilenetv2,
+        lambda s, x: Net(s, T).mobilenetv2(x),
+        T,
+        "tsm",
+        "tsm_mobilenetv2",
+    ),
+    "tsn-34": (
+        lambda: published.tsm(34, 8, shift=False),
+        lambda s, x: run_tsm(s, x, 34),
+        T,
+        "tsn",
+        "tsn_resnet34",
+    ),
+    "action-18": (
+        lambda: published.action(18, 32),
+        lambda s, x: run_action(s, x, 18),
+        T,
+        "action",
+        "action_resnet18",
+    ),
+    "action-50": (
+        lambda: published.action(50, 8),
+        lambda s, x: run_action(s, x, 50),
+        T,
+        "action",
+        "action_resnet50",
+    ),
+    "tam-50": (
+        lambda: published.tam(50, T, 8),
+        lambda s, x: run_tam(s, x, 50),
+        T,
+        "tam",
+        "tam_resnet50",
+    ),
+    "tam-old": (
+        lambda: published.tam(18, T, 16, branches=("self_conv.conv_f", "self_conv.conv_g")),
+        lambda s, x: run_tam(s, x, 18, old=True),
+        T,
+        "tam",
+        "tam_resnet18",
+    ),
+    "tdn-50": (
+        lambda: published.tdn(50, 32),
+        lambda s, x: Net(s, T).tdn(x, 0.25),
+        5 * T,
+        "tdn",
+        "tdn_resnet50",
+    ),
+    "tea": (
+        lambda: published.tea(16),
+        lambda s, x: Net(s, T).tea(x),
+        T,
+        "tea",
+        "tea_res2net50",
+    ),
+    "mmaction2-tsm": (
+        lambda: published.mmaction2(50, 16, shift=True),
+        lambda s, x: run_mmaction2(s, x, 50, shift=True, tanet=False),
+        T,
+        "mmaction2-tsm",
+        "tsm_resnet50",
+    ),
+    "mmaction2-tsn": (
+        lambda: published.mmaction2(18, 16),
+        lambda s, x: run_mmaction2(s, x, 18, shift=False, tanet=False),
+        T,
+        "mmaction2-tsn",
+        "tsn_resnet18",
+    ),
+    "mmaction2-tanet": (
+        lambda: published.mmaction2(50, 8, tanet=T),
+        lambda s, x: run_mmaction2(s, x, 50, shift=False, tanet=True),
+        T,
+        "mmaction2-tanet",
+        "tam_resnet50",
+    ),
+    "torchvision": (
+        lambda: published.torchvision(18, 16),
+        lambda s, x: Net(s, T).plain(x, "fc", str, str, depth=18),
+        T,
+        "torchvision",
+        "tsn_resnet18",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_scores_are_those_of_the_published_program(case: str, tmp_path: Path) -> None:
+    make, theirs, frames, layout, name = CASES[case]
+    state = make()
+    file = saved(tmp_path / "best.pth.tar", state, module=case != "action-18")
+    conversion = convert(file, segments=T)
+    spec = conversion.checkpoint.spec
+    assert (spec.name, spec.num_segments, spec.num_classes) == (name, T, 5)
+    assert conversion.notes[0].startswith(f"layout {layout}: ")
+    save_checkpoint(tmp_path / "ours.safetensors", conversion.checkpoint)
+    checkpoint = read_checkpoint(tmp_path / "ours.safetensors")
+    assert checkpoint.spec == spec
+    assert checkpoint.recipe["converted_from"]["layout"] == layout
+    model = checkpoint.build().double()
+    x = clips(frames, 64)
+    with torch.no_grad():
+        ours = model(x)
+    expected = theirs(state, x)
+    assert expected.std() > 1e-4  # not a comparison of zeros
+    torch.testing.assert_close(ours, expected, rtol=1e-8, atol=1e-8)
+
+
+def test_a_shift_that_were_lost_would_be_seen() -> None:
+    """The comparison above can fail: the same tensors without the shift score differently."""
+    state, x = published.tsm(18, 16), clips(T, 64)
+    still = {k.replace(".net.", "."): v for k, v in state.items()}
+    assert not torch.allclose(run_tsm(state, x, 18), run_tsm(still, x, 18), rtol=1e-3)
+
+
+COUNTS: dict[str, tuple[Callable[[], State], str, str, int]] = {
+    "tsm": (lambda: published.tsm(50, classes=174, device="meta"), "tsm", "tsm_resnet50", 320),
+    "tsn": (
+        lambda: published.tsm(50, classes=174, shift=False, device="meta"),
+        "tsn",
+        "tsn_resnet50",
+        320,
+    ),
+    "tea": (lambda: published.tea(classes=174, device="meta"), "tea", "tea_res2net50", 784),
+    "action": (
+        lambda: published.action(50, classes=174, device="meta"),
+        "action",
+        "action_resnet50",
+        528,
+    ),
+    "tdn": (lambda: published.tdn(50, classes=174, device="meta"), "tdn", "tdn_resnet50", 789),
+    "tdn-101": (
+        lambda: published.tdn(101, classes=174, device="meta"),
+        "tdn",
+        "tdn_resnet101",
+        789 + 17 * 47,
+    ),
+    "tam": (lambda: published.tam(50, 8, classes=174, device="meta"), "tam", "tam_resnet50", 544),
+    "mmaction2-tsm": (
+        lambda: published.mmaction2(50, classes=174, shift=True, device="meta"),
+        "mmaction2-tsm",
+        "tsm_resnet50",
+        320,
+    ),
+    "mmaction2-tanet": (
+        lambda: published.mmaction2(50, classes=174, tanet=8, device="meta"),
+        "mmaction2-tanet",
+        "tam_resnet50",
+        544,
+    ),
+    "torchvision": (
+        lambda: published.torchvision(50, classes=174, device="meta"),
+        "torchvision",
+        "tsn_resnet50",
+        320,
+    ),
+    "action-101": (
+        lambda: published.action(101, classes=174, device="meta"),
+        "action",
+        "action_resnet101",
+        626 + 18 * 13,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", COUNTS)
+def test_every_tensor_of_the_published_size_has_a_place(case: str) -> None:
+    make, layout, name, count = COUNTS[case]
+    state = make()
+    assert len(state) == count
+    with torch.device("meta"):
+        model = create_model(name, 174)
+    own = model.state_dict()
+    carriers = {block_of(n + ".") for n, _ in model.named_modules() if n.endswith(".temporal")}
+    head = "cls_head.fc_cls" if layout.startswith("mm") else LAYOUTS[layout].heads[0]
+    theirs = LAYOUTS[layout].names(own, carriers, head)
+    used = {k: tuple(v.shape) for k, v in state.items() if "conv1_temp" not in k}
+    assert {t: tuple(own[o].shape) for o, t in theirs.items()} == used
+
+
+# --- strictness ------------------------------------------------------------------------------
+
+
+def refused(tmp_path: Path, state: State, *options: object, **keywords: object) -> str:
+    file = saved(tmp_path / "x.pth", state)
+    with pytest.raises(UserError) as caught:
+        convert(file, *options, **{"segments": T, **keywords})  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert message.startswith(str(file))
+    assert "\n" not in message
+    return message
+
+
+STRICT = {
+    "tsm": (lambda: published.tsm(18, 8), "base_model.layer2.0.conv1.net.weight"),
+    "action": (lambda: published.action(18, 8), "base_model.layer1.1.conv1.action_p1_conv1.weight"),
+    "tam": (lambda: published.tam(18, T, 8), "base_model.layer4.1.tam.L.3.weight"),
+    "tdn": (lambda: published.tdn(50, 8), "base_model.layer3_bak.2.mse.conv3_smallscale4.weight"),
+    "tea": (lambda: published.tea(8), "base_model.layer1.0.shifts.3.conv.weight"),
+    "mmaction2-tsm": (
+        lambda: published.mmaction2(18, 8, shift=True),
+        "backbone.layer3.0.downsample.bn.running_mean",
+    ),
+    "torchvision": (lambda: published.torchvision(18, 8), "layer4.1.bn2.bias"),
+}
+
+
+@pytest.mark.parametrize("layout", STRICT)
+def test_one_tensor_that_is_missing_left_over_or_misshaped_is_named(
+    layout: str, tmp_path: Path
+) -> None:
+    make, key = STRICT[layout]
+    state = make()
+    assert convert(saved(tmp_path / "whole.pth", state), segments=T)
+    short = {k: v for k, v in state.items() if k != key}
+    assert f"it lacks {key}" in refused(tmp_path, short)
+    assert key + ".more" in refused(tmp_path, {**state, key + ".more": torch.ones(2)})
+    misshaped = {**state, key: torch.ones(state[key].numel() + 1)}
+    said = refused(tmp_path, misshaped)
+    assert f"it differs in {key}: ({state[key].numel() + 1},) for {tuple(state[key].shape)}" in said
+    assert "lacks" not in said
+    integers = {**state, key: state[key].to(torch.int64)}
+    assert f"{key}: {tuple(state[key].shape)} int64" in refused(tmp_path, integers)
+
+
+def test_many_misfits_are_counted(tmp_path: Path) -> None:
+    state = published.tsm(18, 8)
+    short = {k: v for k, v in state.items() if "layer3" not in k or "conv1" not in k}
+    for k in range(9):
+        short[f"base_model.odd{k}"] = torch.ones(1)
+    said = refused(tmp_path, {k: v for k, v in short.items() if "bn1" not in k})
+    assert "it lacks base_model.bn1.weight" in said
+    assert "base_model.odd0, base_model.odd1, base_model.odd2, base_model.odd3 and 5 more" in said
+
+
+def test_two_classifiers_are_one_too_many(tmp_path: Path) -> None:
+    state = published.tsm(18, 8)
+    state["base_model.fc.weight"] = state["new_fc.weight"]
+    assert "it has besides base_model.fc.weight" in refused(tmp_path, state)
+
+
+def test_a_shift_in_some_blocks_only_is_not_tsm(tmp_path: Path) -> None:
+    state = published.tsm(18, 8)
+    state["base_model.layer2.1.conv1.weight"] = state.pop("base_model.layer2.1.conv1.net.weight")
+    said = refused(tmp_path, state)
+    assert "it lacks base_model.layer2.1.conv1.net.weight" in said
+    assert "has besides base_model.layer2.1.conv1.weight" in said
+
+
+def test_what_tdn_never_uses_is_left_out_with_a_word(tmp_path: Path) -> None:
+    notes = convert(saved(tmp_path / "x.pth", published.tdn(50, 8)), segments=8).notes
+    (said,) = [note for note in notes if "never uses" in note]
+    assert "base_model.conv1_temp.weight, base_model.conv1_temp.bias" in said
+
+
+def test_counters_that_old_files_lack_start_at_zero(tmp_path: Path) -> None:
+    state = published.torchvision(18, 8)
+    old = {k: v for k, v in state.items() if "num_batches" not in k}
+    conversion = convert(saved(tmp_path / "x.pth", old))
+    assert any(note.startswith("20 counters") for note in conversion.notes)
+    assert int(conversion.checkpoint.tensors["bn1.num_batches_tracked"]) == 0
+    conversion.checkpoint.build()
+
+
+def test_half_precision_is_widened(tmp_path: Path) -> None:
+    state = {k: v.half() if v.is_floating_point() else v for k, v in published.tsm(18, 8).items()}
+    tensors = convert(saved(tmp_path / "x.pth", state), segments=T).checkpoint.tensors
+    assert tensors["fc.weight"].dtype == torch.float32
+    assert torch.equal(tensors["fc.weight"], state["new_fc.weight"].float())
+
+
+# --- recognition -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("key", "shape", "said"),
+    [
+        ("base_model.layer2.0.nl.g.weight", (2, 2), "non-local"),
+        ("backbone.layer2.0.non_local_block.g.conv.weight", (2, 2), "non-local"),
+        ("base_model.inception_3a_1x1.weight", (2, 2), "BNInception"),
+        ("encoder.blocks.0.attn.qkv.weight", (2, 2), "no known layout has keys such as encoder"),
+        ("base_model.layer1.0.net.conv1.weight", (2, 2), "a shift before whole blocks"),
+        ("base_model.conv1.weight", (8, 10, 7, 7), "takes 10 channels: it reads optical flow"),
+        ("backbone.conv1.conv.weight", (8, 3, 5, 7, 7), "no 2D network"),
+        ("base_model.layer1.0.conv1.net.weight", (2, 2), "lacks the first convolution"),
+    ],
+)
+def test_what_is_not_here_is_refused(
+    key: str, shape: tuple[int, ...], said: str, tmp_path: Path
+) -> None:
+    assert said in refused(tmp_path, {key: torch.ones(shape)})
+
+
+def test_a_depth_that_is_not_here_is_refused(tmp_path: Path) -> None:
+    state = published.torchvision(18, 8)
+    state |= {
+        k.replace("layer3.1", f"layer3.{i}"): v
+        for k, v in state.items()
+        for i in range(2, 9)
+        if "layer3.1" in k
+    }
+    assert "its stages have (2, 2, 9, 2) basic blocks" in refused(tmp_path, state)
+
+
+def test_from_must_agree_with_the_keys(tmp_path: Path) -> None:
+    state = published.tsm(18, 8)
+    said = refused(tmp_path, state, "tdn")
+    assert "--from tdn, but the keys are those of tsm" in said
+    plain = published.tsm(18, 8, shift=False)
+    assert "the keys are those of tsn" in refused(tmp_path, plain, "tsm")
+    with pytest.raises(UserError, match="known layouts are tdn, tam"):
+        convert(tmp_path / "x.pth", "caffe")
+    file = saved(tmp_path / "timm.pth", published.torchvision(18, 8))
+    assert convert(file, "timm").notes[0].startswith("layout timm")
+    assert convert(file, "torchvision").notes[0].startswith("layout torchvision")
+
+
+def test_the_same_weights_as_safetensors(tmp_path: Path) -> None:
+    state = published.torchvision(18, 8)
+    save_file(state, tmp_path / "model.safetensors")
+    ours = convert(tmp_path / "model.safetensors").checkpoint.tensors
+    theirs = convert(saved(tmp_path / "x.pth", state)).checkpoint.tensors
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_ours_need_no_conversion(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.torchvision(18, 8))
+    save_checkpoint(tmp_path / "ours.safetensors", convert(file).checkpoint)
+    with pytest.raises(UserError, match="a checkpoint of smnet already"):
+        convert(tmp_path / "ours.safetensors")
+
+
+# --- segments, sampling, shift ---------------------------------------------------------------
+
+TSM_NAME = "TSM_something_RGB_resnet18_shift8_blockres_avg_segment16_e45"
+
+
+def small(path: Path, **options: object) -> Conversion:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    return convert(saved(path, published.tsm(18, 8)), **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "segments", "sampling"),
+    [
+        (f"{TSM_NAME}.pth", 16, "tsn"),
+        (f"{TSM_NAME}_dense.pth", 16, "tsm-dense"),
+        (f"{TSM_NAME}/ckpt.best.pth.tar", 16, "tsn"),
+        ("TDN__something_RGB_resnet50_avg_segment8_e60/best.pth.tar", 8, "tsn"),
+        ("tsm_imagenet-pretrained-r50_8xb16-1x1x8-50e_kinetics400-rgb_2022-64d6.pth", 8, "tsn"),
+        ("tsm_imagenet-pretrained-r50_8xb16-dense-1x1x8-50e_kinetics400.pth", 8, "tsm-dense"),
+    ],
+)
+def test_the_file_name_tells_segments_and_sampling(
+    name: str, segments: int, sampling: str, tmp_path: Path
+) -> None:
+    spec = small(tmp_path / name).checkpoint.spec
+    assert (spec.num_segments, spec.sampling) == (segments, sampling)
+
+
+def test_segments_are_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--segments"):
+        small(tmp_path / "best.pth")
+    assert small(tmp_path / "best.pth", segments=12).checkpoint.spec.num_segments == 12
+    assert small(tmp_path / f"{TSM_NAME}.pth", segments=4).checkpoint.spec.num_segments == 4
+    with pytest.raises(UserError, match="at least 1"):
+        small(tmp_path / "best.pth", segments=0)
+
+
+def test_tam_knows_its_segments(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.tam(18, 16, 8))
+    spec = convert(file).checkpoint.spec
+    assert (spec.num_segments, spec.sampling) == (16, "tam-uniform")
+    with pytest.raises(UserError, match="made for 16 segments and no other"):
+        convert(file, segments=8)
+
+
+def test_tdn_mixes_as_its_segments_say(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.tdn(50, 8))
+    for segments, share in ((8, 0.5), (16, 0.25)):
+        checkpoint = convert(file, segments=segments).checkpoint
+        assert checkpoint.spec.frames_per_segment == 5
+        assert checkpoint.spec.sampling == "tdn"
+        assert checkpoint.build().difference_weight == share
+
+
+@pytest.mark.parametrize(
+    ("layout", "make", "sampling"),
+    [
+        ("mmaction2-tsm", lambda: published.mmaction2(18, 8, shift=True), "mmaction2"),
+        ("action", lambda: published.action(18, 8), "tsn"),
+        ("torchvision", lambda: published.torchvision(18, 8), "uniform"),
+    ],
+)
+def test_sampling_is_the_published_rule_or_told(
+    layout: str, make: Callable[[], State], sampling: str, tmp_path: Path
+) -> None:
+    file = saved(tmp_path / "x.pth", make())
+    assert convert(file, segments=T).checkpoint.spec.sampling == sampling
+    assert convert(file, segments=T, sampling="twice").checkpoint.spec.sampling == "twice"
+    with pytest.raises(UserError, match="--sampling often: there are uniform, dense"):
+        convert(file, segments=T, sampling="often")
+
+
+def test_another_part_of_the_channels_shifted(tmp_path: Path) -> None:
+    conversion = small(tmp_path / f"{TSM_NAME.replace('shift8', 'shift4')}.pth")
+    assert conversion.checkpoint.spec.options["shift_div"] == 4
+    with pytest.raises(UserError, match="tpool"):
+        small(tmp_path / f"{TSM_NAME.replace('_avg', '_tpool_avg')}.pth")
+
+
+# --- class names -----------------------------------------------------------------------------
+
+
+def lines(path: Path, *names: str) -> Path:
+    path.write_text("\n".join(names), encoding="utf-8")
+    return path
+
+
+FIVE = ("Pushing", "Approaching", "Lifting", "Closing", "Opening")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("names.txt", "\n".join(FIVE)),
+        ("names.csv", "id,name\n" + "\n".join(f"{i},{n}" for i, n in enumerate(FIVE))),
+        ("labels.csv", "id;label\n" + "\n".join(f"{i};{n}" for i, n in enumerate(FIVE))),
+        ("bare.csv", "\n".join(f'{i};"{n}"' for i, n in enumerate(FIVE))),
+        ("labels.json", json.dumps({n: str(i) for i, n in enumerate(FIVE)})),
+    ],
+)
+def test_class_names_from_a_file(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    conversion = small(tmp_path / "x.pth", segments=T, classes=tmp_path / name)
+    assert conversion.checkpoint.spec.class_names == FIVE
+    conversion = small(
+        tmp_path / "x.pth", segments=T, classes=tmp_path / name, class_order="sorted"
+    )
+    assert conversion.checkpoint.spec.class_names == tuple(sorted(FIVE))
+
+
+def test_class_names_must_be_as_many_as_classes(tmp_path: Path) -> None:
+    names = lines(tmp_path / "names.txt", *FIVE[:4])
+    with pytest.raises(UserError, match=r"names.txt has 4 class names.* 5 classes"):
+        small(tmp_path / "x.pth", segments=T, classes=names)
+    with pytest.raises(UserError, match="--class-order sort: use file or sorted"):
+        small(tmp_path / "x.pth", segments=T, classes=names, class_order="sort")
+    with pytest.raises(UserError, match="give both"):
+        small(tmp_path / "x.pth", segments=T, class_order="sorted")
+
+
+def test_without_class_names_a_line_says_what_that_means(tmp_path: Path) -> None:
+    conversion = small(tmp_path / "x.pth", segments=T)
+    assert conversion.checkpoint.spec.class_names is None
+    assert any("by number" in note for note in conversion.notes)
+
+
+def test_the_two_orders_of_something_v1_are_never_assumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from smnet import convert as module
+
+    monkeypatch.setattr(module, "_SOMETHING", module.names_digest(tuple(reversed(FIVE))))
+    names = lines(tmp_path / "names.txt", *FIVE)
+    with pytest.raises(UserError, match=r"--class-order sorted, or --class-order file"):
+        small(tmp_path / f"{TSM_NAME}.pth", classes=names)
+    for order, expected in (("file", FIVE), ("sorted", tuple(sorted(FIVE)))):
+        conversion = small(tmp_path / f"{TSM_NAME}.pth", classes=names, class_order=order)
+        assert conversion.checkpoint.spec.class_names == expected
+    v2 = small(tmp_path / f"{TSM_NAME.replace('_something_', '_somethingv2_')}.pth", classes=names)
+    assert v2.checkpoint.spec.class_names == tuple(sorted(FIVE))
+
+
+@pytest.mark.skipif(not LABELMAPS.is_dir(), reason="the label files are not here")
+@pytest.mark.parametrize(
+    "file",
+    [
+        "something_v1/category.txt",
+        "something_v2/category.txt",
+        "something_v2/something-something-v2-labels.json",
+    ],
+)
+def test_the_real_names_of_something_are_known(file: str) -> None:
+    from smnet import convert as module
+    from smnet.data.formats.names import read_class_names
+
+    assert module.names_digest(read_class_names(LABELMAPS / file)) == module._SOMETHING
+
+
+# --- files from elsewhere ----------------------------------------------------------------------
+
+
+class Malice:
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, (f"touch {self.path}",)
+
+
+class Logger:
+    """Stands for what MMEngine leaves in its files."""
+
+
+class Filled:
+    def __reduce__(self) -> tuple[object, tuple[int]]:
+        return bytearray, (1 << 40,)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
+    mark, file = tmp_path / "run", tmp_path / "x.pth"
+    state = {"state_dict": published.torchvision(18, 8), "best": Malice(mark)}
+    torch.save(state, file, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match="code of the file would have to run"):
+        convert(file)
+    assert not mark.exists()
+
+
+def test_a_foreign_object_is_named_and_how_to_strip_it(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.mmaction2(18, 8), message_hub=Logger())
+    with pytest.raises(UserError, match=r"holds a tests.test_convert.Logger.*if you trust") as e:
+        convert(file)
+    assert "\n" not in str(e.value)
+
+
+def test_old_and_new_files_of_torch(tmp_path: Path) -> None:
+    state = published.torchvision(18, 8)
+    for zipped in (True, False):
+        torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+        tensors = convert(tmp_path / "x.pth").checkpoint.tensors
+        assert torch.equal(tensors["fc.weight"], state["fc.weight"])
+
+
+def test_claims_beyond_the_file_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.pth"
+    for state, said in (
+        ({"a": torch.ones(1).expand(10**6)}, "claims more values than are stored"),
+        ({"a": torch.ones(3), "b": Filled()}, "bytearray"),
+    ):
+        torch.save(state, file)
+        with pytest.raises(UserError, match=said):
+            convert(file)
+    torch.save({"a": torch.zeros(10**6)}, file)
+    packed = tmp_path / "packed.pth"
+    with zipfile.ZipFile(file) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(UserError, match="claims to hold"):
+        convert(packed)
+
+
+def test_an_old_file_that_declares_too_much_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.pth"
+    torch.save({"a": torch.zeros(300)}, file, _use_new_zipfile_serialization=False)
+    content = file.read_bytes()
+    small_size, huge = b"M" + struct.pack("<H", 300), b"J" + struct.pack("<i", 2**31 - 1)
+    assert content.count(small_size) >= 2  # BININT2 300: the storage's length, the tensor's shape
+    file.write_bytes(content.replace(small_size, huge))
+    with pytest.raises(UserError, match="not a file of weights, or damaged"):
+        convert(file)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "empty file"),
+        (b"not weights at all", "not a file of weights"),
+        (b"PK\x03\x04 and then nothing", "not a file of weights"),
+        (struct.pack("<Q", 1 << 40) + b"{", "damaged or cut short"),
+    ],
+)
+def test_damaged_files(content: bytes, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "x.pth"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=said) as caught:
+        convert(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_cut_short(tmp_path: Path) -> None:
+    whole = saved(tmp_path / "whole.pth", published.torchvision(18, 8)).read_bytes()
+    (tmp_path / "x.pth").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=r"x\.pth"):
+        convert(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([torch.ones(2)], "holds no named tensors"),
+        ({"epoch": 3}, "'epoch' is no tensor but a int"),
+        ({"a": torch.ones(2, device="meta")}, "without data"),
+        ({"a": torch.ones(2, 2).to_sparse()}, "sparse"),
+    ],
+)
+def test_other_contents(content: object, said: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(UserError, match=said):
+        convert(tmp_path / "x.pth")
+    with pytest.raises(UserError, match="no such file"):
+        convert(tmp_path / "y.pth")
+
+
+# --- the verb ----------------------------------------------------------------------------------
+
+
+def test_the_verb(tmp_path: Path) -> None:
+    file = saved(tmp_path / f"{TSM_NAME}.pth", published.tsm(18, 8), module=True)
+    names, out = lines(tmp_path / "names.txt", *FIVE), tmp_path / "ours.safetensors"
+    words = ["convert", str(file), "--from", "tsm", "--classes", str(names), "--out", str(out)]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    for said in ("layout tsm", "tsm_resnet18, 5 classes", "16 segments", "names.txt", "written"):
+        assert said in result.output
+    spec = read_checkpoint(out).spec
+    assert (spec.class_names, spec.options) == (FIVE, {"width": 8})
+    model = create_model("tsm_resnet18", 3, width=8)
+    assert start_from(model, str(out)).startswith("weights: tsm_resnet18 from")
+
+
+def test_nothing_is_written_where_anything_is_wrong(tmp_path: Path) -> None:
+    state = published.tsm(18, 8)
+    del state["base_model.bn1.bias"]
+    file, out = saved(tmp_path / f"{TSM_NAME}.pth", state), tmp_path / "sub" / "ours.safetensors"
+    result = CliRunner().invoke(app, ["convert", str(file), "--out", str(out)])
+    assert isinstance(result.exception, UserError)
+    assert not out.parent.exists()
+    before = file.read_bytes()
+    result = CliRunner().invoke(app, ["convert", str(file), "--out", str(file)])
+    assert "is the file to convert" in str(result.exception)
+    assert file.read_bytes() == before

@@ -1,0 +1,127 @@
+"""What a new model starts from: nothing, an image network, or a checkpoint of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from smnet.checkpoint import Checkpoint, save_checkpoint
+from smnet.errors import UserError
+from smnet.models import VideoModel, create_model
+from smnet.weights import start_from
+
+
+def model(classes: tuple[str, ...] = ("a", "b", "c"), **options: Any) -> VideoModel:
+    made = create_model("smnet_resnet18", len(classes), 2, **{"width": 8, **options})
+    made.spec = replace(made.spec, class_names=classes)
+    return made
+
+
+def state(of: VideoModel) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in of.state_dict().items()}
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> tuple[Path, VideoModel]:
+    torch.manual_seed(1)
+    made = model()
+    with torch.no_grad():
+        for tensor in made.state_dict().values():
+            tensor += torch.rand(tensor.shape).to(tensor.dtype) if tensor.dim() else 3
+    save_checkpoint(tmp_path / "best.safetensors", Checkpoint(made.spec, made.state_dict()))
+    return tmp_path / "best.safetensors", made
+
+
+def test_none_leaves_the_model_as_it_is() -> None:
+    new = model()
+    before = state(new)
+    assert start_from(new, "none") == "weights: random"
+    assert all(torch.equal(v, before[k]) for k, v in new.state_dict().items())
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_the_same_classes_take_the_classifier_too(
+    trained: tuple[Path, VideoModel], as_folder: bool
+) -> None:
+    file, old = trained
+    new = model()
+    note = start_from(new, str(file.parent if as_folder else file))
+    assert "classifier too" in note
+    assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items())
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("c", "b", "a"), ("a", "b", "d")])
+def test_other_classes_start_the_classifier_anew(
+    trained: tuple[Path, VideoModel], classes: tuple[str, ...]
+) -> None:
+    file, old = trained
+    new = model(classes)
+    head = {k: v for k, v in state(new).items() if k.startswith("fc.")}
+    note = start_from(new, str(file))
+    assert "the classifier starts anew" in note
+    for key, value in new.state_dict().items():
+        assert torch.equal(value, head[key] if key in head else old.state_dict()[key]), key
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: model(width=16), "differs in conv1.weight"),
+        (lambda: create_model("tsn_resnet18", 3, 2, width=8), "has besides .*temporal"),
+        (lambda: create_model("smnet_resnet34", 3, 2, width=8), "lacks layer"),
+        (lambda: model(stages=[3]), "has besides"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_changes_nothing(
+    trained: tuple[Path, VideoModel], make: Callable[[], VideoModel], says: str
+) -> None:
+    new = make()
+    before = state(new)
+    with pytest.raises(UserError, match=f"weights=.*does not fit.*{says}"):
+        start_from(new, str(trained[0]))
+    assert all(torch.equal(v, before[k]) for k, v in new.state_dict().items())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_an_image_network_starts_the_trunk(tmp_path: Path, suffix: str) -> None:
+    torch.manual_seed(2)
+    image = {k: torch.rand_like(v.float()) for k, v in model().state_dict().items()}
+    image = {k: v for k, v in image.items() if ".temporal." not in k}
+    image["fc.weight"], image["fc.bias"] = torch.rand(1000, 64), torch.rand(1000)
+    # as torchvision names a block's first convolution
+    plain = create_model("tsn_resnet18", 3, 2, width=8).state_dict()
+    image = {k: torch.rand(v.shape) for k, v in plain.items() if v.is_floating_point()}
+    file = tmp_path / f"resnet18{suffix}"
+    (save_file if suffix == ".safetensors" else torch.save)(image, file)
+    new = model()
+    before = state(new)
+    note = start_from(new, str(file))
+    assert note == f"weights: the trunk from {file}; the rest starts anew"
+    assert torch.equal(new.state_dict()["conv1.weight"], image["conv1.weight"])
+    for key, value in new.state_dict().items():
+        if key.startswith("fc.") or ".temporal." in key:
+            assert torch.equal(value, before[key]), key
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [(b"", "not a file of weights"), (b"nothing of the kind", "not a file of weights")],
+)
+def test_a_file_that_holds_no_weights(tmp_path: Path, content: bytes, says: str) -> None:
+    for name in ("x.pth", "x.safetensors"):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(UserError, match=f"weights=.*{name}: .*{says}"):
+            start_from(model(), str(tmp_path / name))
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"weights=.*nowhere\.pth: no such file"):
+        start_from(model(), str(tmp_path / "nowhere.pth"))
+    with pytest.raises(UserError, match=r"best\.safetensors: no such checkpoint"):
+        start_from(model(), str(tmp_path))
