@@ -117,6 +117,8 @@ def action(depth: int, width: int = 64, classes: int = 5, device: str = "cpu") -
         return f"base_model.{name}" + (".net" if wrapped(name, depth) else "")
 
     def part(w: Writer, block: str, c: int, mid: int) -> None:
+        if not wrapped(f"{block}.conv1", depth):
+            return
         at, r = f"base_model.{block}.conv1.action_", max(c // 16, 1)
         w.conv(at + "shift", c, 1, 3)
         w.conv(at + "p1_conv1", 1, 1, 3, 3, 3)

@@ -72,7 +72,7 @@ def test_other_classes_start_the_classifier_anew(
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: model(width=16), "differs in conv1.weight"),
+        (lambda: model(width=16), "differs in .*conv1.weight"),
         (lambda: create_model("tsn_resnet18", 3, 2, width=8), "has besides .*temporal"),
         (lambda: create_model("smnet_resnet34", 3, 2, width=8), "lacks layer"),
         (lambda: model(stages=[3]), "has besides"),
@@ -91,11 +91,7 @@ def test_a_checkpoint_that_does_not_fit_changes_nothing(
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_an_image_network_starts_the_trunk(tmp_path: Path, suffix: str) -> None:
     torch.manual_seed(2)
-    image = {k: torch.rand_like(v.float()) for k, v in model().state_dict().items()}
-    image = {k: v for k, v in image.items() if ".temporal." not in k}
-    image["fc.weight"], image["fc.bias"] = torch.rand(1000, 64), torch.rand(1000)
-    # as torchvision names a block's first convolution
-    plain = create_model("tsn_resnet18", 3, 2, width=8).state_dict()
+    plain = create_model("tsn_resnet18", 1000, 1, width=8).state_dict()  # torchvision's names
     image = {k: torch.rand(v.shape) for k, v in plain.items() if v.is_floating_point()}
     file = tmp_path / f"resnet18{suffix}"
     (save_file if suffix == ".safetensors" else torch.save)(image, file)

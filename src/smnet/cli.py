@@ -137,7 +137,9 @@ def evaluate(
       smnet evaluate runs/ssv2/best.safetensors --data something-v2/ --views 2x3 --json
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
     """
+    from smnet.checkpoint import read_checkpoint
     from smnet.evaluate import evaluate_checkpoints
+    from smnet.recipe import describe_expected
     from smnet.report import print_evaluation
     from smnet.results import check_names, draw_confusion, write_predictions
 
@@ -162,6 +164,10 @@ def evaluate(
         typer.echo(json.dumps(result.summary(), ensure_ascii=False, indent=2))
     else:
         print_evaluation(result)
+        for checkpoint in checkpoints:
+            expected = read_checkpoint(checkpoint).recipe.get("expected")
+            if expected:
+                typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")
     if predictions:
         write_predictions(predictions, result)
     if confusion:

@@ -252,8 +252,11 @@ def _class_names(
         raise UserError(
             f"{file} has {len(names)} class names, the classifier of {path} {num_classes} classes"
         )
-    alphabetical = tuple(sorted(names, key=without_brackets))
-    if order is None and names_digest(names) == _SOMETHING:
+    something = names_digest(names) == _SOMETHING
+    if something:  # go around with [brackets] too, which change the alphabetical order
+        names = tuple(without_brackets(name) for name in names)
+    alphabetical = tuple(sorted(names))
+    if order is None and something:
         if not hints.something_v2:
             raise UserError(
                 f"{file}: the classes of Something-Something. V2 is numbered alphabetically"

@@ -242,5 +242,5 @@ def _class_order(spec: ModelSpec, clip_set: ClipSet, checkpoint: str) -> NDArray
     except UserError as error:
         raise UserError(f"{checkpoint}: {error}") from None
     if found.note:
-        console.print(f"{checkpoint}: {found.note}", markup=False)
+        console.print(f"{checkpoint}: {found.note}", markup=False, soft_wrap=True)
     return np.array(found.order)

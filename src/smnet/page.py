@@ -71,7 +71,7 @@ def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequen
 
 STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1c2430;background:#f6f7f9;margin:0}
-main{max-width:1120px;margin:0 auto;padding:24px}
+main{max-width:1160px;margin:0 auto;padding:24px}
 h1{font-size:26px;margin:0 0 4px} h2{font-size:19px;margin:32px 0 8px}
 table{border-collapse:collapse} .row{display:flex;flex-wrap:wrap;gap:20px}
 .card{background:#fff;border:1px solid #dfe3e8;border-radius:8px;padding:12px}
@@ -185,7 +185,8 @@ def _clip(shown: Shown) -> str:
         )
         lines.append(f"<p>{html.escape(name)}: {verdict} {answer.score:.0%}</p>")
     return (
-        '<div class="clip card"><video autoplay loop muted playsinline controls'
+        '<div class="clip card"><video autoplay loop muted playsinline'
+        ' onmouseenter="this.controls=true" onmouseleave="this.controls=false"'
         f' src="data:video/mp4;base64,{data}"></video>'
         f"<p><b>{html.escape(shown.label)}</b></p>{''.join(lines)}</div>"
     )

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from smnet.checkpoint import read_checkpoint
+from smnet.checkpoint import load
 from smnet.data.dataset import ViewPlan, read_views
-from smnet.data.formats.places import holds_frames, is_video
+from smnet.data.formats.places import holds_frames, is_video, visible
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.evaluate import score_views, view_plan
@@ -96,12 +96,7 @@ class Recognizer:
         Raises:
             UserError: not a checkpoint, or no such device.
         """
-        try:
-            return cls(read_checkpoint(path).build(), device, views)
-        except UserError:
-            raise
-        except ValueError as error:
-            raise UserError(f"{path}: {error}") from None
+        return cls(load(path), device, views)
 
     def predict(self, source: str | os.PathLike[str], top: int = 5) -> Prediction:
         """Name what happens in one video (a file, or a folder of frames).
@@ -207,8 +202,9 @@ def _in_folder(folder: Path) -> list[str]:
         return [str(folder)]
     videos: list[str] = []
     for path, folders, files in os.walk(folder):
-        folders.sort()
-        videos += [str(Path(path, name)) for name in sorted(files) if is_video(name)]
+        folders[:] = sorted(filter(visible, folders))
+        names = sorted(name for name in files if visible(name) and is_video(name))
+        videos += [str(Path(path, name)) for name in names]
     if not videos:
         raise UserError(f"{folder}: no videos below this folder")
     return videos

@@ -121,6 +121,13 @@ def parse_views(views: str) -> tuple[int, int]:
     return int(clips), int(crops)
 
 
+def describe_expected(expected: Mapping[str, Any]) -> str:
+    """What a recipe should reach, by which protocol and on whose word, in a line."""
+    numbers = [f"{k} {100 * expected[k]:.1f} %" for k in ("top1", "top5") if expected.get(k)]
+    found = f"expected {', '.join(numbers)}" if numbers else "expected"
+    return f"{found} at views {expected.get('views', '1x1')}: {expected.get('source', 'unknown')}"
+
+
 def list_recipes() -> dict[str, str]:
     """Names of the recipes that come with the package, with what each is for."""
     found = {}

@@ -409,6 +409,15 @@ def test_time_limit_of_one_read(make: Any) -> None:
             video.read([0])
 
 
+def test_time_limit_reaches_a_demuxer_in_search_of_a_packet(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "endless.webm"
+    path.write_bytes(make("vp9")[0].read_bytes()[:-300])
+    os.truncate(path, 16 << 30)  # zeros that take no room on the disk, but minutes to read
+    began = time.monotonic()
+    assert "not read within 0.3 seconds" in refused(path, timeout=0.3)
+    assert time.monotonic() - began < 5
+
+
 def test_after_closing(make: Any) -> None:
     with open_video(make("b-frames")[0]) as video:
         video.read([3])

@@ -49,8 +49,8 @@ def place(view: Tensor) -> tuple[int, int, int, int]:
 
 def inside(box: Box, height: int, width: int) -> bool:
     return (
-        0 <= box.top
-        and 0 <= box.left
+        box.top >= 0
+        and box.left >= 0
         and box.height >= 1
         and box.width >= 1
         and box.top + box.height <= height

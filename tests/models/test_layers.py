@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smnet.models.layers import (
+    MotionGate,
     TemporalConv,
     backward_difference,
     depthwise_temporal_conv,
@@ -344,3 +345,19 @@ def test_clips_of_a_batch_never_mix(layer: Callable[[Tensor], Tensor]) -> None:
     together = layer(x)
     apart = torch.cat([layer(clip) for clip in x.split(4)])
     torch.testing.assert_close(together, apart)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 2), (7, 7), (9, 14)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(size, memory_format):
+    gate = MotionGate(32, reduction=4).eval()
+    nn.init.normal_(gate.norm.running_mean)
+    nn.init.uniform_(gate.norm.running_var, 0.5, 2)
+    nn.init.normal_(gate.norm.bias)
+    x = torch.randn(6, 32, *size).contiguous(memory_format=memory_format)
+    f = gate.norm(gate.squeeze(x))
+    p = gate.transform(f)
+    d = frame_difference(p, f, 3).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(
+        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
+    )

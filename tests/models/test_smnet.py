@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from smnet.models import VideoModel, create_model, multiply_adds, parameter_count
+from smnet.models.layers import partial_shift
 from smnet.models.resnet import BlockSite
 from smnet.models.smnet import SMNetModule, SMNetOptions
 
@@ -822,3 +823,17 @@ def test_shortcut_sees_the_raw_input() -> None:
         nn.init.zeros_(block.get_parameter(name))
     x = noise(4, 32, 6, 6).float().abs()
     torch.testing.assert_close(block(x, 4), x)
+
+
+@pytest.mark.parametrize("place", ["before_conv1", "after_conv1"])
+@pytest.mark.parametrize(
+    ("options", "scale"),
+    [({}, 3.0), ({"fusion": "mean"}, 1.5), ({"motion_input": "z"}, 3.0), ({"parts": "se"}, 1.5)],
+)
+def test_the_module_as_a_whole_starts_as_the_partial_shift(place, options, scale):
+    """Else the input that the motion path adds would blur the shifted channels."""
+    model = create_model("smnet_resnet18", 5, width=16, place=place, **options).eval()
+    module = model.layer2[0].temporal
+    channels = 16 if place == "before_conv1" else 32
+    x = torch.randn(2 * 4, channels, 5, 6)
+    torch.testing.assert_close(module(x, 4), scale * partial_shift(x, 4))

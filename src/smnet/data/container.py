@@ -15,14 +15,24 @@ BROKEN_MEDIA = (FFmpegError, ValueError)
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp"}
 
 
-def open_container(path: str) -> av.container.InputContainer:
+def open_container(path: str, timeout: float | None = None) -> av.container.InputContainer:
+    """Open a file; ``timeout`` bounds, in seconds, opening it and each reading of a packet.
+
+    A demuxer in search of the next packet may read gigabytes without a return to Python; only this
+    limit reaches it there.
+    """
     try:
         container = av.open(
             # An absolute path cannot be taken for a URL; nor may the file lead to one.
             os.path.abspath(path),  # noqa: PTH100
             metadata_errors="ignore",
             container_options={"protocol_whitelist": "file"},
+            timeout=timeout,
         )
+    except av.error.ExitError as error:
+        raise UserError(
+            f"{path}: not read within {timeout:g} seconds; it is damaged, or the disk is slow"
+        ) from error
     except (*BROKEN_MEDIA, OSError) as error:
         raise UserError(f"{path}: {_why_not_open(path, error)}") from error
     return container

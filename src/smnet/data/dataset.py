@@ -183,6 +183,8 @@ class TrainBatches:
     """
 
     def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+        if length < world:
+            raise UserError(f"{length} training clips for {world} processes; start fewer of them")
         self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
         self.epoch = 0
         self.start = 0

@@ -113,14 +113,14 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
         stream.codec_context.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        seen = _Seen()
+        codec = stream.codec_context.codec.canonical_name
+        seen = _Seen(codec)
         for packet in _packets(container, stream, seen):
-            seen.note(packet, stream)
+            seen.note(packet)
             if decode:
                 seen.decode(packet)
         width, height = stream.codec_context.width, stream.codec_context.height
         frames = seen.frames if decode else seen.shown or seen.packets
-        codec = stream.codec_context.codec.canonical_name
         declared, rate = stream.frames, stream.average_rate
         span, short = seen.seconds(stream), _seconds_short(container, stream, seen)
         progressive = getattr(stream.codec_context, "field_order", 0) in _PROGRESSIVE
@@ -163,7 +163,8 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
 class _Seen:
     """What a pass over the packets has come across."""
 
-    def __init__(self) -> None:
+    def __init__(self, codec: str) -> None:
+        self.codec = codec
         self.packets = self.shown = self.frames = self.bad = self.marred = 0
         self.broken = False
         self.began = False
@@ -172,20 +173,30 @@ class _Seen:
         self.last: int | None = None
         self.stated = 0
 
-    def note(self, packet: av.Packet, stream: av.VideoStream) -> None:
+    def note(self, packet: av.Packet) -> None:
         if not packet.size:
             return
+        pts = packet.pts
         self.packets += 1
-        if packet.is_keyframe and not self.began:
-            self.began, self.key = True, packet.pts
+        if not self.began and packet.is_keyframe:
+            self.began, self.key = True, pts
+        if packet.is_discard:
+            return
         # What lies before the first keyframe in time refers to what a cut took away.
-        early = packet.pts is not None and self.key is not None and packet.pts < self.key
-        complete = self.began and not early and not packet.is_discard
-        self.shown += complete and _gives_a_frame(packet, stream)
-        if packet.pts is not None and not packet.is_discard:
-            self.first = packet.pts if self.first is None else min(self.first, packet.pts)
-            if self.last is None or packet.pts > self.last:
-                self.last, self.stated = packet.pts, packet.duration or 0
+        early = pts is not None and self.key is not None and pts < self.key
+        self.shown += self.began and not early and self._gives_a_frame(packet)
+        if pts is not None:
+            self.first = pts if self.first is None else min(self.first, pts)
+            if self.last is None or pts > self.last:
+                self.last, self.stated = pts, packet.duration or 0
+
+    def _gives_a_frame(self, packet: av.Packet) -> bool:
+        """False for what only serves others: VP8's hidden references, MPEG-4's stand-ins."""
+        if self.codec == "vp8":
+            return bool(bytes(packet)[0] & 0x10)
+        if self.codec == "mpeg4" and packet.size < 16:
+            return is_one_coded_picture(bytes(packet))
+        return True
 
     def decode(self, packet: av.Packet) -> None:
         """Decode a packet; the empty last one gets out what the decoder holds back."""
@@ -212,16 +223,6 @@ def _packets(
         yield from container.demux(stream)
     except (*BROKEN_MEDIA, IndexError):  # the last: packets of a stream unknown at opening
         seen.broken = True
-
-
-def _gives_a_frame(packet: av.Packet, stream: av.VideoStream) -> bool:
-    """False for packets that only serve others: VP8's hidden references, MPEG-4's stand-ins."""
-    name = stream.codec_context.codec.canonical_name
-    if name == "vp8":
-        return bool(bytes(packet)[0] & 0x10)
-    if name == "mpeg4" and packet.size < 16:
-        return is_one_coded_picture(bytes(packet))
-    return True
 
 
 def _seconds_short(

@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import signal
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
@@ -21,6 +21,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _AHEAD = 4  # items a worker holds, so that it need not wait for the next
+_TRIES = 3
 _PATIENCE = 5.0  # seconds between looks whether the parent still lives
 
 
@@ -53,8 +54,8 @@ def run_isolated(
 ) -> Iterator[tuple[int, R | Lost]]:
     """Do ``work`` on every item in worker processes; the results come as they are done.
 
-    An item whose worker dies is tried once more, in case somebody else's hunger for memory killed
-    it; what exceeds the limit is not. Every item gives exactly one result.
+    An item whose worker dies is tried again, in case somebody else's hunger for memory killed it;
+    what exceeds the limit is not. Every item gives exactly one result.
 
     Args:
         work: a function at the top level of a module, so that it can be sent to a process.
@@ -70,7 +71,7 @@ def run_isolated(
     context = multiprocessing.get_context(method)
     count = min(workers or available_cores(), len(items))
     pending = deque(range(len(items)))
-    again: set[int] = set()
+    deaths: Counter[int] = Counter()
     crew = [_Worker(context, work) for _ in range(count)]
     try:
         while pending or any(worker.queue for worker in crew):
@@ -86,10 +87,10 @@ def run_isolated(
                     continue
                 if worker.queue:
                     position = worker.queue.popleft()
-                    if lost.stuck or position in again:
+                    deaths[position] += 1
+                    if lost.stuck or deaths[position] == _TRIES:
                         yield position, lost
                     else:
-                        again.add(position)
                         pending.appendleft(position)
                     pending.extendleft(reversed(worker.queue))
                 crew[place] = _Worker(context, work)

@@ -58,7 +58,7 @@ class VideoFile(Video):
         self._kept: list[av.VideoFrame] | None = None
         self._closed = False
         self._start_clock()
-        self._container = open_container(path)
+        self._container = open_container(path, timeout)
         try:
             self._stream = video_stream(path, self._container)
             self._codec = self._stream.codec_context
@@ -263,7 +263,7 @@ class VideoFile(Video):
                 self._check_clock()
                 yield position, self._held[position]
             return
-        with open_container(self.path) as again:
+        with open_container(self.path, self._timeout) as again:
             stream = video_stream(self.path, again)
             for position, packet in enumerate(self._demux(again, stream)):
                 self._check_clock()
@@ -280,6 +280,7 @@ class VideoFile(Video):
                 if packet.size > 0:
                     yield packet
         except (*BROKEN_MEDIA, IndexError):  # the last: packets of a stream unknown at opening
+            self._check_clock()  # the demuxer may have been interrupted
             self._bad_packets.add(-1)  # the rest of the file is unreadable
 
     def _to_rgb(self, frame: av.VideoFrame, short_side: int | None) -> Frames:

@@ -207,6 +207,46 @@ def _sums_by_frame(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
     return y
 
 
+def mean_and_max(x: Tensor) -> Tensor:
+    """Mean and maximum over the channels: x (N, C, H, W) -> (N, 2, H, W)."""
+    if torch.compiler.is_compiling() or not x.requires_grad:
+        return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+    pooled: Tensor = _MeanAndMax.apply(x)
+    return pooled
+
+
+class _MeanAndMax(torch.autograd.Function):
+    """The same; its backward writes the gradient of both in one pass, in the layout of x.
+
+    As in ``amax``, channels that share the maximum share its gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        top = x.amax(1, keepdim=True)
+        ctx.save_for_backward(x, top)
+        return torch.cat([x.mean(1, keepdim=True), top], dim=1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        x, top = ctx.saved_tensors
+        is_top = x == top
+        everywhere = grad[:, :1] / x.shape[1]
+        at_top = everywhere + grad[:, 1:] / is_top.sum(1, keepdim=True)
+        return torch.where(is_top, at_top, everywhere)
+
+
+def add_gated(y: Tensor, x: Tensor, gate: Tensor) -> Tensor:
+    """y + x * gate; written over y, which must be the caller's own, where no gradient is recorded.
+
+    Fresh memory for a map of this size costs as much as the arithmetic.
+    """
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or y is x:
+        return torch.addcmul(y, x, gate)
+    return y.addcmul_(x, gate)
+
+
 def partial_shift(x: Tensor, num_segments: int, shift_div: int = 8) -> Tensor:
     """TSM's shift (Lin et al., ICCV 2019): C/``shift_div`` channels take the next frame, as many
     the previous one, the rest stay. x (B*T, C, H, W) -> the same shape."""

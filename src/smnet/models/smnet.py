@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import MotionGate, TemporalConv, TemporalInit
+from .layers import MotionGate, TemporalConv, TemporalInit, add_gated, mean_and_max
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 
@@ -143,12 +143,15 @@ class SpatialAttention(nn.Module):
         self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        mean = x.mean(1, keepdim=True) if self.pool != "max" else None
-        top = x.amax(1, keepdim=True) if "max" in self.pool else None
-        pooled = torch.cat([p for p in (mean, top) if p is not None], dim=1)  # (B*T, 1|2, H, W)
+        pooled = self._over_channels(x)  # S4: (B*T, 1|2, H, W)
         if self.pool == "3d":
             return torch.sigmoid(self.norm(self.conv(pooled, num_segments)))
-        return torch.sigmoid(self.norm(self.conv(pooled)))
+        return torch.sigmoid(self.norm(self.conv(pooled)))  # S5
+
+    def _over_channels(self, x: Tensor) -> Tensor:
+        if self.pool == "mean+max":
+            return mean_and_max(x)
+        return x.amax(1, keepdim=True) if self.pool == "max" else x.mean(1, keepdim=True)
 
 
 class SpatioTemporalExcitation(nn.Module):
@@ -244,9 +247,9 @@ class SMNetModule(nn.Module):
         y_se = self.se.apply_mask(x, z, scale)
         match self.options.fusion:
             case "sum":
-                return torch.addcmul(y_se, seen, gate)
+                return add_gated(y_se, seen, gate)
             case "mean":
-                return torch.addcmul(y_se, seen, gate) / 2
+                return add_gated(y_se, seen, gate) / 2
             case "weighted":
                 return self.balance[0] * y_se + self.balance[1] * (seen * gate)
         joined: Tensor = self.join(torch.cat([y_se, seen * gate], dim=1))

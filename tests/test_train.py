@@ -1,0 +1,378 @@
+"""The training loop: what it learns, writes, says and refuses."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from smnet import train as train_module
+from smnet.checkpoint import load, read_checkpoint
+from smnet.data.annotations import read_clips
+from smnet.errors import UserError
+from smnet.evaluate import evaluate_checkpoints
+from smnet.recipe import read_recipe
+from smnet.train import Meter, freeze_norms, grouped, train, training_plan
+from tests.conftest import CLASSES, tiny, write_clips
+from tests.videos import moving_frames, write_video
+
+PLAIN: dict[str, Any] = {"model": "tsn_resnet18", "dropout": 0.0, "crop": "centre", "flip": "off"}
+"""No randomness but that of the order."""
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    return load_file(folder / f"{name}.safetensors")
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
+    lines = (folder / "log.jsonl").read_text().splitlines()
+    return [row for row in map(json.loads, lines) if row["kind"] == kind]
+
+
+# --- What a run leaves.
+
+
+def test_it_learns(run: Path) -> None:
+    losses = [row["loss"] for row in rows(run, "train")]
+    assert losses[-1] < 0.8 * losses[0]
+    assert read_checkpoint(run).metrics["val"]["top1"] >= 2 / 3  # chance is 1/3
+
+
+def test_what_lies_in_the_folder_of_a_run(run: Path, clips: Path) -> None:
+    assert {p.name for p in run.iterdir()} - {"tensorboard"} == {
+        "recipe.yaml",
+        "log.jsonl",
+        "best.safetensors",
+        "last.safetensors",
+        "resume.pt",
+    }
+    assert read_recipe(str(run / "recipe.yaml")) == tiny(clips, epochs=10)
+
+
+def test_the_checkpoint_carries_everything(run: Path, clips: Path) -> None:
+    checkpoint = read_checkpoint(run / "last.safetensors")
+    spec = checkpoint.spec
+    assert spec.class_names == CLASSES
+    assert (spec.name, spec.num_segments, spec.sampling) == ("smnet_resnet18", 2, "uniform")
+    assert (spec.input_size, spec.short_side) == (32, 32)
+    assert checkpoint.recipe == tiny(clips, epochs=10).model_dump(mode="json")
+    assert checkpoint.metrics["val"]["epoch"] == 10
+    assert checkpoint.metrics["val"]["clips"] == 6
+    assert checkpoint.metrics["val"]["views"] == "1x1"
+
+
+def test_best_and_last_have_the_numbers_of_the_log(run: Path, clips: Path) -> None:
+    measured = [row["top1"] for row in rows(run, "val")]
+    best, last = (read_checkpoint(run / f"{n}.safetensors").metrics["val"] for n in ("best", "last"))
+    assert last["top1"] == measured[-1]
+    assert best["top1"] == max(measured)
+    assert best["epoch"] == 10 - measured[::-1].index(max(measured))  # the later of equals
+    # and evaluation from the file gives the number that the run printed
+    result = evaluate_checkpoints([str(run / "last.safetensors")], str(clips), workers=0)
+    assert result is not None
+    assert result.top(1).value == pytest.approx(last["top1"])
+    assert result.mean_class.value == pytest.approx(last["mean_class"])
+
+
+def test_the_log_counts_epochs_steps_and_rates(run: Path) -> None:
+    trained = rows(run, "train")
+    assert [row["epoch"] for row in trained] == list(range(1, 11))
+    assert [row["step"] for row in trained] == [3 * k for k in range(1, 11)]
+    assert [row["step"] for row in rows(run, "val")] == [3 * k for k in range(1, 11)]
+    assert all(0 <= row["waiting"] <= 1 and row["clips_per_second"] > 0 for row in trained)
+    assert trained[0]["lr"] > trained[5]["lr"] > trained[9]["lr"] > 0
+
+
+def test_scalars_for_tensorboard(run: Path) -> None:
+    pytest.importorskip("tensorboard")
+    (file,) = (run / "tensorboard").iterdir()
+    content = file.read_bytes()
+    assert b"train/loss" in content
+    assert b"val/top1" in content
+
+
+def test_what_it_says(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
+    outcome = train(tiny(clips, epochs=1, lr_batch=6), tmp_path / "r")
+    text = said.getvalue()
+    assert outcome.finished
+    assert outcome.epoch == 1
+    assert outcome.best == read_checkpoint(tmp_path / "r").metrics["val"]
+    for words in (
+        "data: a folder per class in train/ and val/",
+        "model: smnet_resnet18, 0.18 M parameters, 2 segments of 32 x 32; 3 classes;"
+        " clips: train 9, val 6; 1 x cpu",
+        "weights: random",
+        "lr 0.005 = 0.01 x 3/6 (sgd, clips a step)",
+        "mirror: on, no class name tells left from right",
+        "epoch 1/1",
+        "val top-1",
+    ):
+        assert words in text
+
+
+# --- The same again, and not the same.
+
+
+def test_the_seed_decides_everything(clips: Path, tmp_path: Path) -> None:
+    for name, changes in {"a": {}, "b": {"workers": 2}, "c": {"seed": 1}}.items():
+        train(tiny(clips, mixup=0.4, **changes), tmp_path / name)
+    a, b, c = (weights(tmp_path / name) for name in "abc")
+    assert same(a, b)
+    assert not same(a, c)
+
+
+def test_another_batch_another_result(clips: Path, tmp_path: Path) -> None:
+    train(tiny(clips, epochs=1), tmp_path / "a")
+    train(tiny(clips, epochs=1, batch=4), tmp_path / "b")
+    assert not same(weights(tmp_path / "a"), weights(tmp_path / "b"))
+
+
+def test_accumulated_gradients_are_those_of_the_big_batch(clips: Path, tmp_path: Path) -> None:
+    common = {**PLAIN, "epochs": 2, "freeze_norm": True, "clip_grad": 0.0, "warmup": 0.0}
+    for name, batch, accumulate in (("big", 8, 1), ("small", 4, 2), ("no", 4, 1)):
+        recipe = tiny(clips, **common, batch=batch, accumulate=accumulate, lr_batch=8)
+        train(recipe, tmp_path / name)
+    big, small, no = (weights(tmp_path / name) for name in ("big", "small", "no"))
+    for key, value in big.items():
+        assert torch.allclose(value, small[key], rtol=1e-4, atol=1e-6), key
+    assert not torch.allclose(big["conv1.weight"], no["conv1.weight"], rtol=1e-4, atol=1e-6)
+    assert [row["lr"] for row in rows(tmp_path / "big", "train")] == [
+        row["lr"] for row in rows(tmp_path / "small", "train")
+    ]
+
+
+def test_the_last_group_of_an_epoch_may_be_smaller(clips: Path, tmp_path: Path) -> None:
+    train(tiny(clips, batch=2, accumulate=3, epochs=2), tmp_path / "r")  # 4 batches: 3 and 1
+    assert [row["step"] for row in rows(tmp_path / "r", "train")] == [2, 4]
+
+
+def test_frozen_norms_keep_their_statistics(clips: Path, tmp_path: Path) -> None:
+    for frozen in (True, False):
+        train(tiny(clips, **PLAIN, epochs=1, freeze_norm=frozen), tmp_path / str(frozen))
+    frozen, free = (weights(tmp_path / str(f)) for f in (True, False))
+    assert torch.equal(frozen["bn1.running_mean"], torch.zeros(8))
+    assert frozen["bn1.num_batches_tracked"] == 0
+    assert not torch.equal(free["bn1.running_mean"], torch.zeros(8))
+    assert not torch.equal(frozen["bn1.weight"], torch.ones(8))  # they still learn
+
+
+def test_freeze_norms_means_all_of_them() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.Sequential(nn.BatchNorm2d(2), nn.Dropout()))
+    freeze_norms(model.train())
+    assert [m.training for m in model.modules()] == [True, False, True, False, True]
+
+
+def test_the_moving_average_is_what_is_kept(clips: Path, tmp_path: Path) -> None:
+    """EMA by hand: with one step an epoch, last.safetensors of epoch n follows from epoch n's
+    weights in resume.pt and the average of before."""
+    averages, raws = [], []
+    for epochs in (1, 2, 3):
+        recipe = tiny(
+            clips, **PLAIN, epochs=epochs, batch=9, ema=0.75, schedule="constant", warmup=0.0
+        )
+        train(recipe, tmp_path / str(epochs))
+        averages.append(weights(tmp_path / str(epochs)))
+        saved = torch.load(tmp_path / str(epochs) / "resume.pt", weights_only=True)
+        raws.append(saved["model"])
+    assert torch.equal(averages[0]["fc.weight"], raws[0]["fc.weight"])
+    for n in (1, 2):
+        for key in ("fc.weight", "conv1.weight", "bn1.running_var"):
+            expected = 0.75 * averages[n - 1][key] + 0.25 * raws[n][key]
+            assert torch.allclose(averages[n][key], expected, rtol=1e-5, atol=1e-7)
+        assert not torch.equal(averages[n]["fc.weight"], raws[n]["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"optimizer": "adamw", "label_smoothing": 0.1},
+        {"cutmix": 1.0, "mixup": 0.2},
+        {"amp": "bf16"},
+        {"channels_last": False},
+        {"schedule": "step", "milestones": [1]},
+        {"schedule": "constant", "warmup": 0.0},
+        {"crop": "resized", "sampling": "dense"},
+        {"deterministic": True},
+        {"batch": 50},
+        {"model": "tdn_resnet18", "sampling": "tdn"},
+    ],
+)
+def test_the_choices_run(clips: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
+    try:
+        outcome = train(tiny(clips, **changes), tmp_path / "r")
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert outcome.finished
+    assert all(torch.isfinite(v).all() for v in weights(tmp_path / "r").values())
+    load(tmp_path / "r")
+
+
+def test_mirrored_sides_are_said(tmp_path: Path, said: io.StringIO) -> None:
+    names = ("Turning left", "Turning right", "standing")
+    data = write_clips(tmp_path / "d", {"train": 1}, names)
+    plan, note = training_plan(tiny(data), read_clips(data))
+    assert plan.mirror == (1, 0, 2)
+    assert note == "mirror: on, labels swap: Turning left <-> Turning right"
+    shutil.move(data / "train" / "Turning right", data / "train" / "Turning rong")
+    plan, note = training_plan(tiny(data), read_clips(data))
+    assert plan.mirror is None
+    assert note == "mirror: off, no class is the mirror image of 'Turning left'"
+    plan, note = training_plan(tiny(data, flip="off"), read_clips(data))
+    assert (plan.mirror, note) == (None, "mirror: off")
+
+
+# --- What goes wrong.
+
+
+def test_a_loss_that_is_not_finite_stops_with_all_that_is_known(
+    clips: Path, tmp_path: Path
+) -> None:
+    recipe = tiny(clips, lr=1e30, clip_grad=0.0, warmup=0.0, schedule="constant")
+    with pytest.raises(UserError) as caught:
+        train(recipe, tmp_path / "r")
+    text = str(caught.value)
+    assert "the loss is not finite at step " in text
+    assert "(lr 1e+30, process 0)" in text
+    named = [str(p) for p in clips.rglob("train/**/*.mp4") if str(p) in text]
+    assert len(named) == 3  # the batch
+    assert "Lower lr" in text
+    assert not list((tmp_path / "r").glob("*.safetensors"))
+
+
+@pytest.fixture
+def damaged(tmp_path: Path) -> Path:
+    """9 clips in train/, one of them unreadable, and 6 in val/, one of them unreadable."""
+    data = write_clips(tmp_path / "damaged", {"train": 3, "val": 2})
+    for split in ("train", "val"):
+        (data / split / "rising" / "1.mp4").write_bytes(b"not a film")
+    return data
+
+
+def test_an_unreadable_clip_ends_the_run(damaged: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"rising/1\.mp4: .*on_error=skip trains without"):
+        train(tiny(damaged), tmp_path / "r")
+
+
+def test_or_is_counted_and_said(damaged: Path, tmp_path: Path, said: io.StringIO) -> None:
+    assert train(tiny(damaged, on_error="skip"), tmp_path / "r").finished
+    assert [row["skipped"] for row in rows(tmp_path / "r", "train")] == [1, 1]
+    assert "1 unreadable clips skipped" in said.getvalue()
+    for row in rows(tmp_path / "r", "val"):
+        assert (row["clips"], row["unreadable"]) == (6, 1)
+        assert row["top1"] <= 5 / 6
+
+
+def test_batches_of_unreadable_clips_only(damaged: Path, tmp_path: Path) -> None:
+    recipe = tiny(damaged, on_error="skip", batch=1, accumulate=1, model="tsn_resnet18")
+    assert train(recipe, tmp_path / "r").finished
+
+
+def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path) -> None:
+    data = tmp_path / "list.csv"
+    lines = ["path,label,split"]
+    for number, label in enumerate(("up", "down") * 2):
+        write_video(tmp_path / f"{number}.mp4", moving_frames(8, 32, 32, seed=number))
+        lines.append(f"{number}.mp4,{label},train")
+    data.write_text("\n".join(lines) + "\n")
+    outcome = train(tiny(data, batch=2), tmp_path / "r")
+    assert outcome.best == {"epoch": 2, "top1": 0.0, "clips": 0}
+    assert same(weights(tmp_path / "r", "best"), weights(tmp_path / "r", "last"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"model": "smnet_resnet19"}, "no model is called 'smnet_resnet19'; did you mean smnet_res"),
+        ({"options": {"widht": 8}}, "has no option 'widht'; did you mean 'width'"),
+        ({"options": {"width": "wide"}}, "width='wide'"),
+        ({"sampling": "unifrom"}, "no sampling strategy 'unifrom'; did you mean 'uniform'"),
+        ({"model": "tdn_resnet18", "sampling": "mmaction2"}, "one frame per segment"),
+        ({"device": "gpu"}, "no device is called 'gpu'"),
+        ({"device": "meta"}, "device=meta: cannot be used here"),
+        ({"amp": "fp16"}, "amp=fp16 needs a GPU"),
+        ({"weights": "/nowhere/x.pth"}, "weights=/nowhere/x.pth: .*no such file"),
+        ({"data": "/nowhere"}, "cannot open '/nowhere'"),
+        ({"data": None}, "no data: give --data DIR"),
+        ({"format": "coco"}, "no annotation format 'coco'"),
+    ],
+)
+def test_refusals_come_before_anything_is_written(
+    clips: Path, tmp_path: Path, changes: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        train(tiny(**{"data": str(clips), **changes}), tmp_path / "r")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_gpu_that_is_not_there(clips: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    with pytest.raises(UserError, match="this PyTorch sees no GPU; use device=cpu"):
+        train(tiny(clips, device="cuda"), tmp_path / "r")
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run: Path, clips: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in run.iterdir()}
+    with pytest.raises(UserError, match="holds a run already; go on with: smnet train --resume"):
+        train(tiny(clips), run)
+    assert {p: p.stat().st_mtime_ns for p in run.iterdir()} == before
+
+
+def test_a_disk_that_fills_up_leaves_the_checkpoints_of_before(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save: Callable[..., None] = train_module.save_checkpoint
+    calls = []
+
+    def save_until_full(path: Path, checkpoint: Any) -> None:
+        calls.append(path)
+        if len(calls) > 2:
+            raise UserError(f"cannot write {path}: No space left on device")
+        save(path, checkpoint)
+
+    monkeypatch.setattr(train_module, "save_checkpoint", save_until_full)
+    with pytest.raises(UserError, match="No space left on device"):
+        train(tiny(clips), tmp_path / "r")
+    monkeypatch.undo()
+    assert not [p for p in (tmp_path / "r").iterdir() if p.name.startswith(".")]
+    assert read_checkpoint(tmp_path / "r").metrics["val"]["epoch"] == 1
+    assert train(tiny(clips), tmp_path / "r", resume=True).finished  # with room again
+    train(tiny(clips), tmp_path / "whole")
+    assert same(weights(tmp_path / "r"), weights(tmp_path / "whole"))
+
+
+# --- Parts.
+
+
+def test_meter_by_hand() -> None:
+    meter = Meter()
+    meter.add(2.0, 1, 2)
+    meter.add(1.0, 4, 4)
+    meter.seconds, meter.waited = 3.0, 0.75
+    summary = meter.summary()
+    assert summary["loss"] == pytest.approx((2 * 2 + 1 * 4) / 6)
+    assert summary["top1"] == pytest.approx(5 / 6)
+    assert summary["clips_per_second"] == pytest.approx(2.0)
+    assert meter.summary(world=4)["clips_per_second"] == pytest.approx(8.0)
+    assert summary["waiting"] == pytest.approx(0.25)
+    assert meter.note(1) == "loss 1.333  top-1 83.3%  2.0 clips/s  waiting for data 25%"
+    assert Meter(*meter.values()).summary() == summary
+    assert Meter().summary()["loss"] == 0
+
+
+def test_grouped() -> None:
+    groups = [group for group, _ in grouped(list("abcdefg"), 3)]  # type: ignore[arg-type]
+    assert groups == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
+    assert list(grouped([], 3)) == []
