@@ -213,9 +213,7 @@ def as_list(clips: Path, folder: Path, names: list[str]) -> Path:
     folder.mkdir()
     (folder / "classes.txt").write_text("\n".join(names) + "\n")
     for split in ("train", "val"):
-        rows = [
-            f"{p} {names.index(p.parent.name)}" for p in sorted((clips / split).rglob("*.mp4"))
-        ]
+        rows = [f"{p} {names.index(p.parent.name)}" for p in sorted((clips / split).rglob("*.mp4"))]
         (folder / f"{split}.txt").write_text("\n".join(rows) + "\n")
     return folder
 
@@ -254,7 +252,9 @@ def test_other_classes_are_refused_with_the_difference(run: Path, tmp_path: Path
 
 def test_fewer_classes_are_refused(run: Path, tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1}, CLASSES[:2])
-    with pytest.raises(UserError, match="knows 3 classes, the data have 2.*only the model has 'ri"):
+    with pytest.raises(
+        UserError, match=r"knows 3 classes, the data have 2.*only the model has 'ri"
+    ):
         evaluation([str(run)], str(data))
 
 

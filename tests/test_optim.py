@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ def test_schedules_at_literal_epochs(recipe: Recipe, epoch: float, factor: float
 
 def test_the_cosine_only_falls_after_the_warmup() -> None:
     rates = [lr_factor(COSINE, 2 + k / 100) for k in range(1001)]
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in pairwise(rates))
 
 
 MODELS = ("tsn_resnet18", "smnet_resnet18", "tsm_mobilenetv2", "action_resnet18", "tea_res2net50")

@@ -172,7 +172,7 @@ def test_an_empty_file_is_the_default(tmp_path: Path) -> None:
 def test_no_such_recipe() -> None:
     with pytest.raises(UserError, match="no recipe 'motoin', by name or path; did you mean 'mot"):
         read_recipe("motoin")
-    with pytest.raises(UserError, match="no recipe '/nowhere/x.yaml'"):
+    with pytest.raises(UserError, match=r"no recipe '/nowhere/x\.yaml'"):
         read_recipe("/nowhere/x.yaml")
 
 

@@ -75,7 +75,9 @@ def test_the_checkpoint_carries_everything(run: Path, clips: Path) -> None:
 
 def test_best_and_last_have_the_numbers_of_the_log(run: Path, clips: Path) -> None:
     measured = [row["top1"] for row in rows(run, "val")]
-    best, last = (read_checkpoint(run / f"{n}.safetensors").metrics["val"] for n in ("best", "last"))
+    best, last = (
+        read_checkpoint(run / f"{n}.safetensors").metrics["val"] for n in ("best", "last")
+    )
     assert last["top1"] == measured[-1]
     assert best["top1"] == max(measured)
     assert best["epoch"] == 10 - measured[::-1].index(max(measured))  # the later of equals
@@ -194,6 +196,23 @@ def test_the_moving_average_is_what_is_kept(clips: Path, tmp_path: Path) -> None
         assert not torch.equal(averages[n]["fc.weight"], raws[n]["fc.weight"])
 
 
+def test_what_is_validated_is_what_is_kept(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = train_module.score_clips
+    validated = []
+
+    def watch(model: nn.Module, *args: Any, **options: Any) -> Any:
+        assert not model.training
+        validated.append({k: v.clone() for k, v in model.state_dict().items()})
+        return score(model, *args, **options)
+
+    monkeypatch.setattr(train_module, "score_clips", watch)
+    train(tiny(clips, ema=0.9), tmp_path / "r")
+    assert len(validated) == 2
+    assert same(validated[-1], weights(tmp_path / "r"))
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -294,7 +313,10 @@ def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"model": "smnet_resnet19"}, "no model is called 'smnet_resnet19'; did you mean smnet_res"),
+        (
+            {"model": "smnet_resnet19"},
+            "no model is called 'smnet_resnet19'; did you mean smnet_res",
+        ),
         ({"options": {"widht": 8}}, "has no option 'widht'; did you mean 'width'"),
         ({"options": {"width": "wide"}}, "width='wide'"),
         ({"sampling": "unifrom"}, "no sampling strategy 'unifrom'; did you mean 'uniform'"),

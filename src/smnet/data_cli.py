@@ -6,15 +6,9 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import typer
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from smnet.data.check import CheckReport, Finding
-    from smnet.data.stats import Survey
 
 app = typer.Typer(
     help="Look at a data set: its form, its faults, its statistics.",
@@ -36,9 +30,6 @@ Fold = Annotated[int, typer.Option(min=1, max=3, help="Division of UCF101 and HM
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds for one clip.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-
-_SHOWN_FINDINGS = 40
-_SHOWN_CLASSES = 60
 
 
 @app.command()
@@ -63,6 +54,7 @@ def show(
     """
     from smnet.data.annotations import read_clips
     from smnet.data.formats.problems import Problem
+    from smnet.data_report import many, print_clips
 
     found: list[Problem] = []
     hints = _hints(root, labels, fold)
@@ -87,27 +79,11 @@ def show(
         }
         typer.echo(json.dumps(values, indent=2))
     else:
-        console = _console()
-        _say(console, f"{clips.root}: format {clips.format}")
-        _say(console, f"because: {clips.why}")
-        shown = ", ".join(clips.classes[:8])
-        more = f" and {len(clips.classes) - 8} more" if len(clips.classes) > 8 else ""
-        _say(console, f"{len(clips.classes)} classes: {shown}{more}\n")
-        table = _table("split", "clips", "missing")
-        for name in names:
-            counts = (len(clips.splits.get(name, ())), len(clips.missing.get(name, ())))
-            table.add_row(name, *map(str, counts))
-        console.print(table)
-        for name in names if rows else ():
-            _say(console, f"\nfirst of {name}:")
-            for clip in clips.splits.get(name, ())[:rows]:
-                label = clips.classes[clip.label] if clip.label >= 0 else "no label"
-                frames = f", {clip.num_frames} frames" if clip.num_frames else ""
-                _say(console, f"  {label}: {clip.path} ({clip.source}{frames})")
+        print_clips(clips, rows)
     if found:
         first = found[0]
         typer.echo(
-            f"smnet: {_many(len(found), 'row')} or classes with a problem, such as {first.source}:"
+            f"smnet: {many(len(found), 'problem')} in the annotation, such as {first.source}:"
             f" {first.message}; smnet data check has all",
             err=True,
         )
@@ -144,6 +120,7 @@ def check(
       smnet data check k400/train.csv --quick --workers 32
     """
     from smnet.data.check import check_clips, check_targets, write_fix_list, write_report
+    from smnet.data_report import many, print_check
 
     check_targets(data, report, fix_list)
     with _progress("checking") as progress:
@@ -156,14 +133,14 @@ def check(
             progress=progress,
             **_hints(root, labels, fold),
         )
-    _print_check(result)
+    print_check(result)
     if report is not None:
         write_report(report, result)
         typer.echo(f"report: {report}")
     if fix_list is not None:
         written, left_out = write_fix_list(fix_list, result)
         because = f" ({left_out} left out for want of training clips)" if left_out else ""
-        typer.echo(f"list of {_many(written, 'sound clip')}: {fix_list}{because}")
+        typer.echo(f"list of {many(written, 'sound clip')}: {fix_list}{because}")
     if result.findings:
         raise typer.Exit(1)
 
@@ -191,6 +168,7 @@ def stats(
       smnet data stats clips/ --json > stats.json
     """
     from smnet.data.stats import check_picture, draw_survey, survey_clips
+    from smnet.data_report import print_survey
 
     if picture is not None:
         check_picture(picture)
@@ -206,7 +184,7 @@ def stats(
     if as_json:
         typer.echo(json.dumps(survey.to_dict(), indent=2))
     else:
-        _print_survey(survey)
+        print_survey(survey)
     if picture is not None:
         draw_survey(picture, survey)
         typer.echo(f"picture: {picture}", err=True)
@@ -214,95 +192,6 @@ def stats(
 
 def _hints(root: str | None, labels: str | None, fold: int) -> dict[str, Any]:
     return {"root": root, "labels": labels, "fold": fold}
-
-
-def _print_check(report: CheckReport) -> None:
-    from smnet.data.formats.problems import printable
-
-    console = _console()
-    found = report.clip_set
-    _say(console, f"{found.root}: format {found.format} ({found.why})")
-    rate = report.checked / max(report.seconds, 1e-9)
-    how = "decoded" if report.decoded else "read without decoding"
-    sound = sum(map(len, report.sound.values()))
-    _say(
-        console,
-        f"{_many(report.checked, 'clip')} {how} in {report.seconds:.1f} s, {rate:.0f} a second;"
-        f" {sound} sound",
-    )
-    if not report.findings:
-        _say(console, "nothing found")
-        return
-    table = _table("finding", "count")
-    for kind, count in report.counts.items():
-        table.add_row(kind, str(count))
-    console.print()
-    console.print(table)
-    console.print()
-    for finding in _choose(report):
-        where = finding.source
-        if finding.path and finding.path not in (where, ""):
-            where += f" {finding.path}"
-        _say(console, printable(f"{where}: {finding.kind}: {finding.message}"))
-    if len(report.findings) > _SHOWN_FINDINGS:
-        rest = len(report.findings) - _SHOWN_FINDINGS
-        _say(console, f"… and {rest} more; --report FILE.csv has all")
-
-
-def _choose(report: CheckReport) -> list[Finding]:
-    """The first findings, with some of every kind: a thousand of one must not hide another."""
-    share = max(_SHOWN_FINDINGS // max(len(report.counts), 1), 1)
-    seen: dict[str, int] = {}
-    first: list[int] = []
-    later: list[int] = []
-    for position, finding in enumerate(report.findings):
-        seen[finding.kind] = seen.get(finding.kind, 0) + 1
-        (first if seen[finding.kind] <= share else later).append(position)
-    chosen = sorted((first + later)[:_SHOWN_FINDINGS])
-    return [report.findings[position] for position in chosen]
-
-
-def _print_survey(survey: Survey) -> None:
-    console = _console()
-    found = survey.clip_set
-    _say(console, f"{found.root}: format {found.format} ({found.why})")
-    facts = survey.all
-    total = sum(len(side) for side in survey.facts.values())
-    gigabytes = sum(f.bytes for f in facts) / 1e9
-    hours = sum(survey.seconds) / 3600
-    _say(
-        console,
-        f"{_many(total, 'clip')}, {hours:.2f} hours, {gigabytes:.3f} GB;"
-        f" {survey.missing} missing, {survey.unreadable} unreadable,"
-        f" {survey.problems} problems in the annotation",
-    )
-    table = _table("", "least", "25 %", "median", "75 %", "most")
-    for name, spread in survey.spreads().items():
-        if spread is not None:
-            numbers = (spread.low, spread.q25, spread.median, spread.q75, spread.high)
-            table.add_row(name, *(f"{number:.4g}" for number in numbers))
-    console.print()
-    console.print(table)
-    console.print()
-    for title, counts in survey.kinds().items():
-        if counts:
-            shown = ", ".join(f"{name} {count}" for name, count in list(counts.items())[:8])
-            more = f", {len(counts) - 8} more" if len(counts) > 8 else ""
-            _say(console, f"{title}: {shown}{more}")
-    by_class = survey.by_class()
-    table = _table("class", *found.splits)
-    order = sorted(by_class.items(), key=lambda item: -sum(item[1].values()))
-    half = _SHOWN_CLASSES // 2
-    skipped = len(order) - _SHOWN_CLASSES
-    for number, (name, row) in enumerate(order):
-        if skipped <= 0 or number < half or number >= len(order) - half:
-            table.add_row(_escape(name), *map(str, row.values()))
-        elif number == half:
-            table.add_row(f"… {skipped} classes between; --json has all")
-    table.add_section()
-    table.add_row("all", *(str(len(side)) for side in found.splits.values()))
-    console.print()
-    console.print(table)
 
 
 class _Progress(Protocol):
@@ -334,32 +223,3 @@ def _progress(what: str, every: float = 30.0) -> Iterator[_Progress]:
                 console.print(f"{what} {done}/{total}  {note}  {left} left", soft_wrap=True)
 
         yield tell
-
-
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console(highlight=False)
-
-
-def _say(console: Console, text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
-
-
-def _table(*columns: str) -> Any:
-    from rich.table import Table
-
-    table = Table(*columns, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" + ("s" if count != 1 else "")

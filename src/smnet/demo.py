@@ -66,7 +66,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
 
 def draw(root: Path, quick: bool) -> ClipSet:
     """The data set ``motion`` in ``root``, drawn if it is not there yet."""
-    train_clips, val_clips = (60, 20) if quick else (1000, 200)
+    train_clips, val_clips = (60, 20) if quick else (800, 200)
     with progress_bar() as bar:
         task = bar.add_task("drawing clips", total=train_clips + val_clips, note="")
         write_motion(

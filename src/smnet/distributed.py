@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,11 +61,25 @@ def join(device: str) -> Iterator[Processes]:
     if place.type == "cuda":
         place = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(place)
-    dist.init_process_group("nccl" if place.type == "cuda" else "gloo")
+    # Under a name of its own, for a second group in the same store would find the addresses of the
+    # first and wait for them for ever.
+    store = dist.PrefixStore(f"smnet-{next(_groups)}", _store(rank, world))
+    backend = "nccl" if place.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
     try:
         yield Processes(place, rank, world)
     finally:
         dist.destroy_process_group()
+
+
+_groups = itertools.count()
+
+
+@functools.cache
+def _store(rank: int, world: int) -> dist.Store:
+    """Where the processes find each other, as torchrun says in the environment."""
+    store: dist.Store = next(dist.rendezvous("env://", rank, world))[0]
+    return store
 
 
 def choose_device(name: str) -> torch.device:

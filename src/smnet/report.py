@@ -15,7 +15,7 @@ from smnet.runlog import progress_bar
 
 def print_evaluation(result: Evaluation, classes: int = 60) -> None:
     """Accuracies with 95 % intervals, the per-class table and the most confused pairs."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     console.print(f"{len(result.labels)} clips, views {result.views} (clips x crops)")
     top5 = min(5, len(result.classes))
     for name, share in (
@@ -49,7 +49,7 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
 
 def print_predictions(answers: Iterable[Prediction], total: int) -> int:
     """A row a video as it comes; returns how many could not be read."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     failed = 0
     with progress_bar(quiet=total < 20) as bar:
         task = bar.add_task("predicting", total=total, note="")

@@ -21,7 +21,7 @@ from rich.progress import (
 from smnet.errors import UserError
 from smnet.files import write_text
 
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, emoji=False)
 """Where people are told things; results for programs go to standard output."""
 
 

@@ -322,7 +322,7 @@ def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[i
         writer.writerow(("path", "label", "split", "frames"))
         for (split, clip), label in rows:
             writer.writerow((_from(folder, clip.path), label, split, clip.num_frames or ""))
-    again = read_clips(path, "csv")
+    again = read_clips(path, "csv", missing="report", found=[])
     expected = {(clip.path, label) for (_, clip), label in rows}
     read = {
         (clip.path, again.classes[clip.label] if clip.label >= 0 else "")

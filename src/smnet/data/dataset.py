@@ -121,7 +121,7 @@ def read_views(
             strategy=plan.sampling,
             clips=1 if plan.train else plan.clips,
             frames_per_segment=plan.frames_per_segment,
-            # Some published tests draw at random: without a source they would not repeat themselves.
+            # Some published tests draw at random; without a source they would not repeat.
             rng=rng or np.random.default_rng(0),
         )
         frames = video.read(indices.ravel().tolist())  # (clips*T*L, H, W, 3)

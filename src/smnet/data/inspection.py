@@ -233,7 +233,7 @@ def _seconds_short(
     Damage in the middle makes the demuxer stop there without a word. A last frame may last long,
     so half a second and a tenth are nothing.
     """
-    if container.format.name != "matroska,webm" or seen.last is None:
+    if container.format.name != "matroska,webm" or seen.last is None or not stream.time_base:
         return 0.0
     hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
     minutes, _, seconds = rest.partition(":")

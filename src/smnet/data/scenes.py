@@ -127,7 +127,7 @@ def _clockwise(rng: np.random.Generator, frames: int) -> list[_Thing]:
     # Slow enough that eight frames of a clip still show the way of turning.
     angle = rng.uniform(1.4, 2.6) * _progress(rng, frames)
     x, y = rng.uniform(0.35, 0.65, 2)
-    return [_thing(rng, frames, x, y, rng.uniform(0.20, 0.29), angle=angle)]
+    return [_thing(rng, frames, x, y, rng.uniform(0.25, 0.33), angle=angle)]
 
 
 def _distractor(rng: np.random.Generator, frames: int) -> _Thing:
@@ -235,7 +235,9 @@ _Outline = Callable[[Floats, Floats], NDArray[np.floating]]
 
 def _outline(rng: np.random.Generator, turnable: bool) -> _Outline:
     """A shape: (u, v) in radii -> about the distance to its edge in radii, negative inside."""
-    kind = rng.integers(3 if turnable else 5)
+    if turnable:
+        return _pointing_outline(rng)
+    kind = rng.integers(5)
     if kind == 0:  # box
         across, along = rng.uniform(0.4, 0.65), rng.uniform(0.75, 0.9)
         return lambda u, v: np.maximum(np.abs(u) - across, np.abs(v) - along)
@@ -253,6 +255,15 @@ def _outline(rng: np.random.Generator, turnable: bool) -> _Outline:
     if kind == 3:  # disc
         return lambda u, v: np.hypot(u, v) - 0.9
     return lambda u, v: np.abs(np.hypot(u, v) - 0.68) - 0.27  # ring
+
+
+def _pointing_outline(rng: np.random.Generator) -> _Outline:
+    """A shape whose outline shows how it is turned: long, or cut off on one side."""
+    if rng.random() < 0.5:
+        across, along = rng.uniform(0.25, 0.4), rng.uniform(0.8, 0.95)
+        return lambda u, v: np.maximum(np.abs(u) - across, np.abs(v) - along)
+    cut = rng.uniform(-0.1, 0.2)
+    return lambda u, v: np.maximum(np.hypot(u, v) - 0.95, u - cut)
 
 
 # --- Pictures.

@@ -40,6 +40,11 @@ class Problems:
         self._texts: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
 
+    @property
+    def collecting(self) -> bool:
+        """Whether what is read will be used without the rows that have problems."""
+        return self._found is not None
+
     def add(self, kind: str, source: str, message: str, path: str = "") -> None:
         """Note one problem; see :class:`Problem`."""
         self._counts[kind] = self._counts.get(kind, 0) + 1

@@ -152,7 +152,8 @@ def _unique(rows: Iterable[Row], problems: Problems) -> list[Row]:
             problems.add("contradiction", row.source, f"{text}, with another label", row.place.path)
         else:
             problems.add("leak" if across else "duplicate", row.source, text, row.place.path)
-        if STRENGTH.get(row.split or "", 0) > STRENGTH.get(first.split or "", 0):
+        stronger = STRENGTH.get(row.split or "", 0) > STRENGTH.get(first.split or "", 0)
+        if problems.collecting and stronger:
             kept[row.place.path] = row
     return list(kept.values())
 

@@ -1,0 +1,194 @@
+"""Many models under one recipe, in one table."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from smnet import compare as compare_module
+from smnet.compare import Row, Variant, compare, latencies, markdown, read_study, write_tables
+from smnet.errors import UserError
+from smnet.models import create_model, multiply_adds, parameter_count
+from smnet.recipe import Recipe
+from tests.conftest import tiny
+
+STUDIES = sorted(
+    e.name.removesuffix(".yaml")
+    for e in files("smnet.recipes.studies").iterdir()
+    if e.name.endswith(".yaml")
+)
+ROWS = [
+    Row("TSN", "tsn_resnet18", [0.5, 0.6, 0.7], 2_000_000, 1.25, 0.02, [10, 11, 12]),
+    Row("SMNet", "smnet_resnet18", [0.9], 2_500_000, 1.5, math.nan, [20]),
+]
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_studies_of_the_package(name: str) -> None:
+    variants = read_study(name)
+    assert len(variants) >= 2
+    assert len({v.label for v in variants}) == len(variants)
+    assert len({compare_module._slug(v.label) for v in variants}) == len(variants)
+    for variant in variants:
+        with torch.device("meta"):
+            create_model(variant.model, 10, 8, **variant.options)
+
+
+def test_a_study_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "variants:\n  plain: {model: tsn_resnet18}\n"
+        "  after: {model: smnet_resnet18, options: {place: after_conv1}}\n"
+    )
+    assert read_study(str(file)) == [
+        Variant("plain", "tsn_resnet18"),
+        Variant("after", "smnet_resnet18", {"place": "after_conv1"}),
+    ]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "a: b", "variants: 5", "variants: [a]", "variants: {a: b}", "variants: {a: {x: 1}}", "{"],
+)
+def test_a_file_that_is_no_study(tmp_path: Path, content: str) -> None:
+    (tmp_path / "bad.yaml").write_text(content)
+    with pytest.raises(UserError, match=r"bad\.yaml: a study has variants"):
+        read_study(str(tmp_path / "bad.yaml"))
+
+
+def test_no_such_study() -> None:
+    with pytest.raises(UserError, match="no study 'familly'; did you mean 'family'"):
+        read_study("familly")
+
+
+def test_interval_of_the_mean_by_hand() -> None:
+    three, one = ROWS
+    assert three.mean == pytest.approx(0.6)
+    # t(2) = 4.30, s = 0.1
+    assert three.half_width == pytest.approx(4.30 * 0.1 / math.sqrt(3))
+    assert one.mean == 0.9
+    assert math.isnan(one.half_width)
+    many = Row("x", "x", [0.0, 1.0] * 10, 1, 1, 1, [])
+    assert many.half_width == pytest.approx(1.96 * math.sqrt(5 / 19) / math.sqrt(20))
+
+
+def test_markdown() -> None:
+    lines = markdown(ROWS, Recipe(epochs=12), seeds=3).splitlines()
+    assert lines[2] == "| TSN | 60.0 ± 24.8 | 2.00 M | 1.25 | 1.00 |"
+    assert lines[3] == "| SMNet | 90.0 | 2.50 M | 1.50 | - |"
+    assert "12 epochs, 8 segments of 224 x 224, weights imagenet, 3 seeds" in lines[5]
+    assert lines[7].startswith("Machine: processor ")
+
+
+def test_tables(tmp_path: Path) -> None:
+    write_tables(ROWS, Recipe(), 3, tmp_path)
+    values = json.loads((tmp_path / "table.json").read_text(), parse_constant=pytest.fail)
+    assert [row["label"] for row in values["rows"]] == ["TSN", "SMNet"]
+    assert values["rows"][1]["latency"] is None  # NaN is no JSON
+    assert values["rows"][0]["mean"] == pytest.approx(0.6)
+    assert values["recipe"]["model"] == "smnet_resnet50"
+    assert {"processor", "torch", "smnet", "cores"} <= set(values["machine"])
+    assert (tmp_path / "table.md").read_text() == markdown(ROWS, Recipe(), 3)
+
+
+def test_latencies_are_times() -> None:
+    models = [create_model("tsn_resnet18", 3, 1, width=8) for _ in range(2)]
+    times = latencies(models, rounds=1)
+    assert len(times) == 2
+    assert all(0 < t < 5 for t in times)
+
+
+@pytest.fixture(scope="module")
+def compared(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
+    out = tmp_path_factory.mktemp("compare") / "out"
+    return out, compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+
+
+VARIANTS = [
+    Variant("TSN", "tsn_resnet18"),
+    Variant("SMNet, last", "smnet_resnet18", {"blocks": "last"}),
+]
+
+
+def test_every_variant_with_every_seed(compared: tuple[Path, list[Row]], clips: Path) -> None:
+    out, rows = compared
+    runs = {f"{name}-seed{seed}" for name in ("tsn", "smnet-last") for seed in (0, 1)}
+    assert runs <= {p.name for p in out.iterdir()}
+    assert [row.label for row in rows] == ["TSN", "SMNet, last"]
+    for row, variant in zip(rows, VARIANTS, strict=True):
+        model = create_model(variant.model, 3, 2, width=8, **variant.options)
+        assert row.parameters == parameter_count(model)
+        assert row.gmacs == pytest.approx(multiply_adds(model, size=32) / 1e9)
+        assert len(row.top1) == len(row.seconds) == 2
+        assert row.latency > 0
+    for name in runs:
+        recipe = (out / name / "recipe.yaml").read_text()
+        assert f"seed: {name[-1]}\n" in recipe
+        assert "width: 8" in recipe  # the variant's options join the recipe's
+    assert json.loads((out / "table.json").read_text())["seeds"] == 2
+
+
+def test_the_same_command_goes_on(
+    compared: tuple[Path, list[Row]],
+    clips: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    shutil.rmtree(out / "smnet-last-seed1")
+    began: list[tuple[str, bool]] = []
+    train = compare_module.train
+
+    def watch(recipe: Recipe, folder: Path, *, resume: bool) -> Any:
+        began.append((folder.name, resume))
+        return train(recipe, folder, resume=resume)
+
+    monkeypatch.setattr(compare_module, "train", watch)
+    again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+    assert began == [
+        ("tsn-seed0", True),
+        ("tsn-seed1", True),
+        ("smnet-last-seed0", True),
+        ("smnet-last-seed1", False),
+    ]
+    assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
+
+
+def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
+    with pytest.raises(UserError, match="tsn-seed0: a run of another recipe is there"):
+        compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
+
+
+@pytest.mark.parametrize(
+    ("variant", "says"),
+    [
+        (Variant("b", "smnet_resnet19"), "b: no model is called 'smnet_resnet19'"),
+        (Variant("b", "smnet_resnet18", {"gruops": 4}), "b: .*no option 'gruops'.*'groups'"),
+    ],
+)
+def test_a_variant_that_cannot_be_is_found_before_the_first_run(
+    clips: Path, tmp_path: Path, variant: Variant, says: str
+) -> None:
+    with pytest.raises(UserError, match=says):
+        compare(tiny(clips), [VARIANTS[0], variant], 1, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_all_on_another_trunk(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def stop(recipe: Recipe, variant: Variant, model: str) -> None:
+        asked.append(model)
+
+    monkeypatch.setattr(compare_module, "_check", stop)
+    monkeypatch.setattr(compare_module, "_run", lambda *_: pytest.skip.Exception)
+    with pytest.raises(TypeError):
+        compare(tiny(clips), VARIANTS, 1, tmp_path / "out", trunk="resnet34")
+    assert asked == ["tsn_resnet34", "smnet_resnet34"]

@@ -1,0 +1,177 @@
+"""One process or two: the same clips, the same numbers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from smnet.checkpoint import load
+from smnet.data.annotations import read_clips
+from smnet.data.dataset import TestBatches
+from smnet.distributed import Processes, choose_device, join
+from smnet.errors import UserError
+from smnet.evaluate import evaluate_checkpoints, protocol_loader, score_clips, view_plan
+from smnet.train import train
+from tests.conftest import tiny
+
+CPU = torch.device("cpu")
+
+
+def test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    with join("cpu") as processes:
+        assert processes == Processes(CPU, 0, 1)
+        assert processes.first
+        assert processes.gather("x") == ["x"]
+        assert processes.any(True) is True
+        assert processes.any(False) is False
+    assert not Processes(CPU, 1, 2).first
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("gpu", "no device is called 'gpu'; use auto, cpu, cuda or cuda:1"),
+        ("", "no device is called ''"),
+        ("cpu:x", "no device is called 'cpu:x'"),
+        ("meta", "device=meta: cannot be used here .*; use device=cpu"),
+    ],
+)
+def test_devices_that_are_none(name: str, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        choose_device(name)
+
+
+def test_devices_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == CPU
+    assert choose_device("cpu") == CPU
+    for name in ("cuda", "cuda:0"):
+        with pytest.raises(UserError, match=f"device={name}: this PyTorch sees no GPU"):
+            choose_device(name)
+
+
+def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, clips: Path) -> None:
+    """The gathering, with both processes played one after the other in this one."""
+    model = load(run)
+    rows = read_clips(clips).splits["val"][:5]  # does not divide by two
+    plan = view_plan(model.spec)
+
+    class Played(Processes):
+        def gather(self, item: Any) -> list[Any]:
+            kept.append(item[0].copy())
+            sizes = [len(range(rank, len(rows), self.world)) for rank in range(self.world)]
+            return [(np.zeros((size, 3)), [f"problem of {k}"]) for k, size in enumerate(sizes)]
+
+    kept: list[np.ndarray] = []
+    for rank in (0, 1):
+        processes = Played(CPU, rank, 2)
+        loader = protocol_loader(rows, plan, processes, batch=2, workers=0)
+        scores, problems = score_clips(model, loader, processes)
+        assert scores.shape == (5, 3)
+        assert problems == ["problem of 0", "problem of 1"]
+    assert [len(share) for share in kept] == [3, 2]
+    together = np.full((5, 3), np.nan)
+    for rank, share in enumerate(kept):
+        together[list(TestBatches(5, 2, rank, 2).mine)] = share
+    alone, _ = score_clips(
+        model, protocol_loader(rows, plan, Processes(CPU), workers=0), Processes(CPU)
+    )
+    assert np.allclose(together, alone, atol=1e-5)
+
+
+WORKER = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+from smnet.distributed import join
+from smnet.evaluate import evaluate_checkpoints
+from smnet.recipe import read_recipe
+from smnet.train import train
+
+checkpoint, data, recipe, out = sys.argv[1:]
+outcome = train(read_recipe(recipe), out + "/r")
+result = evaluate_checkpoints([checkpoint], data, device="cpu", workers=0, batch=2)
+with join("cpu") as processes:
+    told = processes.gather([processes.rank, outcome.finished, result is None])
+    voted = processes.any(processes.rank == 1), processes.any(False)
+    if processes.first:
+        with open(out + "/told.json", "w") as file:
+            json.dump([told, voted, result.scores.tolist(), list(result.paths)], file)
+"""
+
+
+def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
+    """torchrun over gloo: trains as one process with the same global batch does, and evaluates
+    to the same scores. (The norms are frozen: each process has statistics of its own.)"""
+    changes: dict[str, Any] = {
+        "model": "tsn_resnet18",
+        "dropout": 0.0,
+        "freeze_norm": True,
+        "lr": 0.1,
+        "lr_batch": 4,
+        "accumulate": 2,
+    }
+    recipe = tmp_path / "two.yaml"
+    recipe.write_text(json.dumps(tiny(clips, **changes, batch=2).model_dump(mode="json")))
+    (tmp_path / "worker.py").write_text(WORKER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "worker.py"), str(run), str(clips), str(recipe), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told, voted, scores, paths = json.loads((tmp_path / "told.json").read_text())
+    assert told == [[0, True, False], [1, True, True]]
+    assert voted == [True, False]
+
+    alone = evaluate_checkpoints([str(run)], str(clips), device="cpu", workers=0)
+    assert alone is not None
+    assert paths == list(alone.paths)
+    assert np.allclose(scores, alone.scores, atol=1e-5)
+
+    for name, batch in (("one", 4), ("other", 2)):
+        train(tiny(clips, **changes, batch=batch), tmp_path / name)
+    one, two, other = (
+        load_file(tmp_path / name / "last.safetensors") for name in ("one", "r", "other")
+    )
+    assert one.keys() == two.keys()
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], rtol=1e-3, atol=1e-5), key
+    assert not torch.allclose(other["conv1.weight"], two["conv1.weight"], rtol=1e-3, atol=1e-5)
+    log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
+    assert len(log) == 4  # written by the first process alone
+    assert done.stderr.count("epoch 2/2") == 1
+
+
+def test_fewer_clips_than_processes(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    many = Processes(CPU, 0, 10)
+    monkeypatch.setattr("smnet.train.join", lambda device: _entered(many))
+    with pytest.raises(UserError, match="9 training clips for 10 processes"):
+        train(tiny(clips), tmp_path / "r")
+
+
+class _entered:
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+
+    def __enter__(self) -> Processes:
+        return self.processes
+
+    def __exit__(self, *_: object) -> None:
+        pass
