@@ -108,7 +108,7 @@ def test_train_then_evaluate_then_predict(
     assert read_checkpoint("r").recipe["data"] == str(tmp_path / "clips")  # from anywhere
     told = smnet("evaluate", "r", "--data", "clips", "--workers", "0")
     assert told.status == 0
-    assert "6 clips, views 1x1 (clips x crops)" in told.out
+    assert "6 clips, views 1x1 (clips x crops), sampling uniform" in told.out
     said = smnet("predict", "r", "clips/val/rising/0.mp4")
     assert said.status == 0
     assert all(name in said.out for name in CLASSES)
@@ -164,7 +164,7 @@ def test_evaluate_for_people(smnet: Smnet, run: Path, tmp_path: Path) -> None:
     called = smnet("evaluate", run, "--data", data, "--on-error", "skip", "--workers", "0")
     assert called.status == 0
     lines = called.out.splitlines()
-    assert lines[0] == "6 clips, views 1x1 (clips x crops)"
+    assert lines[0] == "6 clips, views 1x1 (clips x crops), sampling uniform"
     assert lines[1].startswith("top-1 ")
     assert "1 clips could not be read and count as wrong:" in lines
     assert sum(str(data / "val" / "rising" / "1.mp4") in line for line in lines) == 1

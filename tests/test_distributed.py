@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from smnet.data.dataset import TestBatches
 from smnet.distributed import Processes, choose_device, join
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints, protocol_loader, score_clips, view_plan
+from smnet.models import create_model
+from smnet.step import blank_loss
 from smnet.train import train
-from tests.conftest import tiny
+from tests.conftest import tiny, write_clips
 
 CPU = torch.device("cpu")
 
@@ -155,6 +158,59 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
     assert len(log) == 4  # written by the first process alone
     assert done.stderr.count("epoch 2/2") == 1
+
+
+SKIPPER = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+from smnet.recipe import read_recipe
+from smnet.train import train
+
+recipe, out = sys.argv[1:]
+outcome = train(read_recipe(recipe), out + "/r")
+print("finished", outcome.finished)
+"""
+
+
+def test_a_process_whose_whole_batch_is_unreadable(tmp_path: Path) -> None:
+    """With on_error=skip it takes part with a zero loss: the other must not wait for ever."""
+    data = write_clips(tmp_path / "d", {"train": 3})
+    for name in ("falling/0", "falling/1", "resting/1", "rising/2"):
+        (data / "train" / f"{name}.mp4").write_bytes(b"not a film")
+    recipe = tmp_path / "two.yaml"
+    keys: dict[str, Any] = {"batch": 1, "accumulate": 2, "on_error": "skip", "clip_grad": 0.0}
+    recipe.write_text(json.dumps(tiny(data, **keys).model_dump(mode="json")))
+    (tmp_path / "worker.py").write_text(SKIPPER)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "worker.py"), str(recipe), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.stdout.count("finished True") == 2
+    rows = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "train"] == [2, 4]
+    last = load_file(tmp_path / "r" / "last.safetensors")
+    assert all(torch.isfinite(value).all() for value in last.values() if value.is_floating_point())
+
+
+def test_a_blank_loss_teaches_nothing() -> None:
+    torch.manual_seed(0)
+    model = create_model("smnet_resnet18", 3, 2, width=8).train()
+    model.spec = replace(model.spec, input_size=32)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    loss = blank_loss(model, model.spec)
+    loss.backward()
+    assert loss.item() == 0
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert not parameter.grad.any(), name
+    after = model.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 def test_fewer_clips_than_processes(

@@ -200,7 +200,7 @@ def test_a_list_without_labels_cannot_be_measured(
     known = read_clips(clips)
     test = [replace(clip, label=-1) for clip in known.splits["val"]]
     unlabelled = replace(known, splits={**known.splits, "test": test})
-    monkeypatch.setattr("smnet.evaluate.read_clips", lambda *_: unlabelled)
+    monkeypatch.setattr("smnet.evaluate.read_clips", lambda *_, **__: unlabelled)
     with pytest.raises(UserError, match="6 of 6 clips of split 'test' have no label"):
         evaluation([str(run)], str(clips), split="test")
 

@@ -18,9 +18,9 @@ SOURCE = Path(smnet.__file__).parent
 # stand on the highest floor but that of the command line.
 FLOORS = (
     ("errors", "models"),
-    ("files", "data", "recipe", "metrics", "distributed", "machine", "hub"),
-    ("checkpoint", "weights", "optim", "results", "runlog", "resume"),
-    ("evaluate", "predict"),
+    ("files", "data", "recipe", "metrics", "distributed", "machine", "hub", "specification"),
+    ("checkpoint", "weights", "optim", "results", "runlog", "resume", "augment"),
+    ("evaluate", "predict", "backends", "torch_backend", "setup_run", "step"),
     ("train",),
     (),  # annotate, compare, demo, page, report, export, ...
     ("cli", "__main__"),
@@ -74,7 +74,7 @@ def imports(name: str, outermost: bool = False) -> Iterator[str]:
 
 def test_there_is_something_to_look_at() -> None:
     assert {"smnet.train", "smnet.models.smnet", "smnet.data.decode"} <= set(MODULES)
-    assert "smnet.data.sampling" in set(imports("smnet.data.dataset"))
+    assert "smnet.data.sampling" in set(imports("smnet.data.views"))
     assert "smnet.models.base" in set(imports("smnet.models.registry"))  # a relative one
     known = {r for rooms in FLOORS for r in rooms} - {"__main__"}
     assert known <= {room(name) for name in MODULES}, "a room was renamed: set FLOORS right"

@@ -41,7 +41,7 @@ def test_one_video(recognizer: Recognizer, videos: list[str]) -> None:
     assert sum(answer.scores) == pytest.approx(1, abs=1e-5)
     assert (answer.label, answer.score) == (answer.labels[0], answer.scores[0])
     assert answer.error == ""
-    scores = score_views(recognizer.model, read_views(videos[0], recognizer.plan)[None])[0]
+    scores = score_views(recognizer.backend.model, read_views(videos[0], recognizer.plan)[None])[0]
     assert dict(zip(answer.labels, answer.scores, strict=True)) == pytest.approx(
         dict(zip(CLASSES, scores.tolist(), strict=True))
     )
@@ -69,7 +69,9 @@ def test_prediction_and_evaluation_agree(
 def test_views_are_averaged(run: Path, videos: list[str]) -> None:
     many = Recognizer.load(run, "cpu", (2, 3))
     assert many.plan.views == 6
-    expected = score_views(many.model, read_views(videos[0], many.plan)[None])[0].max().item()
+    expected = (
+        score_views(many.backend.model, read_views(videos[0], many.plan)[None])[0].max().item()
+    )
     assert many.predict(videos[0]).score == pytest.approx(expected)
 
 
@@ -174,8 +176,8 @@ def test_a_device_that_is_not_there(run: Path, device: str) -> None:
 
 
 def test_the_network_is_left_in_evaluation_mode(recognizer: Recognizer) -> None:
-    assert not any(module.training for module in recognizer.model.modules())
-    assert recognizer.device == torch.device("cpu")
+    assert not any(module.training for module in recognizer.backend.model.modules())
+    assert recognizer.backend.device == torch.device("cpu")
 
 
 # --- What the words of a command line mean.

@@ -20,7 +20,9 @@ from smnet.data.annotations import read_clips
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.recipe import read_recipe
-from smnet.train import Meter, freeze_norms, grouped, train, training_plan
+from smnet.setup_run import training_plan
+from smnet.step import Meter, freeze_norms, grouped
+from smnet.train import train
 from tests.conftest import CLASSES, tiny, write_clips
 from tests.videos import moving_frames, write_video
 

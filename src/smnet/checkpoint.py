@@ -23,6 +23,7 @@ from smnet.errors import UserError
 from smnet.files import atomic_path
 from smnet.hub import is_address, pull
 from smnet.models import ModelSpec, VideoModel, build_model
+from smnet.specification import dump_specification, read_specification
 
 FORMAT = "smnet-video/1"
 
@@ -62,7 +63,7 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     tensors = {k: v.detach().cpu().contiguous() for k, v in checkpoint.tensors.items()}
     header = {
         "format": FORMAT,
-        "spec": json.dumps(checkpoint.spec.to_dict(), ensure_ascii=False),
+        "spec": dump_specification(checkpoint.spec),
         "recipe": json.dumps(dict(checkpoint.recipe), ensure_ascii=False),
         "metrics": json.dumps(dict(checkpoint.metrics), ensure_ascii=False),
     }
@@ -107,7 +108,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
             f"{path}: written in the form {header['format']}, this version reads {FORMAT}"
         )
     try:
-        spec = _specification(header["spec"])
+        spec = read_specification(header["spec"])
         recipe, metrics = (_TABLE.validate_json(header[key]) for key in ("recipe", "metrics"))
     except ValidationError as error:
         first = error.errors()[0]
@@ -119,19 +120,6 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
 
 _TABLE = TypeAdapter(dict[str, Any])
-_SPEC = TypeAdapter(ModelSpec)
-
-
-def _specification(text: str) -> ModelSpec:
-    """The specification in a header, which anybody may have written: of the right types, and of
-    sizes that do not exhaust the memory."""
-    _SPEC.validate_json(text, strict=True)  # the types
-    spec = ModelSpec.from_dict(_TABLE.validate_json(text))
-    if not (spec.num_segments <= 256 and 1 <= spec.frames_per_segment <= 64):
-        raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
-    if not 1 <= spec.input_size <= spec.short_side <= 2048:
-        raise ValueError(f"input_size {spec.input_size} and short_side {spec.short_side}")
-    return spec
 
 
 def load(path: str | os.PathLike[str]) -> VideoModel:

@@ -11,8 +11,9 @@ from typing import Annotated, Any
 
 import typer
 
-from smnet import __version__, data_cli
+from smnet import __version__, data_cli, models_cli
 from smnet.errors import UserError
+from smnet.options import AsJson, Data, Device, Format, Views, Workers, absolute
 
 app = typer.Typer(
     help="Action recognition in video at the cost of an image network.",
@@ -23,17 +24,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 app.add_typer(data_cli.app, name="data")
-
-Data = Annotated[
-    str | None, typer.Option(help="A folder per class, a csv, a list file, or an official layout.")
-]
-Format = Annotated[
-    str | None, typer.Option(help="The annotation format, where it should not be guessed.")
-]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
-Workers = Annotated[int | None, typer.Option(help="Decoding workers; default one a core.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Views = Annotated[str, typer.Option(help="Test views, clips x crops: 1x1, 2x3, 10x3.")]
 
 
 def version(wanted: bool) -> None:
@@ -89,7 +79,7 @@ def train(
         outcome = run(read_recipe(str(recipe_file)), resume, resume=True)
     else:
         source = words.pop(0) if words and "=" not in words[0] else None
-        given: dict[str, Any] = {"data": data and str(Path(data).absolute()), "format": format}
+        given: dict[str, Any] = {"data": data and absolute(data), "format": format}
         given = {key: value for key, value in given.items() if value is not None}
         recipe = read_recipe(source, words, given)
         stamp = time.strftime("%Y%m%d-%H%M%S")
@@ -114,7 +104,14 @@ def evaluate(
     weights: Annotated[
         str | None, typer.Option(help="Shares of several checkpoints, such as 1,1.5.")
     ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="Sample the frames by this rule, not the checkpoint's own.")
+    ] = None,
     format: Format = None,
+    fold: Annotated[
+        int | None,
+        typer.Option(min=1, max=3, help="Of UCF101, HMDB51; default: the one trained on."),
+    ] = None,
     predictions: Annotated[
         str | None, typer.Option(help="Write every clip's scores: .csv or .parquet.")
     ] = None,
@@ -135,6 +132,7 @@ def evaluate(
     Examples:
       smnet evaluate runs/mine --data clips/
       smnet evaluate runs/ssv2/best.safetensors --data something-v2/ --views 2x3 --json
+      smnet evaluate tsm-ssv2.safetensors --data something-v2/ --views 2x3 --sampling twice
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
     """
     from smnet.checkpoint import read_checkpoint
@@ -152,7 +150,9 @@ def evaluate(
         split=split,
         views=views,
         weights=weights,
+        sampling=sampling,
         format=format,
+        fold=fold,
         on_error=on_error,
         batch=batch,
         workers=workers,
@@ -176,7 +176,9 @@ def evaluate(
 
 @app.command()
 def predict(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a run's folder.")],
+    checkpoint: Annotated[
+        str, typer.Argument(help="A checkpoint, a run's folder, or an exported .onnx file.")
+    ],
     sources: Annotated[
         list[str],
         typer.Argument(metavar="SOURCE...", help="Videos, folders, patterns, or @list.txt."),
@@ -191,6 +193,9 @@ def predict(
     batch: Annotated[int, typer.Option(min=1, help="Videos a batch.")] = 8,
     workers: Workers = None,
     device: Device = "auto",
+    backend: Annotated[
+        str | None, typer.Option(help="torch, compile, or onnxruntime for an exported file.")
+    ] = None,
 ) -> None:
     """Name what happens in videos.
 
@@ -201,6 +206,7 @@ def predict(
       smnet predict runs/mine clip.mp4
       smnet predict runs/mine 'clips/**/*.webm' --json > predictions.jsonl
       smnet predict runs/mine clip.mp4 --annotate labelled.mp4
+      smnet predict model.onnx clip.mp4
     """
     from smnet.predict import Recognizer, find_videos
     from smnet.recipe import parse_views
@@ -213,7 +219,7 @@ def predict(
         from smnet.annotate import check_suffix
 
         check_suffix(annotate)
-    recognizer = Recognizer.load(checkpoint, device, parse_views(views))
+    recognizer = Recognizer.load(checkpoint, device, parse_views(views), backend)
     answers = recognizer.predict_many(videos, top, batch, workers)
     failed = 0
     if as_json:
@@ -248,137 +254,6 @@ def demo(
 
     report = run_demo(Path(out), quick=quick)
     typer.echo(f"report: {report}")
-
-
-@app.command()
-def compare(
-    words: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="The budget; default: motion."),
-    ] = None,
-    models: Annotated[
-        str | None, typer.Option(help="Names, with commas: tsn_resnet18,tsm_resnet18.")
-    ] = None,
-    study: Annotated[
-        str | None,
-        typer.Option(help="family, parts, groups, stages, place, fusion, attention, or a file."),
-    ] = None,
-    trunk: Annotated[str | None, typer.Option(help="Put the study on this trunk.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs of each model.")] = 3,
-    data: Data = None,
-    format: Format = None,
-    out: Annotated[str, typer.Option(help="The comparison's folder.")] = "runs/compare",
-) -> None:
-    """Train several models under the same budget and put them in one table.
-
-    What is done in the folder already is kept, so the same command goes on after an interruption.
-
-    \b
-    Examples:
-      smnet compare --models tsn_resnet18,tsm_resnet18,smnet_resnet18
-      smnet compare --study parts --seeds 5 --out runs/parts
-      smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
-    """
-    from smnet.compare import Variant, read_study
-    from smnet.compare import compare as run
-    from smnet.recipe import read_recipe
-
-    if (models is None) == (study is None):
-        raise UserError("give either --models or --study")
-    words = list(words or [])
-    source = words.pop(0) if words and "=" not in words[0] else "motion"
-    if data is None and source == "motion":
-        from smnet.demo import draw
-
-        data = draw(Path(out) / "motion", quick=False).root
-    given = {"data": data and str(Path(data).absolute()), "format": format}
-    recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
-    variants = (
-        read_study(study)
-        if study is not None
-        else [Variant(name.strip(), name.strip()) for name in str(models).split(",")]
-    )
-    run(recipe, variants, seeds, Path(out), trunk)
-    typer.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
-
-
-@app.command()
-def convert(
-    file: Annotated[
-        str, typer.Argument(help="A published checkpoint: .pth, .pth.tar, .safetensors.")
-    ],
-    out: Annotated[str, typer.Option(metavar="OUT.safetensors", help="Where ours is written.")],
-    layout: Annotated[
-        str | None,
-        typer.Option(
-            "--from",
-            help="tsm, tsn, tdn, tam, action, tea, mmaction2-tsm, mmaction2-tsn, mmaction2-tanet,"
-            " torchvision or timm; default: by the names of the tensors.",
-        ),
-    ] = None,
-    segments: Annotated[
-        int | None, typer.Option(help="Segments it was trained on, where the file does not tell.")
-    ] = None,
-    classes: Annotated[
-        str | None, typer.Option(metavar="NAMES", help="A file with the class names.")
-    ] = None,
-    class_order: Annotated[
-        str | None,
-        typer.Option(help="How the classifier numbers them: file (as NAMES does), or sorted."),
-    ] = None,
-    sampling: Annotated[
-        str | None, typer.Option(help="The sampling rule, if not the one of its published results.")
-    ] = None,
-) -> None:
-    """Make a published checkpoint one of ours.
-
-    Nothing is written unless every tensor has its place. No code in the file is run.
-
-    \b
-    Examples:
-      smnet convert TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth \\
-        --classes something-something-v2-labels.json --out tsm-ssv2.safetensors
-      smnet convert best.pth.tar --from tdn --segments 8 --out tdn.safetensors
-    """
-    from smnet.checkpoint import save_checkpoint
-    from smnet.convert import convert as run
-
-    if Path(out).resolve() == Path(file).resolve():
-        raise UserError(f"--out {out} is the file to convert; give another name")
-    conversion = run(
-        file,
-        layout,
-        segments=segments,
-        classes=classes,
-        class_order=class_order,
-        sampling=sampling,
-    )
-    save_checkpoint(out, conversion.checkpoint)
-    for note in (*conversion.notes, f"written: {out}"):
-        typer.echo(note)
-
-
-@app.command()
-def push(
-    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a run's folder.")],
-    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")],
-    private: Annotated[bool, typer.Option("--private", help="Of a new repository.")] = False,
-) -> None:
-    """Put a checkpoint on the Hugging Face hub, with a model card.
-
-    Wherever a checkpoint is asked for, hf://OWNER/NAME then stands for it.
-
-    \b
-    Examples:
-      smnet push runs/mine me/my-actions
-      smnet predict hf://me/my-actions clip.mp4
-    """
-    from smnet.card import model_card
-    from smnet.checkpoint import checkpoint_file, read_checkpoint
-    from smnet.hub import push as run
-
-    card = model_card(read_checkpoint(checkpoint), repo.removeprefix("hf://"))
-    typer.echo(run(checkpoint_file(checkpoint), card, repo, private=private))
 
 
 @app.command()
@@ -420,6 +295,10 @@ def recipes(
         typer.echo(f"{known:16} {about}")
 
 
+for verb in models_cli.VERBS:
+    app.command()(verb)
+
+
 def main() -> None:
     """Entry point: a user's mistake is one line on standard error and exit status 1."""
     try:
@@ -431,6 +310,12 @@ def main() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         print(f"smnet: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if error.name != "torch" or os.environ.get("SMNET_TRACEBACK"):
+            raise
+        told = "this needs PyTorch, which is not installed here; without it exported files predict"
+        print(f"smnet: {told}", file=sys.stderr)
         sys.exit(1)
     except KeyboardInterrupt:
         print("smnet: interrupted", file=sys.stderr)

@@ -20,7 +20,7 @@ from smnet.errors import UserError, missing_extra
 from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
 from smnet.models import VideoModel, create_model, multiply_adds, parameter_count
-from smnet.recipe import Recipe, dump_recipe, nearest
+from smnet.recipe import Recipe, nearest, read_recipe
 from smnet.runlog import console
 from smnet.train import train
 
@@ -249,7 +249,7 @@ def _check(recipe: Recipe, variant: Variant, model: str) -> None:
 
 def _run(recipe: Recipe, folder: Path, label: str) -> Path:
     started = (folder / "resume.pt").exists()
-    if started and (folder / "recipe.yaml").read_text(encoding="utf-8") != dump_recipe(recipe):
+    if started and read_recipe(str(folder / "recipe.yaml")) != recipe:
         raise UserError(f"{folder}: a run of another recipe is there; choose another --out")
     console.rule(f"{label}, seed {recipe.seed}")
     outcome = train(recipe, folder, resume=started)

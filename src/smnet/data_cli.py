@@ -190,6 +190,64 @@ def stats(
         typer.echo(f"picture: {picture}", err=True)
 
 
+@app.command()
+def pack(
+    data: Data,
+    out: Annotated[str, typer.Argument(metavar="OUT", help="A new folder.")],
+    short_side: Annotated[int, typer.Option(min=16, help="Pixels; frames are not enlarged.")] = 256,
+    frames: Annotated[
+        str, typer.Option(metavar="N|all", help="Frames of each clip, evenly spaced.")
+    ] = "32",
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.")] = 87,
+    format: Format = None,
+    root: Root = None,
+    labels: Labels = None,
+    fold: Fold = 1,
+    on_error: Annotated[
+        str, typer.Option(help="raise; or skip: note unreadable clips in the set and go on.")
+    ] = "raise",
+    clips_per_shard: Annotated[int, typer.Option(min=1, help="Clips in one file.")] = 256,
+    workers: Workers = None,
+    timeout: Timeout = 120.0,
+) -> None:
+    """Decode every clip once and store its frames as JPEG, so that training reads them fast.
+
+    OUT is then given as --data, on any machine; an address such as s3://bucket/set too. A run that
+    was stopped goes on where it was when the same command is given again. With --frames N, clips
+    are sampled from the N stored frames: the middles of N equal parts of the clip.
+
+    \b
+    Examples:
+      smnet data pack something-v2/ ssv2-packed/
+      smnet data pack k400/train.csv k400-packed/ --frames 64 --workers 32
+      smnet data pack clips/ packed/ --frames all --short-side 128 --on-error skip
+    """
+    from smnet.data.pack import pack_clips
+    from smnet.data_report import print_pack
+    from smnet.errors import UserError
+
+    if frames != "all" and not frames.isdecimal():
+        raise UserError(f"--frames {frames}: a number, or all")
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"--on-error {on_error}: use raise or skip")
+    with _progress("packing", "unreadable") as progress:
+        report = pack_clips(
+            data,
+            out,
+            format,
+            short_side=short_side,
+            frames=None if frames == "all" else int(frames),
+            quality=quality,
+            clips_per_shard=clips_per_shard,
+            on_error="skip" if on_error == "skip" else "raise",
+            workers=workers,
+            timeout=timeout,
+            progress=progress,
+            **_hints(root, labels, fold),
+        )
+    print_pack(report)
+
+
 def _hints(root: str | None, labels: str | None, fold: int) -> dict[str, Any]:
     return {"root": root, "labels": labels, "fold": fold}
 
@@ -199,7 +257,7 @@ class _Progress(Protocol):
 
 
 @contextmanager
-def _progress(what: str, every: float = 30.0) -> Iterator[_Progress]:
+def _progress(what: str, bad: str = "found", every: float = 30.0) -> Iterator[_Progress]:
     """A bar with the rate; without a terminal, a line about every ``every`` seconds."""
     from smnet.runlog import clock, console, progress_bar
 
@@ -215,7 +273,7 @@ def _progress(what: str, every: float = 30.0) -> Iterator[_Progress]:
                 return
             drawn = now
             rate = done / max(now - began, 1e-6)
-            note = f"{rate:.0f} clips/s" + (f", {found} found" if found else "")
+            note = f"{rate:.0f} clips/s" + (f", {found} {bad}" if found else "")
             bar.update(task, completed=done, total=total, note=note)
             if not console.is_terminal and now - spoke > every:
                 spoke = now

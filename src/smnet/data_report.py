@@ -9,6 +9,7 @@ from rich.table import Table
 from smnet.data.check import CheckReport, Finding
 from smnet.data.clips import ClipSet
 from smnet.data.formats.problems import printable
+from smnet.data.pack import PackReport
 from smnet.data.stats import Survey
 
 _SHOWN_FINDINGS = 40
@@ -35,6 +36,26 @@ def print_clips(clips: ClipSet, rows: int) -> None:
             label = clips.classes[clip.label] if clip.label >= 0 else "no label"
             frames = f", {clip.num_frames} frames" if clip.num_frames else ""
             _say(console, printable(f"  {label}: {clip.path} ({clip.source}{frames})"))
+
+
+def print_pack(report: PackReport) -> None:
+    """What a packed set holds, and what it does not."""
+    console = _console()
+    skipped = report.manifest.skipped
+    counts = ", ".join(f"{split} {count}" for split, count in report.manifest.splits.items())
+    kept = f", {report.kept} of them by an earlier run" if report.kept else ""
+    _say(
+        console,
+        f"{report.folder}: {many(report.clips, 'clip')} packed ({counts}){kept};"
+        f" {report.bytes / 1e6:,.1f} MB in {many(len(report.manifest.shards), 'shard')},"
+        f" {report.seconds:.1f} s",
+    )
+    if report.damaged:
+        _say(console, f"{many(report.damaged, 'clip')} with lost or marred frames in the source")
+    for clip in skipped[:_SHOWN_FINDINGS]:
+        _say(console, printable(f"left out: {clip.source}: {clip.path}: {clip.reason}"))
+    if len(skipped) > _SHOWN_FINDINGS:
+        _say(console, f"... and {len(skipped) - _SHOWN_FINDINGS} more, all in manifest.json")
 
 
 def print_check(report: CheckReport) -> None:

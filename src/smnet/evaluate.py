@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,33 +13,29 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from smnet.checkpoint import load
+from smnet.checkpoint import load, read_checkpoint
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
-from smnet.data.dataset import Batch, ClipDataset, TestBatches, ViewPlan, make_loader
+from smnet.data.dataset import Batch, ClipDataset, TestBatches, make_loader
+from smnet.data.sampling import clips_of_validation
 from smnet.data.transforms import normalise
+from smnet.data.views import ViewPlan
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
 from smnet.models import ModelSpec, VideoModel, to_channels_last
 from smnet.recipe import parse_views
 from smnet.results import Evaluation
 from smnet.runlog import console, progress_bar
+from smnet.specification import view_plan
 
 VIEWS_AT_ONCE = 16
 """Views that go through the network together in evaluation, at the most."""
 
 
-def view_plan(spec: ModelSpec, clips: int = 1, crops: int = 1) -> ViewPlan:
-    """The test views of a model: ``clips`` x ``crops``."""
-    return ViewPlan(
-        sampling=spec.sampling,
-        segments=spec.num_segments,
-        frames_per_segment=spec.frames_per_segment,
-        size=spec.input_size,
-        short_side=spec.short_side,
-        clips=clips,
-        crops=crops,
-    )
+def validation_plan(spec: ModelSpec) -> ViewPlan:
+    """The views of validation during training: one crop of the clips that the sampling rule
+    validates with (one in all that are published, also where the test takes two or ten)."""
+    return view_plan(spec, clips_of_validation(spec.sampling), validation=True)
 
 
 @torch.inference_mode()
@@ -138,7 +135,9 @@ def evaluate_checkpoints(
     split: str = "val",
     views: str = "1x1",
     weights: str | None = None,
+    sampling: str | None = None,
     format: str | None = None,
+    fold: int | None = None,
     on_error: str = "raise",
     batch: int = 8,
     workers: int | None = None,
@@ -155,6 +154,8 @@ def evaluate_checkpoints(
         split: which part of the data set.
         views: clips x crops.
         weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
+        sampling: the sampling rule to measure with, instead of that of each checkpoint.
+        fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on, or 1.
         on_error, batch, workers: see :func:`score_clips`; ``batch`` counts views.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
 
@@ -166,18 +167,26 @@ def evaluate_checkpoints(
     """
     plan_views = parse_views(views)
     shares = _shares(weights, len(checkpoints))
-    clip_set = read_clips(data, format)
+    clip_set = read_clips(
+        data,
+        format,
+        fold=fold or _fold(checkpoints),
+        missing="report" if on_error == "skip" else "error",
+    )
     clips = _labelled(clip_set, split)
     with join(device) as processes:
         total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
         problems: list[str] = []
+        rules: dict[str, None] = {}
         for checkpoint, share in zip(checkpoints, shares, strict=True):
             model = load(checkpoint).to(processes.device)
             to_channels_last(model)
             order = _class_order(model.spec, clip_set, checkpoint)
+            spec = replace(model.spec, sampling=sampling or model.spec.sampling)
+            rules[spec.sampling] = None
+            plan = view_plan(spec, *plan_views)
             with progress_bar(quiet=not processes.first) as bar:
                 task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
-                plan = view_plan(model.spec, *plan_views)
                 scores, problems = score_clips(
                     model,
                     protocol_loader(clips, plan, processes, batch, workers),
@@ -195,6 +204,7 @@ def evaluate_checkpoints(
         paths=tuple(clip.path for clip in clips),
         views=views,
         problems=tuple(problems),
+        sampling=", ".join(rules),
     )
 
 
@@ -212,8 +222,18 @@ def _shares(weights: str | None, count: int) -> list[float]:
     return shares
 
 
+def _fold(checkpoints: Sequence[str]) -> int:
+    """The division of the data set that the checkpoints were trained on."""
+    said = [read_checkpoint(path).recipe.get("fold") for path in checkpoints]
+    folds = [fold for fold in (1, 2, 3) if fold in said]
+    if len(folds) > 1:
+        raise UserError("the checkpoints were trained on different folds; say which with --fold")
+    return folds[0] if folds else 1
+
+
 def _labelled(clip_set: ClipSet, split: str) -> list[Clip]:
-    clips = clip_set.splits.get(split, [])
+    """The clips to measure on; those that the disk lacks are among them and count as unreadable."""
+    clips = [*clip_set.splits.get(split, ()), *clip_set.missing.get(split, ())]
     if not clips:
         there = ", ".join(f"{name} ({len(rows)})" for name, rows in clip_set.splits.items())
         raise UserError(f"{clip_set.root}: no split {split!r}; there are: {there}")

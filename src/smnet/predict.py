@@ -11,15 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
-from smnet.checkpoint import load
-from smnet.data.dataset import ViewPlan, read_views
+from smnet.backends import Backend, open_backend
 from smnet.data.formats.places import holds_frames, is_video, visible
-from smnet.distributed import choose_device
 from smnet.errors import UserError
-from smnet.evaluate import score_views, view_plan
-from smnet.models import VideoModel, to_channels_last
+from smnet.specification import view_plan
 
 
 @dataclass(frozen=True)
@@ -70,13 +68,16 @@ class Recognizer:
         'Pushing something from left to right'
     """
 
-    def __init__(self, model: VideoModel, device: str = "auto", views: tuple[int, int] = (1, 1)):
-        spec = model.spec
+    def __init__(self, backend: Backend, views: tuple[int, int] = (1, 1)):
+        spec = backend.spec
+        self.backend = backend
         self.classes = spec.class_names or tuple(str(i) for i in range(spec.num_classes))
-        self.device = choose_device(device)
-        self.model = model.to(self.device).eval()
-        to_channels_last(self.model)
-        self.plan: ViewPlan = view_plan(spec, *views)
+        self.plan = view_plan(spec, *views)
+        if backend.side not in (None, self.plan.side):
+            raise UserError(
+                f"views {views[0]}x{views[1]} have crops of {self.plan.side} pixels, and the"
+                f" exported file takes {backend.side}; use {views[0]}x1, or the checkpoint"
+            )
 
     @classmethod
     def load(
@@ -84,19 +85,23 @@ class Recognizer:
         path: str | os.PathLike[str],
         device: str = "auto",
         views: tuple[int, int] = (1, 1),
+        backend: str | None = None,
     ) -> Recognizer:
-        """Load a checkpoint, or the best one of a run's folder.
+        """Load a checkpoint, the best one of a run's folder, or an exported file.
 
         Args:
-            path: a ``.safetensors`` checkpoint, a folder that ``smnet train`` wrote, or
-                ``hf://owner/name`` on the hub.
+            path: a ``.safetensors`` checkpoint, a folder that ``smnet train`` wrote,
+                ``hf://owner/name`` on the hub, or an ``.onnx`` file of ``smnet export``.
             device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
             views: clips x crops averaged for every video.
+            backend: what runs the network: ``"torch"`` or ``"compile"`` a checkpoint,
+                ``"onnxruntime"`` an exported file, which needs no PyTorch. None is torch or
+                onnxruntime, by the file.
 
         Raises:
-            UserError: not a checkpoint, or no such device.
+            UserError: no such file, backend or device.
         """
-        return cls(load(path), device, views)
+        return cls(open_backend(path, device, backend), views)
 
     def predict(self, source: str | os.PathLike[str], top: int = 5) -> Prediction:
         """Name what happens in one video (a file, or a folder of frames).
@@ -128,7 +133,7 @@ class Recognizer:
             workers: decoding threads; None is one a core, at most 8.
         """
         threads = workers or min(os.cpu_count() or 1, 8)
-        waiting: deque[tuple[str, Future[torch.Tensor]]] = deque()
+        waiting: deque[tuple[str, Future[NDArray[np.uint8]]]] = deque()
         paths = (os.fspath(source) for source in sources)
         with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
             try:
@@ -139,7 +144,7 @@ class Recognizer:
                         if path is None:
                             exhausted = True
                         else:
-                            waiting.append((path, pool.submit(read_views, path, self.plan)))
+                            waiting.append((path, pool.submit(self.backend.read, path, self.plan)))
                     if not waiting:
                         return
                     group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
@@ -148,9 +153,11 @@ class Recognizer:
                 for _, future in waiting:
                     future.cancel()
 
-    def _score(self, group: list[tuple[str, Future[torch.Tensor]]], top: int) -> list[Prediction]:
+    def _score(
+        self, group: list[tuple[str, Future[NDArray[np.uint8]]]], top: int
+    ) -> list[Prediction]:
         answers: dict[int, Prediction] = {}
-        views: list[torch.Tensor] = []
+        views: list[NDArray[np.uint8]] = []
         readable: list[int] = []
         for number, (path, future) in enumerate(group):
             try:
@@ -159,13 +166,13 @@ class Recognizer:
             except UserError as error:
                 answers[number] = Prediction(path, error=str(error))
         if views:
-            scores = score_views(self.model, torch.stack(views))
-            best = scores.topk(min(top, len(self.classes)), dim=1)
+            scores = self.backend.score(np.stack(views))
+            best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
             for row, number in enumerate(readable):
                 answers[number] = Prediction(
                     group[number][0],
-                    tuple(self.classes[i] for i in best.indices[row].tolist()),
-                    tuple(best.values[row].tolist()),
+                    tuple(self.classes[i] for i in best[row]),
+                    tuple(scores[row, best[row]].tolist()),
                 )
         return [answers[number] for number in range(len(group))]
 

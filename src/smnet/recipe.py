@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -12,6 +13,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from smnet.errors import UserError
+
+OPERATIONS = 14
+"""Operations that RandAugment draws from."""
 
 
 class Expected(BaseModel):
@@ -47,6 +51,7 @@ class Recipe(BaseModel):
     # data
     data: str | None = None
     format: str | None = None
+    fold: int = Field(1, ge=1, le=3)
     val_fraction: float = Field(0.2, gt=0, lt=1)
     on_error: Literal["raise", "skip"] = "raise"
     sampling: str = "uniform"
@@ -54,6 +59,9 @@ class Recipe(BaseModel):
     short_side: int | None = Field(None, ge=16, le=2048)
     crop: Literal["multiscale", "resized", "centre"] = "multiscale"
     flip: Literal["auto", "off"] = "auto"
+    jitter: float = Field(0.0, ge=0, le=1)
+    randaugment: str = ""
+    erase: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -99,6 +107,7 @@ class Recipe(BaseModel):
         if self.short_side is not None and self.short_side < self.size:
             raise ValueError(f"short_side={self.short_side} is smaller than size={self.size}")
         parse_views(self.views)
+        parse_randaugment(self.randaugment)
         return self
 
     @property
@@ -119,6 +128,23 @@ def parse_views(views: str) -> tuple[int, int]:
     if int(crops) not in (1, 3, 5):
         raise UserError(f"views={views!r}: crops must be 1, 3 or 5")
     return int(clips), int(crops)
+
+
+def parse_randaugment(policy: str) -> tuple[float, int] | None:
+    """``"m7-n4"`` -> (7.0, 4): magnitude out of 10 and operations a clip; None for ``""``.
+
+    Raises:
+        UserError: not of that form, or a number that cannot be.
+    """
+    if not policy:
+        return None
+    found = re.fullmatch(r"m([0-9]+(?:\.[0-9]+)?)-n([0-9]+)", policy)
+    if not found or not 0 < float(found[1]) < 10 or not 1 <= int(found[2]) <= OPERATIONS:
+        raise UserError(
+            f"randaugment={policy!r}: write a magnitude below 10 and a number of operations of 1 to"
+            f" {OPERATIONS}, such as m7-n4, or nothing"
+        )
+    return float(found[1]), int(found[2])
 
 
 def describe_expected(expected: Mapping[str, Any]) -> str:

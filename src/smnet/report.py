@@ -16,7 +16,10 @@ from smnet.runlog import progress_bar
 def print_evaluation(result: Evaluation, classes: int = 60) -> None:
     """Accuracies with 95 % intervals, the per-class table and the most confused pairs."""
     console = Console(highlight=False, emoji=False)
-    console.print(f"{len(result.labels)} clips, views {result.views} (clips x crops)")
+    console.print(
+        f"{len(result.labels)} clips, views {result.views} (clips x crops),"
+        f" sampling {result.sampling}"
+    )
     top5 = min(5, len(result.classes))
     for name, share in (
         ("top-1", result.top(1)),

@@ -37,6 +37,7 @@ class Evaluation:
         paths: N paths.
         views: the protocol, clips x crops.
         problems: messages of the clips that could not be read.
+        sampling: the rule that chose the frames.
     """
 
     scores: NDArray[np.float32]
@@ -45,6 +46,7 @@ class Evaluation:
     paths: tuple[str, ...]
     views: str
     problems: tuple[str, ...] = ()
+    sampling: str = "uniform"
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -81,6 +83,7 @@ class Evaluation:
         }
         return {
             "views": self.views,
+            "sampling": self.sampling,
             "clips": len(self.labels),
             "unreadable": len(self.problems),
             **{k: [round(x, 6) for x in (s.value, s.low, s.high)] for k, s in shares.items()},

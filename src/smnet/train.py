@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,40 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from smnet.augment import Augmentation
 from smnet.checkpoint import Checkpoint, save_checkpoint
-from smnet.data.annotations import Clip, ClipSet, read_clips
-from smnet.data.classes import mirror
-from smnet.data.dataset import Batch, ClipDataset, TrainBatches, ViewPlan, make_loader
-from smnet.data.sampling import sample
-from smnet.data.transforms import mix_clips, normalise
+from smnet.data.annotations import ClipSet
+from smnet.data.dataset import Batch, ClipDataset, TrainBatches, make_loader
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
-from smnet.evaluate import protocol_loader, score_clips, view_plan
-from smnet.files import write_text
-from smnet.models import VideoModel, create_model, to_channels_last
+from smnet.evaluate import protocol_loader, score_clips, validation_plan
+from smnet.models import to_channels_last
 from smnet.optim import lr_factor, make_optimizer, scaled_lr, set_lr
-from smnet.recipe import Recipe, dump_recipe
+from smnet.recipe import Recipe
 from smnet.results import Evaluation
 from smnet.resume import Learner, RunState, load_state, moving_average, save_state
 from smnet.runlog import RunLog, clock
+from smnet.setup_run import (
+    build,
+    describe,
+    mixed_precision,
+    read_training_clips,
+    seed_everything,
+    start_folder,
+    stop_on_signals,
+    training_plan,
+    validation_clips,
+)
+from smnet.step import (
+    Meter,
+    blank_loss,
+    grouped,
+    learning_mode,
+    no_sync,
+    not_finite,
+    prepare,
+    report_problems,
+)
 from smnet.weights import start_from
 
 
@@ -75,6 +91,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         # What is learned from: clips, checked as a whole before the first step.
         clips = read_training_clips(recipe)
         plan, mirror_note = training_plan(recipe, clips)
+        augmentation = Augmentation(recipe)
         seed_everything(recipe, processes)
         batches = TrainBatches(
             len(clips.splits["train"]), recipe.batch, recipe.seed, processes.rank, processes.world
@@ -112,7 +129,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             network = DistributedDataParallel(network)
 
         val = validation_clips(clips)
-        val_plan = view_plan(model.spec)
+        val_plan = validation_plan(model.spec)
         val_loader = (
             protocol_loader(val, val_plan, processes, recipe.batch, recipe.workers) if val else None
         )
@@ -129,13 +146,12 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         with log:
             log.say(f"data: {clips.why}")
             log.say(describe(recipe, clips, model, processes))
-            for note in (weights_note, lr_note, mirror_note):
-                log.say(note)
+            for note in (weights_note, lr_note, mirror_note, augmentation.note):
+                if note:
+                    log.say(note)
 
             for epoch in range(state.epoch, recipe.epochs):
-                network.train()
-                if recipe.freeze_norm:
-                    freeze_norms(model)
+                learning_mode(network, recipe)
                 batches.set(epoch, state.batch)
                 meter = Meter(*state.meter)
                 began = time.monotonic()
@@ -146,12 +162,17 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     optimizer.zero_grad(set_to_none=True)
                     for number, batch in enumerate(group):
                         report_problems(batch, recipe, meter)
+                        last = number == len(group) - 1
                         if len(batch.labels) == 0:
+                            if processes.world > 1:
+                                with no_sync(network, not last), autocast():
+                                    loss = blank_loss(network, model.spec)
+                                scaler.scale(loss).backward()
+                                learning_mode(network, recipe)
                             continue
                         inputs, targets = prepare(
-                            batch, recipe, model, processes.device, learner.mixing
+                            batch, recipe, model, processes.device, augmentation, learner.mixing
                         )
-                        last = number == len(group) - 1
                         with no_sync(network, not last), autocast():
                             logits = network(inputs)
                             loss = F.cross_entropy(
@@ -213,257 +234,6 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
 # --- what the loop calls, in the order it calls it ------------------------------------------------
 
 
-class Meter:
-    """Running means of an epoch: loss, accuracy, rate, and the share of time spent waiting."""
-
-    def __init__(
-        self,
-        loss: float = 0.0,
-        hits: float = 0,
-        clips: float = 0,
-        skipped: float = 0,
-        seconds: float = 0.0,
-        waited: float = 0.0,
-    ) -> None:
-        self.loss, self.hits, self.clips, self.skipped = loss, hits, clips, skipped
-        self.seconds, self.waited = seconds, waited
-
-    def add(self, loss: float, hits: int, clips: int) -> None:
-        self.loss += loss * clips
-        self.hits += hits
-        self.clips += clips
-
-    def values(self) -> tuple[float, ...]:
-        return (self.loss, self.hits, self.clips, self.skipped, self.seconds, self.waited)
-
-    def summary(self, world: int = 1) -> dict[str, float]:
-        clips, seconds = max(self.clips, 1), max(self.seconds, 1e-9)
-        return {
-            "loss": self.loss / clips,
-            "top1": self.hits / clips,
-            "clips_per_second": self.clips * world / seconds,
-            "waiting": min(self.waited / seconds, 1.0),
-            "skipped": self.skipped,
-            "seconds": self.seconds,
-        }
-
-    def note(self, world: int) -> str:
-        s = self.summary(world)
-        return (
-            f"loss {s['loss']:.3f}  top-1 {s['top1']:.1%}"
-            f"  {s['clips_per_second']:.1f} clips/s  waiting for data {s['waiting']:.0%}"
-        )
-
-
-@contextmanager
-def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C interrupts at once."""
-    stopping = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopping
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        if stopping.is_set() and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        stopping.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def read_training_clips(recipe: Recipe) -> ClipSet:
-    """The data set of a recipe, refused as a whole if anything is wrong with it."""
-    if recipe.data is None:
-        raise UserError("no data: give --data DIR (a folder, a csv or a list), or set data=")
-    clips = read_clips(
-        recipe.data, recipe.format, val_fraction=recipe.val_fraction, seed=recipe.seed
-    )
-    if not clips.splits.get("train"):
-        raise UserError(f"{recipe.data}: no training clips (format {clips.format})")
-    return clips
-
-
-def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
-    """The random view of training, and a line on mirroring."""
-    from smnet.models.registry import family_of
-
-    labels, note = None, "mirror: off"
-    if recipe.flip == "auto":
-        found = mirror(clips.classes)
-        labels = found.order
-        if labels is None:
-            note = f"mirror: off, {found.reason}"
-        elif found.pairs:
-            pairs = "; ".join(f"{a} <-> {b}" for a, b in found.pairs[:3])
-            more = f" and {len(found.pairs) - 3} more" if len(found.pairs) > 3 else ""
-            note = f"mirror: on, labels swap: {pairs}{more}"
-        else:
-            note = "mirror: on, no class name tells left from right"
-    try:
-        frames_per_segment = family_of(recipe.model).spec.get("frames_per_segment", 1)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    for mode in ("train", "test"):  # a strategy that does not go with the model is said here
-        sample(
-            recipe.segments,
-            recipe.segments,
-            mode=mode,
-            strategy=recipe.sampling,
-            frames_per_segment=frames_per_segment,
-        )
-    plan = ViewPlan(
-        sampling=recipe.sampling,
-        segments=recipe.segments,
-        frames_per_segment=frames_per_segment,
-        size=recipe.size,
-        short_side=recipe.resize_to,
-        train=True,
-        crop=recipe.crop,
-        mirror=labels,
-    )
-    return plan, note
-
-
-def seed_everything(recipe: Recipe, processes: Processes) -> None:
-    """Seed torch, and choose between the fastest kernels and reproducible ones."""
-    torch.manual_seed(recipe.seed)
-    torch.backends.cudnn.benchmark = not recipe.deterministic
-    if recipe.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
-    if processes.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
-
-
-def build(recipe: Recipe, clips: ClipSet) -> VideoModel:
-    """The model of a recipe for the classes of a data set."""
-    options = dict(recipe.options)
-    options.setdefault("dropout", recipe.dropout)
-    try:
-        model = create_model(recipe.model, len(clips.classes), recipe.segments, **options)
-    except ValueError as error:
-        raise UserError(str(error)) from None
-    model.spec = replace(
-        model.spec,
-        sampling=recipe.sampling,
-        input_size=recipe.size,
-        short_side=recipe.resize_to,
-        class_names=clips.classes,
-    )
-    return model
-
-
-def mixed_precision(
-    recipe: Recipe, device: torch.device
-) -> tuple[Callable[[], AbstractContextManager[Any]], torch.amp.GradScaler]:
-    """The context to compute in, and the loss scaler (which does nothing but under fp16).
-
-    ``amp=auto`` is bf16 on a GPU that has it and full precision elsewhere: CPUs without bf16
-    arithmetic are slower with it.
-    """
-    kind = recipe.amp
-    if kind == "auto":
-        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
-        kind = "bf16" if has_bf16 else "off"
-    if kind == "fp16" and device.type != "cuda":
-        raise UserError("amp=fp16 needs a GPU; use amp=bf16 or amp=off on a CPU")
-    scaler = torch.amp.GradScaler(device.type, enabled=kind == "fp16")
-    if kind == "off":
-        return nullcontext, scaler
-    dtype = torch.bfloat16 if kind == "bf16" else torch.float16
-    return lambda: torch.autocast(device.type, dtype), scaler
-
-
-def start_folder(folder: Path, recipe: Recipe) -> None:
-    """Make a run's folder; one that holds a run already is refused."""
-    if (folder / "resume.pt").exists():
-        raise UserError(
-            f"{folder}: holds a run already; go on with: smnet train --resume {folder},"
-            " or choose another --out"
-        )
-    write_text(folder / "recipe.yaml", dump_recipe(recipe))
-
-
-def describe(recipe: Recipe, clips: ClipSet, model: VideoModel, processes: Processes) -> str:
-    """What is trained on what, in a line."""
-    parameters = sum(p.numel() for p in model.parameters()) / 1e6
-    splits = ", ".join(f"{name} {len(rows)}" for name, rows in clips.splits.items())
-    return (
-        f"model: {recipe.model}, {parameters:.2f} M parameters, {recipe.segments} segments of"
-        f" {recipe.size} x {recipe.size}; {len(clips.classes)} classes; clips: {splits};"
-        f" {processes.world} x {processes.device.type}"
-    )
-
-
-def freeze_norms(model: nn.Module) -> None:
-    """Keep the running statistics and use them (all batch normalisations in evaluation mode)."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
-
-
-def grouped(loader: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], float]]:
-    """The batches of each optimiser step, and the seconds waited for them."""
-    source = iter(loader)
-    while True:
-        began = time.monotonic()
-        group = [batch for _, batch in zip(range(size), source, strict=False)]
-        if not group:
-            return
-        yield group, time.monotonic() - began
-
-
-def report_problems(batch: Batch, recipe: Recipe, meter: Meter) -> None:
-    """A clip that cannot be read ends the run, or is counted where the recipe says skip."""
-    if batch.problems and recipe.on_error == "raise":
-        raise UserError(f"{batch.problems[0][1]} (on_error=skip trains without such clips)")
-    meter.skipped += len(batch.problems)
-
-
-def prepare(
-    batch: Batch,
-    recipe: Recipe,
-    model: VideoModel,
-    device: torch.device,
-    mixing: torch.Generator,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch on the device: clips (B, T*L, 3, h, w) float and targets (B, K) probabilities."""
-    views = batch.views.to(device, non_blocking=True)[:, 0]
-    labels = batch.labels.to(device, non_blocking=True)
-    clips = normalise(views, model.spec.mean, model.spec.std)
-    targets = F.one_hot(labels, model.spec.num_classes).float()
-    return mix_clips(clips, targets, recipe.mixup, recipe.cutmix, mixing)
-
-
-def no_sync(network: nn.Module, hold: bool) -> AbstractContextManager[Any]:
-    """Hold back the exchange of gradients while they accumulate."""
-    if hold and isinstance(network, DistributedDataParallel):
-        return network.no_sync()
-    return nullcontext()
-
-
-def not_finite(
-    step: int, lr: float, batch: Batch, clips: ClipSet, recipe: Recipe, processes: Processes
-) -> str:
-    """The message for a loss that is NaN or infinite."""
-    names = ", ".join(clips.splits["train"][i].path for i in batch.indices.tolist())
-    return (
-        f"the loss is not finite at step {step + 1} (lr {lr:.3g}, process {processes.rank});"
-        f" the batch was: {names}. Lower lr, lengthen warmup, or set clip_grad"
-        f" (now {recipe.clip_grad:g})"
-    )
-
-
-def validation_clips(clips: ClipSet) -> list[Clip]:
-    """The validation clips that have a label."""
-    return [clip for clip in clips.splits.get("val", []) if clip.label >= 0]
-
-
 def validate(
     learner: Learner,
     loader: DataLoader[Batch] | None,
@@ -482,7 +252,7 @@ def validate(
     val = validation_clips(clips)
     labels = np.array([clip.label for clip in val])
     paths = tuple(clip.path for clip in val)
-    return Evaluation(scores, labels, clips.classes, paths, "1x1", tuple(problems))
+    return Evaluation(scores, labels, clips.classes, paths, "1x1", tuple(problems), recipe.sampling)
 
 
 def summary_of(result: Evaluation | None, epoch: int) -> dict[str, Any]:

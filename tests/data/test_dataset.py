@@ -37,6 +37,20 @@ LENGTHS = st.integers(1, 60)
 WORLDS = st.integers(1, 5)
 
 
+# --- Modes.
+
+
+def test_what_the_sampling_rule_is_asked_for(tmp_path: Path) -> None:
+    """TSN's validation freezes a short video that its test spreads."""
+    film = write_video(tmp_path / "short.mp4", moving_frames(3, 24, 20))
+    plan = replace(TEST, sampling="tsn", segments=3)
+    assert (TRAIN.mode, TEST.mode) == ("train", "test")
+    tested = read_views(str(film), plan)
+    checked = read_views(str(film), replace(plan, validation=True))
+    assert not torch.equal(tested[0, 0], tested[0, 2])
+    assert torch.equal(checked, tested[:, :1].expand(-1, 3, -1, -1, -1))
+
+
 # --- The order of keys.
 
 

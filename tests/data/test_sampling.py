@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smnet.data.sampling import STRATEGIES, list_strategies, sample
+from smnet.data.sampling import STRATEGIES, check, clips_of_validation, list_strategies, sample
 from smnet.errors import UserError
 
 FIXED = [
@@ -295,3 +296,39 @@ def test_mistakes_are_named(n: int, t: int, arguments: dict[str, Any], words: st
 def test_every_strategy_is_in_a_table_and_says_what_it_is() -> None:
     assert {row[0] for row in FIXED} == set(list_strategies())
     assert all(STRATEGIES[name].doc and len(STRATEGIES[name].doc) < 100 for name in STRATEGIES)
+
+
+# --- Refusals without a video.
+
+
+def refusal(call: Callable[..., object], *args: object, **asked: Any) -> str:
+    try:
+        call(*args, **asked)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_check_refuses_what_sample_refuses(strategy: str) -> None:
+    for mode in ("train", "val", "test"):
+        for clips in (1, 2, 3, 10):
+            for frames in (1, 5):
+                asked = {"mode": mode, "clips": clips, "frames_per_segment": frames}
+                said = refusal(check, strategy, **asked)
+                assert refusal(sample, 30, 4, strategy=strategy, **asked) == said
+                if not said:
+                    assert sample(30, 4, strategy=strategy, **asked).shape == (clips, 4 * frames)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_has_a_validation(strategy: str) -> None:
+    check(strategy, "val", clips_of_validation(strategy))
+    assert clips_of_validation(strategy) == 1  # in all that are published
+
+
+def test_the_refusal_says_what_to_ask_for() -> None:
+    with pytest.raises(UserError, match=r"gives 2 clip\(s\) in test mode, not 1; use views 2x1 or"):
+        check("twice", "test", 1)
+    with pytest.raises(UserError, match="clips is 0"):
+        check("uniform", "test", 0)

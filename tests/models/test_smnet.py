@@ -18,7 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from smnet.models import VideoModel, create_model, multiply_adds, parameter_count
+from smnet.models import (
+    VideoModel,
+    create_model,
+    load_weights,
+    multiply_adds,
+    parameter_count,
+)
 from smnet.models.layers import partial_shift
 from smnet.models.resnet import BlockSite
 from smnet.models.smnet import SMNetModule, SMNetOptions
@@ -319,7 +325,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
         "difference": ["forward", "both"],
         "fusion": ["sum", "mean", "se_me", "me_se", "concat", "weighted"],
     }
-    assert choices.keys() == {f.name for f in fields(SMNetOptions)} - {"stages", "blocks"}
+    assert choices.keys() == {f.name for f in fields(SMNetOptions)} - {"stages", "blocks", "repeat"}
     rng, found = random.Random(368), []
     while len(found) < count:
         options = {name: rng.choice(values) for name, values in choices.items()}
@@ -837,3 +843,27 @@ def test_the_module_as_a_whole_starts_as_the_partial_shift(place, options, scale
     channels = 16 if place == "before_conv1" else 32
     x = torch.randn(2 * 4, channels, 5, 6)
     torch.testing.assert_close(module(x, 4), scale * partial_shift(x, 4))
+
+
+def test_instead_of_conv2_the_module_replaces_the_convolution_and_conv1_takes_the_stride():
+    model = create_model("smnet_resnet50", 5, width=8, place="instead_of_conv2").eval()
+    plain = create_model("tsn_resnet50", 5, width=8)
+    block = model.layer2[0]
+    assert block.conv2 is None
+    assert block.conv1.stride == (2, 2)
+    assert block.temporal.se.temporal.channels == 16
+    assert model(torch.randn(2, 3, 3, 32, 32)).shape == (2, 5)
+    load_weights(model, plain.state_dict())
+    torch.testing.assert_close(block.conv3.weight, plain.layer2[0].conv3.weight)
+    with pytest.raises(ValueError, match="before_conv1 or after_conv1"):
+        create_model("smnet_resnet18", 5, place="instead_of_conv2")
+
+
+def test_modules_in_a_row():
+    once = create_model("smnet_resnet18", 5, width=8)
+    thrice = create_model("smnet_resnet18", 5, width=8, repeat=3).eval()
+    trunk = parameter_count(create_model("tsn_resnet18", 5, width=8))
+    assert parameter_count(thrice) - trunk == 3 * (parameter_count(once) - trunk)
+    x = torch.randn(4, 8, 6, 6)
+    row = thrice.layer1[0].temporal
+    torch.testing.assert_close(row(x, 2), row[2](row[1](row[0](x, 2), 2), 2))

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from smnet.data.clips import Clip, ClipSet
-from smnet.data.formats import ALIASES, FORMATS, Format
+from smnet.data.formats import ALIASES, FORMATS, Format, packed
 from smnet.data.formats.problems import Problem
 from smnet.data.formats.rows import Hints
+from smnet.data.storage import is_url
 from smnet.errors import UserError
 
 __all__ = ["Clip", "ClipSet", "read_clips", "recognise"]
@@ -35,7 +36,7 @@ def read_clips(
     """Read the annotation of a data set and check all of it.
 
     Args:
-        data: a folder, or an annotation file.
+        data: a folder, or an annotation file; or the address of a packed set, s3://bucket/set.
         format: a name out of ``smnet.data.formats.FORMATS``; None = recognise it by looking.
         root: where the clips lie, if not where the annotation does.
         labels: file with the class names, where the one beside the annotation is not the right one.
@@ -60,7 +61,6 @@ def read_clips(
         raise UserError(f"val_fraction must be in [0, 1), not {val_fraction}")
     if missing not in ("error", "report"):
         raise UserError(f'missing must be "error" or "report", not {missing!r}')
-    path = _existing(data, "data")
     hints = Hints(
         root=None if root is None else _existing(root, "root"),
         labels=None if labels is None else _existing(labels, "labels"),
@@ -72,6 +72,12 @@ def read_clips(
         check_files=check_files,
         found=found,
     )
+    place = os.fspath(data)
+    if is_url(place):
+        if format not in (None, "packed"):
+            raise UserError(f"{place}: of addresses, only packed sets are read, not {format}")
+        return packed.read_place(place, hints)
+    path = _existing(data, "data")
     chosen = recognise(path)[0] if format is None else _by_name(format)
     try:
         return chosen.read(path, hints)

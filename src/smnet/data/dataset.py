@@ -18,42 +18,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from smnet.data.annotations import Clip
-from smnet.data.decode import open_video
-from smnet.data.sampling import sample
 from smnet.data.transforms import protocol_views, train_view
+from smnet.data.views import ViewPlan, read_frames
 from smnet.errors import UserError
 
 Key = tuple[int, int]
 """(epoch, index of the clip)."""
-
-
-@dataclass(frozen=True)
-class ViewPlan:
-    """How a video becomes the views a model sees.
-
-    Attributes:
-        sampling, segments, frames_per_segment: see :func:`smnet.data.sampling.sample`.
-        size, short_side: see :mod:`smnet.data.transforms`, pixels.
-        train: one random view; otherwise ``clips`` x ``crops`` views of the test protocol.
-        crop: the random crop of training.
-        mirror: the label after a mirror, for each label; None never mirrors.
-    """
-
-    sampling: str = "uniform"
-    segments: int = 8
-    frames_per_segment: int = 1
-    size: int = 224
-    short_side: int = 256
-    train: bool = False
-    crop: str = "multiscale"
-    mirror: tuple[int, ...] | None = None
-    clips: int = 1
-    crops: int = 1
-
-    @property
-    def views(self) -> int:
-        """Views a video gives: V = clips x crops."""
-        return 1 if self.train else self.clips * self.crops
 
 
 @dataclass
@@ -110,21 +80,7 @@ def read_views(
     Raises:
         UserError: the video cannot be read, or has fewer frames than its annotation says.
     """
-    with open_video(path, template=template) as video:
-        available = video.num_frames
-        if num_frames is not None and num_frames > available:
-            raise UserError(f"{path}: the annotation says {num_frames} frames, it has {available}")
-        indices = sample(
-            num_frames or available,
-            plan.segments,
-            mode="train" if plan.train else "test",
-            strategy=plan.sampling,
-            clips=1 if plan.train else plan.clips,
-            frames_per_segment=plan.frames_per_segment,
-            # Some published tests draw at random; without a source they would not repeat.
-            rng=rng or np.random.default_rng(0),
-        )
-        frames = video.read(indices.ravel().tolist())  # (clips*T*L, H, W, 3)
+    frames = read_frames(path, plan, rng, template, num_frames)  # (clips*T*L, H, W, 3)
     if plan.train:
         if rng is None:
             raise ValueError("a training view needs an rng")

@@ -1,4 +1,4 @@
-"""From a path to frames: the door to video files and frame folders.
+"""From a path to frames: the door to video files, frame folders and packed clips.
 
     with open_video("clip.mp4") as video:
         frames = video.read([0, 10, 20])  # (3, H, W, 3) uint8 RGB
@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 from smnet.data.frame_folder import FrameFolder
+from smnet.data.packed import PackedVideo, is_packed
 from smnet.data.video import Video, VideoInfo
 from smnet.data.video_file import VideoFile
 from smnet.errors import UserError
@@ -26,7 +27,7 @@ def open_video(
     *,
     timeout: float | None = 60.0,
 ) -> Video:
-    """Open a video file or a folder of frames.
+    """Open a video file, a folder of frames or a clip of a packed set.
 
     Video files: whatever FFmpeg reads, gif included; the first video stream. Frames are exact,
     those that decoding from the beginning would give, at variable frame rates too. Damaged files
@@ -34,8 +35,10 @@ def open_video(
 
     Frame folders: .jpg, .jpeg or .png files with a number in their names.
 
+    Packed clips: ``<folder>/index.arrow#<row>``, see :mod:`smnet.data.packed`.
+
     Args:
-        path: a file or a folder.
+        path: a file, a folder, or a row of a packed set.
         template: name of the frame files, such as "img_%05d.jpg"; None = find out by looking,
             which takes a folder with one kind of frames. For folders only.
         start: the number of the first frame; None = the smallest there is. For folders only.
@@ -49,6 +52,8 @@ def open_video(
             in a folder, or out of time.
     """
     name = os.fspath(path)
+    if is_packed(name):
+        return PackedVideo(name)
     where = Path(name)
     try:
         is_folder, is_file = where.is_dir(), where.is_file()

@@ -19,6 +19,7 @@ from smnet.data.container import (
 )
 from smnet.data.decode import open_video
 from smnet.data.formats.places import is_image
+from smnet.data.packed import PackedVideo, is_packed
 from smnet.data.video import MAX_PIXELS, check_size
 from smnet.errors import UserError
 
@@ -71,6 +72,8 @@ def inspect_clip(clip: Clip, *, decode: bool = True, digest: bool = True) -> Ins
             folders only the first image is opened.
         digest: hash the bytes of the file, or of all images in the folder.
     """
+    if is_packed(clip.path):
+        return _packed(clip.path, decode, digest)
     try:
         if Path(clip.path).is_dir():
             facts, problems = _folder(clip, decode)
@@ -103,6 +106,25 @@ def _folder(clip: Clip, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
                 break
     size = sum(file.stat().st_size for file in _images(clip.path))
     return Facts(found, info.width, info.height, None, None, info.codec, size), problems
+
+
+def _packed(path: str, decode: bool, digest: bool) -> Inspection:
+    hasher = hashlib.blake2b(digest_size=16)
+    try:
+        with PackedVideo(path) as video:
+            info, lost, size = video.info, video.damage, video.stored_bytes
+            for index in range(info.num_frames) if digest else ():
+                hasher.update(video.jpeg(index))
+            for _ in video.each(range(info.num_frames)) if decode else ():
+                pass
+    except UserError as error:
+        return Inspection(None, (("unreadable", _without_path(str(error), path)),))
+    facts = Facts(
+        info.num_frames, info.width, info.height, info.fps, info.duration, info.codec, size
+    )
+    text = f"its source had lost or marred frames when it was packed: {lost}"
+    problems = (("damaged", text),) if lost else ()
+    return Inspection(facts, problems, hasher.digest() if digest else b"")
 
 
 def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:

@@ -62,14 +62,7 @@ def sample(
         UserError: unknown strategy or mode, a number below 1, or a number of clips or frames per
             segment that the strategy does not define.
     """
-    if strategy not in STRATEGIES:
-        near = difflib.get_close_matches(strategy, STRATEGIES, n=1, cutoff=0.0)[0]
-        raise UserError(
-            f"no sampling strategy {strategy!r}; did you mean {near!r}?"
-            f" There are: {', '.join(STRATEGIES)}"
-        )
-    if mode not in get_args(Mode):
-        raise UserError(f"no sampling mode {mode!r}; use train, val or test")
+    check(strategy, mode, clips, frames_per_segment, window)
     request = Request(
         num_frames=num_frames,
         segments=segments,
@@ -79,9 +72,38 @@ def sample(
         mode=mode,
         rng=np.random.default_rng() if rng is None else rng,
     )
-    for name in ("num_frames", "segments", "clips", "frames_per_segment", "window"):
+    for name in ("num_frames", "segments"):
         if getattr(request, name) < 1:
             raise UserError(f"{name} is {getattr(request, name)}; it must be at least 1")
+    first = STRATEGIES[strategy].draw(request)
+    runs = np.minimum(first[:, :, None] + np.arange(frames_per_segment), num_frames - 1)
+    return runs.reshape(clips, segments * frames_per_segment)
+
+
+def check(
+    strategy: str,
+    mode: Mode,
+    clips: int = 1,
+    frames_per_segment: int = 1,
+    window: int | None = None,
+) -> None:
+    """Refuse what :func:`sample` would refuse of any video; the arguments are the same.
+
+    Raises:
+        UserError: see :func:`sample`.
+    """
+    if strategy not in STRATEGIES:
+        near = difflib.get_close_matches(strategy, STRATEGIES, n=1, cutoff=0.0)[0]
+        raise UserError(
+            f"no sampling strategy {strategy!r}; did you mean {near!r}?"
+            f" There are: {', '.join(STRATEGIES)}"
+        )
+    if mode not in get_args(Mode):
+        raise UserError(f"no sampling mode {mode!r}; use train, val or test")
+    numbers = {"clips": clips, "frames_per_segment": frames_per_segment, "window": window}
+    for name, number in numbers.items():
+        if number is not None and number < 1:
+            raise UserError(f"{name} is {number}; it must be at least 1")
     rule = STRATEGIES[strategy]
     if window is not None and not rule.takes_window:
         raise UserError(f"sampling strategy {strategy!r} has no window to set; use 'dense'")
@@ -94,11 +116,15 @@ def sample(
     if defined is not None and clips not in defined:
         raise UserError(
             f"sampling strategy {strategy!r} gives {' or '.join(map(str, defined))} clip(s) in"
-            f" {mode} mode, not {clips}; set clips to that, or use 'uniform' (any number)"
+            f" {mode} mode, not {clips}; use views {defined[0]}x1 or {defined[0]}x3, or 'uniform'"
+            " (any number of clips)"
         )
-    first = rule.draw(request)
-    runs = np.minimum(first[:, :, None] + np.arange(frames_per_segment), num_frames - 1)
-    return runs.reshape(clips, segments * frames_per_segment)
+
+
+def clips_of_validation(strategy: str) -> int:
+    """How many clips the validation of a strategy looks at: what its rule says, else one."""
+    check(strategy, "train")
+    return (STRATEGIES[strategy].val_clips or (1,))[0]
 
 
 def list_strategies() -> list[str]:

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from smnet.data.views import protocol_crops
+
 MULTISCALE = (1.0, 0.875, 0.75, 0.66)
 """Sides of the crops of the TSN family, as fractions of the short side."""
 
@@ -115,33 +117,16 @@ def protocol_views(frames: NDArray[np.uint8], size: int, short_side: int, crops:
 
     Args:
         frames: (T, H, W, 3) uint8.
-        size: side of the trained crop, pixels.
-        short_side: what the frame's short side is scaled to, pixels.
-        crops: 1: the centre ``size`` x ``size``. 3: full ``short_side`` squares at both ends and
-            the middle of the long side (fully convolutional testing). 5: the corners and the
-            centre, ``size`` x ``size``.
+        size, short_side, crops: see :func:`smnet.data.views.protocol_crops`.
 
     Returns:
         (crops, T, 3, s, s) uint8, s = ``short_side`` for three crops, else ``size``.
     """
     height, width = frames.shape[1:3]
-    scale = short_side / min(height, width)
-    height, width = (
-        (short_side, max(round(width * scale), short_side))
-        if height <= width
-        else (max(round(height * scale), short_side), short_side)
-    )
-    scaled = resize(_channels_first(frames), height, width)
-    side = short_side if crops == 3 else size
-    down, right = height - side, width - side
-    middle = (down // 2, right // 2)
-    if crops == 1:
-        places = [middle]
-    elif crops == 3:
-        places = [(0, 0), middle, (down, right)]
-    else:
-        places = [(0, 0), (0, right), (down, 0), (down, right), middle]
-    return torch.stack([scaled[..., y : y + side, x : x + side] for y, x in places])
+    where = protocol_crops(height, width, size, short_side, crops)
+    scaled = resize(_channels_first(frames), where.height, where.width)
+    side = where.side
+    return torch.stack([scaled[..., y : y + side, x : x + side] for y, x in where.places])
 
 
 def resize(frames: Tensor, height: int, width: int) -> Tensor:
@@ -155,9 +140,16 @@ def normalise(
     clips: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Tensor:
     """uint8 (..., 3, H, W) in [0, 255] -> float32 normalised, on the tensor's device."""
+    return standardise(clips.float().div_(255), mean, std)
+
+
+def standardise(
+    clips: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """Float32 (..., 3, H, W) in [0, 1] -> normalised, in place."""
     shift = torch.tensor(mean, device=clips.device).view(3, 1, 1)
     scale = torch.tensor(std, device=clips.device).view(3, 1, 1)
-    return clips.float().div_(255).sub_(shift).div_(scale)
+    return clips.sub_(shift).div_(scale)
 
 
 def mix_clips(

@@ -117,6 +117,20 @@ class Video(ABC):
         assert out is not None
         return out
 
+    def each(
+        self, indices: Sequence[int], short_side: int | None = None
+    ) -> Iterator[tuple[int, Frames]]:
+        """Decode frames one at a time, where all at once would not fit into memory.
+
+        Args:
+            indices: 0-based, each once, going up.
+            short_side: see :meth:`read`.
+
+        Yields:
+            (index, frame (H, W, 3)) once for each, in an order that suits the decoder.
+        """
+        return self._frames(indices, short_side)
+
     @property
     def fps(self) -> float | None:
         return self.info.fps

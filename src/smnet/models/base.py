@@ -4,82 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """All that must be known, besides the tensors, to use a model as it was trained.
-
-    Attributes:
-        name: registry name, ``family_trunk``.
-        num_classes: K, the length of the score vector.
-        num_segments: T, the segments a clip is sampled at. The layers take T from their input, so
-            another T is possible where the family allows it; this one was trained.
-        options: the family's keyword options that differ from its defaults.
-        frames_per_segment: L, consecutive frames read at each segment (5 for TDN, else 1).
-        sampling: name of the sampling strategy (``smnet.data.sampling``).
-        input_size: side of the square crop, pixels.
-        short_side: side that a frame's short side is scaled to before cropping, pixels.
-        mean, std: normalisation of RGB in [0, 1].
-        class_names: K names in the order of the scores, or None before training.
-    """
-
-    name: str
-    num_classes: int
-    num_segments: int = 8
-    options: Mapping[str, Any] = field(default_factory=dict)
-    frames_per_segment: int = 1
-    sampling: str = "uniform"
-    input_size: int = 224
-    short_side: int = 256
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
-    class_names: tuple[str, ...] | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_classes < 1:
-            raise ValueError(f"num_classes must be at least 1, not {self.num_classes}")
-        if self.num_segments < 1:
-            raise ValueError(f"num_segments must be at least 1, not {self.num_segments}")
-        if self.class_names is not None and len(self.class_names) != self.num_classes:
-            raise ValueError(
-                f"{len(self.class_names)} class names were given for {self.num_classes} classes"
-            )
-        # JSON has no tuples: without this a specification would not equal its own round trip.
-        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}
-        object.__setattr__(self, "options", plain)
-
-    @property
-    def frames_per_clip(self) -> int:
-        """Frames that one clip feeds to the model: T * L."""
-        return self.num_segments * self.frames_per_segment
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values only, ready for JSON."""
-        return asdict(replace(self, options=dict(self.options)))
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
-        """The inverse of :meth:`to_dict`; unknown or missing keys raise ``ValueError``."""
-        unknown = set(values) - set(cls.__dataclass_fields__)
-        if unknown:
-            raise ValueError(f"unknown keys in a model specification: {', '.join(sorted(unknown))}")
-        missing = {"name", "num_classes"} - set(values)
-        if missing:
-            raise ValueError(f"a model specification lacks {', '.join(sorted(missing))}")
-        given = dict(values)
-        for key in ("mean", "std", "class_names"):
-            if given.get(key) is not None:
-                given[key] = tuple(given[key])
-        return cls(**given)
+from .spec import ModelSpec
 
 
 class VideoModel(nn.Module):
@@ -168,7 +98,7 @@ def multiply_adds(model: VideoModel, num_segments: int | None = None, size: int 
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    shadow = _on_meta(model).eval()
+    shadow = on_meta(model).eval()
     extra = 0
 
     def count(module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -185,7 +115,7 @@ def multiply_adds(model: VideoModel, num_segments: int | None = None, size: int 
     return int(counter.get_total_flops()) // 2 + extra
 
 
-def _on_meta(model: VideoModel) -> VideoModel:
+def on_meta(model: VideoModel) -> VideoModel:
     """A copy with the same structure and no memory behind its tensors."""
     shadows: dict[int, Any] = {}
     for parameter in model.parameters():

@@ -7,15 +7,15 @@ consensus of :class:`~smnet.models.base.VideoModel`, a TSN.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
 
-Place = Literal["before_conv1", "after_conv1"]
+Place = Literal["before_conv1", "after_conv1", "instead_of_conv2"]
 StrideIn = Literal["conv1", "conv2"]
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
@@ -59,10 +59,12 @@ class ResidualBlock(nn.Module):
     conv1: nn.Module
     bn1: nn.Module
 
+    places: ClassVar[tuple[str, ...]] = ("before_conv1", "after_conv1")
+
     def __init__(self, temporal: nn.Module | None, place: Place) -> None:
         super().__init__()
-        if place not in ("before_conv1", "after_conv1"):
-            raise ValueError(f"place must be before_conv1 or after_conv1, not {place!r}")
+        if place not in self.places:
+            raise ValueError(f"place must be {' or '.join(self.places)} here, not {place!r}")
         self.temporal = temporal
         self.place = place
         self.relu = nn.ReLU(inplace=True)
@@ -78,7 +80,8 @@ class ResidualBlock(nn.Module):
             return self.relu(self.bn1(self.conv1(x)))
         if self.place == "before_conv1":
             return self.relu(self.bn1(self.conv1(self.temporal(x, num_segments))))
-        return self.temporal(self.relu(self.bn1(self.conv1(x))), num_segments)
+        y = self.relu(self.bn1(self.conv1(x)))
+        return self.temporal(y, num_segments) if self.place == "after_conv1" else y
 
 
 class BasicBlock(ResidualBlock):
@@ -115,10 +118,12 @@ class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 convolutions (ResNet-50 and deeper).
 
     ``stride_in="conv2"`` is torchvision's v1.5; ``"conv1"`` is the original of He et al., which
-    weights converted from Caffe need to be exact.
+    weights converted from Caffe need to be exact. With ``place="instead_of_conv2"`` (as in STM) the
+    temporal part replaces the 3x3 convolution, and conv1 takes its stride.
     """
 
     expansion = 4
+    places = ("before_conv1", "after_conv1", "instead_of_conv2")
 
     def __init__(
         self,
@@ -131,10 +136,13 @@ class Bottleneck(ResidualBlock):
         stride_in: StrideIn = "conv2",
     ) -> None:
         super().__init__(temporal, place)
-        stride1, stride2 = (stride, 1) if stride_in == "conv1" else (1, stride)
+        replaced = temporal is not None and place == "instead_of_conv2"
+        stride1, stride2 = (stride, 1) if stride_in == "conv1" or replaced else (1, stride)
         self.conv1 = nn.Conv2d(in_channels, planes, 1, stride1, bias=False)
         self.bn1 = nn.BatchNorm2d(planes)
-        self.conv2 = nn.Conv2d(planes, planes, 3, stride2, padding=1, bias=False)
+        self.conv2 = (
+            None if replaced else nn.Conv2d(planes, planes, 3, stride2, padding=1, bias=False)
+        )
         self.bn2 = nn.BatchNorm2d(planes)
         self.conv3 = nn.Conv2d(planes, planes * self.expansion, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
@@ -143,7 +151,11 @@ class Bottleneck(ResidualBlock):
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.enter(x, num_segments)
-        y = self.relu(self.bn2(self.conv2(y)))
+        if self.conv2 is not None:
+            y = self.conv2(y)
+        elif self.temporal is not None:
+            y = self.temporal(y, num_segments)
+        y = self.relu(self.bn2(y))
         y = self.bn3(self.conv3(y))
         return self.relu(y + shortcut)
 
@@ -222,6 +234,14 @@ class ResNet(VideoModel):
         x = self.stem(x)
         x = self.stages(x, num_segments)
         return unfold_frames(x, num_segments)
+
+    def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """As the base, less the convolutions that a temporal part stands instead of."""
+        given = super().trunk_weights(state)
+        for name, module in self.named_modules():
+            if isinstance(module, Bottleneck) and module.conv2 is None:
+                given.pop(f"{name}.conv2.weight", None)
+        return given
 
     def stem(self, frames: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, width, H/4, W/4)."""

@@ -66,6 +66,7 @@ class SMNetOptions:
             of both (``"concat"``), or a learned weight for each (``"weighted"``).
         stages: the residual stages, of 2 to 5, that carry the module.
         blocks: the blocks of those stages that carry it.
+        repeat: how many modules stand in a row at each place.
     """
 
     parts: Parts = "se+me"
@@ -85,6 +86,7 @@ class SMNetOptions:
     fusion: Fusion = "sum"
     stages: tuple[int, ...] = (2, 3, 4, 5)
     blocks: Literal["all", "first", "last"] = "all"
+    repeat: int = 1
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self)).items():
@@ -93,6 +95,8 @@ class SMNetOptions:
                 raise ValueError(f"{name} must be one of {allowed}; got {getattr(self, name)!r}")
         if self.attention_kernel < 1 or self.attention_kernel % 2 == 0:
             raise ValueError(f"attention_kernel must be odd, not {self.attention_kernel}")
+        if self.repeat < 1:
+            raise ValueError(f"repeat must be at least 1, not {self.repeat}")
         if self.reduction < 1:
             raise ValueError(f"reduction must be at least 1, not {self.reduction}")
         if self.groups is not None and self.groups < 1:
@@ -256,6 +260,15 @@ class SMNetModule(nn.Module):
         return joined
 
 
+class InARow(nn.ModuleList):
+    """Modules one after the other. (B*T, C, H, W) -> the same."""
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        for module in self:
+            x = module(x, num_segments)
+        return x
+
+
 def smnet(spec: ModelSpec, trunk: str, place: Place = "before_conv1", **options: Any) -> VideoModel:
     """SMNet on any trunk; keywords of :class:`SMNetOptions` are taken, the rest go to the trunk."""
     names = {f.name for f in fields(SMNetOptions)}
@@ -266,6 +279,9 @@ def smnet(spec: ModelSpec, trunk: str, place: Place = "before_conv1", **options:
     module = SMNetOptions(**chosen)
 
     def temporal(site: BlockSite) -> nn.Module | None:
-        return SMNetModule(site.channels(place), module) if module.carries(site) else None
+        if not module.carries(site):
+            return None
+        row = [SMNetModule(site.channels(place), module) for _ in range(module.repeat)]
+        return row[0] if len(row) == 1 else InARow(row)
 
     return build_trunk(spec, trunk, temporal, place, **options)

@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnet.data.clips import ClipSet
-from smnet.data.formats import diving48, divisions, folders, kinetics, lists, table, twentybn
+from smnet.data.formats import (
+    diving48,
+    divisions,
+    folders,
+    kinetics,
+    lists,
+    packed,
+    table,
+    twentybn,
+)
 from smnet.data.formats.rows import Hints
 
 
@@ -32,6 +41,13 @@ class Format:
 
 
 _ALL = (
+    Format(
+        "packed",
+        "what smnet data pack wrote: manifest.json, index.arrow and shards",
+        0,
+        packed.recognise,
+        packed.read,
+    ),
     Format(
         "something-v2",
         "labels.json beside train.json and validation.json, clips <id>.webm",

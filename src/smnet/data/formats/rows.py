@@ -122,7 +122,8 @@ def assemble(
     if problems.count("missing file"):
         problems.advise(
             f"Paths are relative to {root}; say root= where the clips lie elsewhere."
-            ' Where clips are gone for good, missing="report" leaves them out and counts them.'
+            ' Where clips are gone for good, missing="report" (on_error=skip of train and'
+            " evaluate) leaves them out and counts them."
         )
     problems.raise_any()
     if gone:

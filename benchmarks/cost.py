@@ -1,0 +1,154 @@
+"""What the temporal modules cost in seconds and bytes, not only in multiply-adds.
+
+    python benchmarks/cost.py                       # the family on ResNet-50, 8 frames of 224
+    python benchmarks/cost.py tsn_resnet18 smnet_resnet18 --size 112 --rounds 5
+
+Every figure is a ratio to the first model, measured in the same run: the models take turns, medians
+of CPU time are compared, so that other work on the machine hits all alike. Peak memory is that of a
+training step in a fresh process, less what the same process needs before it. The table goes to
+standard output, the figures to benchmarks/results/cost.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from smnet.machine import describe_machine
+from smnet.models import VideoModel, create_model, multiply_adds, parameter_count, to_channels_last
+
+FAMILY = (
+    "tsn_resnet50",
+    "tsm_resnet50",
+    "tam_resnet50",
+    "action_resnet50",
+    "tdn_resnet50",
+    "smnet_resnet50",
+    "smnet_resnet50:place=after_conv1",
+)
+RESULTS = Path(__file__).parent / "results" / "cost.json"
+
+
+def build(word: str) -> VideoModel:
+    """``name`` or ``name:option=value`` -> the model, channels innermost."""
+    name, _, option = word.partition(":")
+    key, _, value = option.partition("=")
+    model = create_model(name, 174, **({key: value} if option else {}))
+    to_channels_last(model)
+    return model
+
+
+def clip_for(model: VideoModel, size: int) -> torch.Tensor:
+    return torch.randn(1, model.spec.frames_per_clip, 3, size, size)
+
+
+def forward(model: VideoModel, clip: torch.Tensor) -> None:
+    model.eval()
+    with torch.inference_mode():
+        model(clip)
+
+
+def train_step(model: VideoModel, clip: torch.Tensor) -> None:
+    model.train()
+    torch.nn.functional.cross_entropy(model(clip), torch.zeros(1, dtype=torch.long)).backward()
+    model.zero_grad(set_to_none=True)
+
+
+def medians(
+    models: list[VideoModel], size: int, rounds: int, do: Callable[[VideoModel, torch.Tensor], None]
+) -> list[float]:
+    """Median CPU seconds of ``do`` for each model, the models taking turns."""
+    times: list[list[float]] = [[] for _ in models]
+    for turn in range(rounds + 1):
+        for k, model in enumerate(models):
+            clip = clip_for(model, size)
+            began = time.process_time()
+            do(model, clip)
+            if turn:  # the first round warms up
+                times[k].append(time.process_time() - began)
+    return [statistics.median(t) for t in times]
+
+
+def peak_bytes(word: str, size: int) -> int:
+    """Memory that a training step adds to a process that holds the model and its gradients."""
+
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak, (word, size))
+
+
+def _peak(word: str, size: int) -> int:
+    torch.set_num_threads(1)
+    model = build(word)
+    train_step(model, clip_for(model, 32))  # what libraries allocate once is there before
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    train_step(model, clip_for(model, size))
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", nargs="*", default=FAMILY)
+    parser.add_argument("--size", type=int, default=224)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    models = [build(word) for word in given.models]
+    fast = medians(models, given.size, given.rounds, forward)
+    slow = medians(models, given.size, given.rounds, train_step)
+    memory = [peak_bytes(word, given.size) for word in given.models]
+    rows = [
+        {
+            "model": word,
+            "parameters": parameter_count(model),
+            "gmacs": multiply_adds(model, size=given.size) / 1e9,
+            "forward": fast[k] / fast[0],
+            "train": slow[k] / slow[0],
+            "memory": memory[k] / memory[0],
+        }
+        for k, (word, model) in enumerate(zip(given.models, models, strict=True))
+    ]
+    print(f"ratios to {rows[0]['model']}\n")
+    print("| model | parameters | GMAC | forward | train step | peak memory |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in rows:
+        print(
+            f"| {row['model']} | {row['parameters'] / 1e6:.2f} M | {row['gmacs']:.2f}"
+            f" | {row['forward']:.2f} | {row['train']:.2f} | {row['memory']:.2f} |"
+        )
+    facts = {
+        "command": f"benchmarks/cost.py {' '.join(given.models)} --size {given.size}"
+        f" --rounds {given.rounds} --threads {given.threads}",
+        "commit": commit(),
+        "machine": describe_machine(),
+        "seconds": {"forward": fast[0], "train": slow[0]},
+        "rows": rows,
+    }
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    given.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    print(f"\n{facts['machine']}\nwritten: {given.out}")
+
+
+def commit() -> str:
+    """The commit the figures belong to, with a mark if files were changed since."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+if __name__ == "__main__":
+    main()

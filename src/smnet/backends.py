@@ -1,0 +1,222 @@
+"""What runs a trained network: PyTorch on a checkpoint, or ONNX Runtime on an exported file.
+
+Nothing here imports PyTorch until a checkpoint is opened, so that a machine without it can predict.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.data.views import ViewPlan, read_test_views
+from smnet.errors import UserError, missing_extra
+from smnet.hub import is_address
+from smnet.models.spec import ModelSpec
+from smnet.specification import dump_specification, read_specification
+
+BACKENDS = ("torch", "compile", "onnxruntime")
+ONNX_FORMAT = "smnet-onnx/1"
+INPUT, OUTPUT = "frames", "scores"
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where PyTorch's exporter writes the modules that a node comes from."""
+CLIPS_AT_ONCE = 4
+"""Clips that go through ONNX Runtime together, at the most: more make it no faster, only larger."""
+
+
+class Backend(Protocol):
+    """A trained network, and how it wants to see videos.
+
+    Attributes:
+        spec: the model.
+        side: of the crops it takes, pixels; None if it takes any.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def side(self) -> int | None: ...
+
+    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+        """The views of a video under ``plan``: (V, T*L, 3, h, w). ``UserError`` if unreadable."""
+
+    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores (B, K) of videos (B, V, T*L, 3, h, w): softmax of each view, averaged."""
+
+
+def open_backend(
+    path: str | os.PathLike[str], device: str = "auto", backend: str | None = None
+) -> Backend:
+    """The network in a file.
+
+    Args:
+        path: an exported ``.onnx`` file; or a checkpoint, see
+            :func:`smnet.checkpoint.read_checkpoint`. A run's folder stands for its
+            ``best.onnx`` with ``backend="onnxruntime"``, else for its best checkpoint.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+        backend: one of :data:`BACKENDS`; None is the file's own: onnxruntime or torch.
+
+    Raises:
+        UserError: no such file or device, a backend that does not run such a file, or one that is
+            not installed.
+    """
+    if backend is not None and backend not in BACKENDS:
+        raise UserError(f"no backend is called {backend!r}; use {', '.join(BACKENDS)}")
+    if not is_address(path):
+        file = Path(path)
+        if backend == "onnxruntime" and (file / "best.onnx").is_file():
+            file = file / "best.onnx"
+        if file.suffix == ".onnx":
+            if backend not in (None, "onnxruntime"):
+                raise UserError(
+                    f"{file}: an exported file, which onnxruntime runs; backend={backend} takes the"
+                    " checkpoint that it was made from"
+                )
+            return OnnxBackend(file, device)
+        if file.suffix == ".pt2":
+            raise UserError(
+                f"{file}: a torch.export program; load it with torch.export.load, or predict with"
+                " the checkpoint that it was made from"
+            )
+    if backend == "onnxruntime":
+        raise UserError(
+            f"{path}: backend=onnxruntime takes an exported file; smnet export makes it"
+        )
+    try:
+        from smnet.torch_backend import TorchBackend
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise UserError(
+            f"{path}: a checkpoint needs PyTorch, which is not installed here; install torch, or"
+            " predict with the file that smnet export makes of it"
+        ) from None
+    return TorchBackend.load(path, device, compiled=backend == "compile")
+
+
+class OnnxBackend:
+    """An exported file under ONNX Runtime; pre-processing and softmax are inside the file."""
+
+    def __init__(
+        self, path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
+    ) -> None:
+        """Open an exported file.
+
+        Args:
+            path: what ``smnet export`` wrote.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+            threads: of one run; None is all cores this process may use.
+
+        Raises:
+            UserError: not such a file, or no such device.
+        """
+        try:
+            import onnxruntime
+        except ImportError:
+            raise missing_extra("onnxruntime", "runtime") from None
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file")
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # errors; they are raised as well
+        options.intra_op_num_threads = threads or available_cores()
+        # Idle threads that spin take the cores from those that decode the next videos.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = _providers(device, onnxruntime.get_available_providers())
+        try:
+            self._session = onnxruntime.InferenceSession(
+                os.fspath(path), options, providers=providers
+            )
+        except Exception as error:  # the library's own exceptions have no common base
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{path}: onnxruntime {onnxruntime.__version__} cannot run it ({reason})"
+            ) from None
+        if device.startswith("cuda") and len(self._session.get_providers()) < 2:
+            raise UserError(f"device={device}: onnxruntime cannot use it; use device=cpu")
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        self.spec = _exported_specification(path, metadata)
+        self._check_interface(path)
+
+    @property
+    def side(self) -> int | None:
+        return self.spec.input_size
+
+    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+        return read_test_views(path, plan)
+
+    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batch, count = views.shape[:2]
+        flat = views.reshape(-1, *views.shape[2:])
+        parts = [
+            self._session.run([OUTPUT], {INPUT: flat[first : first + CLIPS_AT_ONCE]})[0]
+            for first in range(0, len(flat), CLIPS_AT_ONCE)
+        ]
+        scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
+        return scores
+
+    def _check_interface(self, path: str | os.PathLike[str]) -> None:
+        spec = self.spec
+        frames = [spec.frames_per_clip, 3, spec.input_size, spec.input_size]
+        taken = [(i.name, i.type, i.shape[1:]) for i in self._session.get_inputs()]
+        given = [(o.name, o.type, o.shape[1:]) for o in self._session.get_outputs()]
+        if taken != [(INPUT, "tensor(uint8)", frames)] or given != [
+            (OUTPUT, "tensor(float)", [spec.num_classes])
+        ]:
+            raise UserError(f"{path}: its inputs and outputs are not those its metadata describe")
+
+
+def onnx_metadata(spec: ModelSpec, **more: str) -> dict[str, str]:
+    """What an exported file says of itself: ``spec`` is all of the specification; the rest is there
+    for programs that know nothing of it."""
+    return {
+        "format": ONNX_FORMAT,
+        "spec": dump_specification(spec),
+        "classes": "\n".join(spec.class_names or map(str, range(spec.num_classes))),
+        "sampling": spec.sampling,
+        "segments": str(spec.num_segments),
+        "frames_per_segment": str(spec.frames_per_segment),
+        "input_size": str(spec.input_size),
+        "short_side": str(spec.short_side),
+        "input": "uint8 RGB (batch, frames, 3, height, width); normalisation is inside",
+        "output": "softmax scores (batch, classes)",
+        **more,
+    }
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _exported_specification(path: str | os.PathLike[str], metadata: dict[str, str]) -> ModelSpec:
+    written = metadata.get("format", "")
+    if written.partition("/")[0] != ONNX_FORMAT.partition("/")[0]:
+        raise UserError(f"{path}: an ONNX file, but not one that smnet export wrote")
+    if written != ONNX_FORMAT:
+        raise UserError(f"{path}: written in the form {written}, this version reads {ONNX_FORMAT}")
+    try:
+        return read_specification(metadata["spec"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: its metadata are damaged ({error})") from None
+
+
+def _providers(device: str, available: list[str]) -> list[Any]:
+    """The execution providers for a device, best first."""
+    kind, _, number = device.partition(":")
+    if kind not in ("auto", "cpu", "cuda") or (number and not number.isdecimal()):
+        raise UserError(f"no device is called {device!r}; use auto, cpu, cuda or cuda:1")
+    cuda = "CUDAExecutionProvider"
+    if kind == "cuda" and cuda not in available:
+        raise UserError(
+            f"device={device}: this onnxruntime has no CUDA; use device=cpu, or install"
+            " onnxruntime-gpu"
+        )
+    if kind == "cpu" or cuda not in available:
+        return ["CPUExecutionProvider"]
+    return [(cuda, {"device_id": int(number or 0)}), "CPUExecutionProvider"]

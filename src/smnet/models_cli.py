@@ -1,0 +1,249 @@
+"""Verbs about models rather than clips: compare them, bring them in, give them away."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smnet.errors import UserError
+from smnet.options import AsJson, Data, Device, Format, absolute
+
+
+def compare(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="The budget; default: motion."),
+    ] = None,
+    models: Annotated[
+        str | None, typer.Option(help="Names, with commas: tsn_resnet18,tsm_resnet18.")
+    ] = None,
+    study: Annotated[
+        str | None,
+        typer.Option(help="family, parts, groups, stages, place, fusion, attention, or a file."),
+    ] = None,
+    trunk: Annotated[str | None, typer.Option(help="Put the study on this trunk.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each model.")] = 3,
+    data: Data = None,
+    format: Format = None,
+    out: Annotated[str, typer.Option(help="The comparison's folder.")] = "runs/compare",
+) -> None:
+    """Train several models under the same budget and put them in one table.
+
+    What is done in the folder already is kept, so the same command goes on after an interruption.
+
+    \b
+    Examples:
+      smnet compare --models tsn_resnet18,tsm_resnet18,smnet_resnet18
+      smnet compare --study parts --seeds 5 --out runs/parts
+      smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
+    """
+    from smnet.compare import Variant, read_study
+    from smnet.compare import compare as run
+    from smnet.recipe import read_recipe
+
+    if (models is None) == (study is None):
+        raise UserError("give either --models or --study")
+    words = list(words or [])
+    source = words.pop(0) if words and "=" not in words[0] else "motion"
+    if data is None and source == "motion":
+        from smnet.demo import draw
+
+        data = draw(Path(out) / "motion", quick=False).root
+    given = {"data": data and absolute(data), "format": format}
+    recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
+    variants = (
+        read_study(study)
+        if study is not None
+        else [Variant(name.strip(), name.strip()) for name in str(models).split(",")]
+    )
+    run(recipe, variants, seeds, Path(out), trunk)
+    typer.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
+
+
+def convert(
+    file: Annotated[
+        str, typer.Argument(help="A published checkpoint: .pth, .pth.tar, .safetensors.")
+    ],
+    out: Annotated[str, typer.Option(metavar="OUT.safetensors", help="Where ours is written.")],
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="tsm, tsn, tdn, tam, action, tea, mmaction2-tsm, mmaction2-tsn, mmaction2-tanet,"
+            " torchvision or timm; default: by the names of the tensors.",
+        ),
+    ] = None,
+    segments: Annotated[
+        int | None, typer.Option(help="Segments it was trained on, where the file does not tell.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(metavar="NAMES", help="A file with the class names.")
+    ] = None,
+    class_order: Annotated[
+        str | None,
+        typer.Option(help="How the classifier numbers them: file (as NAMES does), or sorted."),
+    ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="The sampling rule, if not the one of its published results.")
+    ] = None,
+) -> None:
+    """Make a published checkpoint one of ours.
+
+    Nothing is written unless every tensor has its place. No code in the file is run.
+
+    \b
+    Examples:
+      smnet convert TSM_somethingv2_RGB_resnet50_shift8_blockres_avg_segment8_e45.pth \\
+        --classes something-something-v2-labels.json --out tsm-ssv2.safetensors
+      smnet convert best.pth.tar --from tdn --segments 8 --out tdn.safetensors
+    """
+    from smnet.checkpoint import save_checkpoint
+    from smnet.convert import convert as run
+
+    if Path(out).resolve() == Path(file).resolve():
+        raise UserError(f"--out {out} is the file to convert; give another name")
+    conversion = run(
+        file,
+        layout,
+        segments=segments,
+        classes=classes,
+        class_order=class_order,
+        sampling=sampling,
+    )
+    save_checkpoint(out, conversion.checkpoint)
+    for note in (*conversion.notes, f"written: {out}"):
+        typer.echo(note)
+
+
+def export(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a run's folder.")],
+    to: Annotated[str, typer.Option(help="onnx; or torch, a torch.export program.")] = "onnx",
+    precision: Annotated[str, typer.Option(help="fp32 or int8 (ONNX).")] = "fp32",
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Default: beside the checkpoint.")
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="A data set: int8 needs it, and scores are compared."),
+    ] = None,
+    opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
+) -> None:
+    """Export a checkpoint to a file for deployment.
+
+    Frames go in as uint8, scores come out; class names and sampling are in the file, so that
+    `smnet predict model.onnx clip.mp4` works, also where PyTorch is not installed. How its scores
+    and its speed compare with the checkpoint's is printed, and written beside it as FILE.json.
+    int8 keeps sensitive layers in fp32 and is refused if it costs more than 0.5 points of top-1.
+
+    \b
+    Examples:
+      smnet export runs/mine
+      smnet export runs/mine --precision int8 --calibration clips/
+      smnet export runs/mine --to torch --out model.pt2
+    """
+    from rich.console import Console
+
+    from smnet.export import export as run
+    from smnet.parity import parity_table
+
+    made = run(
+        checkpoint,
+        out,
+        to=to,
+        precision=precision,
+        calibration=calibration,
+        opset=opset,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    table = parity_table(made.parity, "PyTorch fp32", f"{to} {precision}")
+    Console(highlight=False, emoji=False).print(table)
+    if made.quantised is not None and made.quantised.kept:
+        typer.echo(f"kept in fp32: {', '.join(made.quantised.kept)}")
+    typer.echo(f"written: {made.path} ({made.path.stat().st_size / 1e6:.1f} MB)")
+    typer.echo(f"report: {made.report}")
+
+
+def push(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or a run's folder.")],
+    repo: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository.")],
+    private: Annotated[bool, typer.Option("--private", help="Of a new repository.")] = False,
+) -> None:
+    """Put a checkpoint on the Hugging Face hub, with a model card.
+
+    Wherever a checkpoint is asked for, hf://OWNER/NAME then stands for it.
+
+    \b
+    Examples:
+      smnet push runs/mine me/my-actions
+      smnet predict hf://me/my-actions clip.mp4
+    """
+    from smnet.card import model_card
+    from smnet.checkpoint import checkpoint_file, read_checkpoint
+    from smnet.hub import push as run
+
+    card = model_card(read_checkpoint(checkpoint), repo.removeprefix("hf://"))
+    typer.echo(run(checkpoint_file(checkpoint), card, repo, private=private))
+
+
+def profile(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="See smnet models.")],
+    size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the crops.")] = 224,
+    segments: Annotated[int, typer.Option(min=1, max=256, help="Segments of a clip.")] = 8,
+    batch: Annotated[int, typer.Option(min=1, help="Clips a timed batch.")] = 1,
+    options: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Of every model; may be repeated.")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed turns of each model.")] = 5,
+    device: Device = "auto",
+    as_json: AsJson = False,
+    plot: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.png", help="Accuracy over cost, of --results."),
+    ] = None,
+    results: Annotated[
+        list[str] | None,
+        typer.Option(metavar="table.json", help="What smnet compare wrote; may be repeated."),
+    ] = None,
+) -> None:
+    """What models cost: parameters, multiply-adds, memory of training, time; by stage and module.
+
+    Times are measured in turns and given in units of TSN on the same trunk.
+
+    \b
+    Examples:
+      smnet profile smnet_resnet50 tsm_resnet50 tdn_resnet50
+      smnet profile smnet_resnet18 --size 112 --options groups=1 --options place=after_conv1
+      smnet profile smnet_resnet18 tsm_resnet18 --plot cost.png --results runs/compare/table.json
+    """
+    from smnet.profile import profile as run
+    from smnet.profile_report import check_picture, draw, print_comparison, read_results
+    from smnet.recipe import read_recipe
+
+    if (plot is None) != (not results):
+        raise UserError("--plot draws what --results says; give both, or neither")
+    if plot is not None:
+        check_picture(plot)
+    rows = read_results(results, set(models)) if results else []
+    table = read_recipe(None, [f"options.{word}" for word in options or []]).options
+    found = run(
+        models,
+        segments=segments,
+        size=size,
+        batch=batch,
+        options=table,
+        device=device,
+        rounds=rounds,
+    )
+    if as_json:
+        typer.echo(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+    else:
+        print_comparison(found)
+    if plot is not None:
+        draw(plot, found, rows)
+        typer.echo(f"written: {plot}", err=True)
+
+
+VERBS = (compare, convert, export, profile, push)

@@ -1,0 +1,174 @@
+"""What a training run is made of before its first step: clips, views, model, precision, folder."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from smnet.data.annotations import Clip, ClipSet, read_clips
+from smnet.data.classes import mirror
+from smnet.data.dataset import ViewPlan
+from smnet.data.sampling import check
+from smnet.distributed import Processes
+from smnet.errors import UserError
+from smnet.files import write_text
+from smnet.models import VideoModel, create_model
+from smnet.recipe import Recipe, dump_recipe
+
+
+def read_training_clips(recipe: Recipe) -> ClipSet:
+    """The data set of a recipe, refused as a whole if anything is wrong with it."""
+    if recipe.data is None:
+        raise UserError("no data: give --data DIR (a folder, a csv or a list), or set data=")
+    clips = read_clips(
+        recipe.data,
+        recipe.format,
+        fold=recipe.fold,
+        val_fraction=recipe.val_fraction,
+        seed=recipe.seed,
+        missing="report" if recipe.on_error == "skip" else "error",
+    )
+    if not clips.splits.get("train"):
+        raise UserError(f"{recipe.data}: no training clips (format {clips.format})")
+    return clips
+
+
+def validation_clips(clips: ClipSet) -> list[Clip]:
+    """The validation clips that have a label; those that the disk lacks count as unreadable."""
+    listed = [*clips.splits.get("val", ()), *clips.missing.get("val", ())]
+    return [clip for clip in listed if clip.label >= 0]
+
+
+def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
+    """The random view of training, and a line on mirroring."""
+    from smnet.models.registry import family_of
+
+    labels, note = None, "mirror: off"
+    if recipe.flip == "auto":
+        found = mirror(clips.classes)
+        labels = found.order
+        if labels is None:
+            note = f"mirror: off, {found.reason}"
+        elif found.pairs:
+            pairs = "; ".join(f"{a} <-> {b}" for a, b in found.pairs[:3])
+            more = f" and {len(found.pairs) - 3} more" if len(found.pairs) > 3 else ""
+            note = f"mirror: on, labels swap: {pairs}{more}"
+        else:
+            note = "mirror: on, no class name tells left from right"
+    try:
+        frames_per_segment = family_of(recipe.model).spec.get("frames_per_segment", 1)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    # A strategy that does not go with the model is said here.
+    check(recipe.sampling, "train", frames_per_segment=frames_per_segment)
+    plan = ViewPlan(
+        sampling=recipe.sampling,
+        segments=recipe.segments,
+        frames_per_segment=frames_per_segment,
+        size=recipe.size,
+        short_side=recipe.resize_to,
+        train=True,
+        crop=recipe.crop,
+        mirror=labels,
+    )
+    return plan, note
+
+
+def seed_everything(recipe: Recipe, processes: Processes) -> None:
+    """Seed torch, and choose between the fastest kernels and reproducible ones."""
+    torch.manual_seed(recipe.seed)
+    torch.backends.cudnn.benchmark = not recipe.deterministic
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    if processes.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+
+
+def build(recipe: Recipe, clips: ClipSet) -> VideoModel:
+    """The model of a recipe for the classes of a data set."""
+    options = dict(recipe.options)
+    options.setdefault("dropout", recipe.dropout)
+    try:
+        model = create_model(recipe.model, len(clips.classes), recipe.segments, **options)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    model.spec = replace(
+        model.spec,
+        sampling=recipe.sampling,
+        input_size=recipe.size,
+        short_side=recipe.resize_to,
+        class_names=clips.classes,
+    )
+    return model
+
+
+def mixed_precision(
+    recipe: Recipe, device: torch.device
+) -> tuple[Callable[[], AbstractContextManager[Any]], torch.amp.GradScaler]:
+    """The context to compute in, and the loss scaler (which does nothing but under fp16).
+
+    ``amp=auto`` is bf16 on a GPU that has it and full precision elsewhere: CPUs without bf16
+    arithmetic are slower with it.
+    """
+    kind = recipe.amp
+    if kind == "auto":
+        has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported()
+        kind = "bf16" if has_bf16 else "off"
+    if kind == "fp16" and device.type != "cuda":
+        raise UserError("amp=fp16 needs a GPU; use amp=bf16 or amp=off on a CPU")
+    scaler = torch.amp.GradScaler(device.type, enabled=kind == "fp16")
+    if kind == "off":
+        return nullcontext, scaler
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float16
+    return lambda: torch.autocast(device.type, dtype), scaler
+
+
+def start_folder(folder: Path, recipe: Recipe) -> None:
+    """Make a run's folder; one that holds a run already is refused."""
+    if (folder / "resume.pt").exists():
+        raise UserError(
+            f"{folder}: holds a run already; go on with: smnet train --resume {folder},"
+            " or choose another --out"
+        )
+    write_text(folder / "recipe.yaml", dump_recipe(recipe))
+
+
+def describe(recipe: Recipe, clips: ClipSet, model: VideoModel, processes: Processes) -> str:
+    """What is trained on what, in a line."""
+    parameters = sum(p.numel() for p in model.parameters()) / 1e6
+    splits = ", ".join(f"{name} {len(rows)}" for name, rows in clips.splits.items())
+    return (
+        f"model: {recipe.model}, {parameters:.2f} M parameters, {recipe.segments} segments of"
+        f" {recipe.size} x {recipe.size}; {len(clips.classes)} classes; clips: {splits};"
+        f" {processes.world} x {processes.device.type}"
+    )
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C interrupts at once."""
+    stopping = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopping
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        if stopping.is_set() and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stopping.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopping
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

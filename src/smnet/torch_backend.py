@@ -1,0 +1,72 @@
+"""A checkpoint under PyTorch, prepared for inference."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from smnet.checkpoint import load
+from smnet.data.dataset import read_views
+from smnet.data.views import ViewPlan
+from smnet.distributed import choose_device
+from smnet.errors import UserError
+from smnet.evaluate import score_views
+from smnet.models import VideoModel, fold_norms, to_channels_last
+from smnet.models.spec import ModelSpec
+
+
+class TorchBackend:
+    """A model with its normalisation folded into the convolutions, channels innermost.
+
+    Attributes:
+        model: the prepared copy.
+        device: where it runs.
+        side: None, crops of any size can be scored.
+    """
+
+    side: int | None = None
+
+    def __init__(self, model: VideoModel, device: str = "auto", compiled: bool = False) -> None:
+        """Prepare a copy of ``model``; ``compiled`` has torch.compile generate code for it.
+
+        Raises:
+            UserError: no such device.
+        """
+        self.device = choose_device(device)
+        self.model = fold_norms(model).to(self.device)
+        to_channels_last(self.model)
+        self.compiled = compiled
+        # The number of clips varies from call to call and must not cost a compilation each time.
+        self._run: Any = torch.compile(self.model, dynamic=True) if compiled else self.model
+
+    @classmethod
+    def load(
+        cls, path: str | os.PathLike[str], device: str = "auto", compiled: bool = False
+    ) -> TorchBackend:
+        """Of a checkpoint; see :func:`smnet.checkpoint.load`."""
+        return cls(load(path), device, compiled)
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.model.spec
+
+    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+        views: NDArray[np.uint8] = read_views(path, plan).numpy()
+        return views
+
+    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        try:
+            scores = score_views(self._run, torch.from_numpy(views))
+        except RuntimeError as error:
+            if not self.compiled or "ompiler" not in str(error):
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(
+                f"backend=compile: torch.compile cannot work here ({reason}); use backend=torch"
+            ) from None
+        array: NDArray[np.float32] = scores.numpy()
+        return array
