@@ -111,11 +111,16 @@ def export(
             _write_onnx(program, made, onnx_metadata(spec, precision=precision), opset)
             after = run_onnx(made, threads)
         if precision == "int8":
-            from smnet.quantise import quantise
+            from smnet.quantise import MAX_DROP, quantise
 
             whole, made = made, Path(folder, "int8.onnx")
             with trial_clips(spec, calibration, "train", CALIBRATION_CLIPS) as ranges:
-                say(f"calibrating on {ranges.source}")
+                say(f"calibrating on {ranges.source}, comparing on {trial.source}")
+                one = 100 / len(trial.clips)
+                if one > MAX_DROP:
+                    say(f"{len(trial.clips)} clips show a drop in steps of {one:.1f} points only")
+                if trial.labels is None:
+                    say("their labels are not the model's: each disagreement counts as a loss")
                 quantised = quantise(
                     whole,
                     made,

@@ -20,6 +20,7 @@ from smnet.data.sampling import check
 from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.files import write_text
+from smnet.machine import keep_freed_memory
 from smnet.models import VideoModel, create_model
 from smnet.recipe import Recipe, dump_recipe
 
@@ -83,13 +84,15 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
 
 
 def seed_everything(recipe: Recipe, processes: Processes) -> None:
-    """Seed torch, and choose between the fastest kernels and reproducible ones."""
+    """Seed torch, and set it up for speed or, if the recipe says so, for reproducible kernels."""
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.benchmark = not recipe.deterministic
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
-    if processes.device.type == "cuda":
+    if processes.device.type == "cpu":
+        keep_freed_memory()
+    else:
         torch.set_float32_matmul_precision("high")
 
 

@@ -40,8 +40,8 @@ class TorchBackend:
         self.model = fold_norms(model).to(self.device)
         to_channels_last(self.model)
         self.compiled = compiled
-        # The number of clips varies from call to call and must not cost a compilation each time.
-        self._run: Any = torch.compile(self.model, dynamic=True) if compiled else self.model
+        # Another number of clips than the first is compiled for once more, then for any number.
+        self._run: Any = torch.compile(self.model) if compiled else self.model
 
     @classmethod
     def load(

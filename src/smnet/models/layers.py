@@ -136,11 +136,14 @@ def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tenso
         num_segments: T.
     """
     if torch.compiler.is_compiling():  # or exporting
-        # Written without in-place slices, which tracers cannot fuse.
+        # Written without in-place slices, which tracers cannot fuse. The weights are masked at the
+        # clips' ends, not the features: engines run what they are given, and features are large.
         past, present, future = (taps[..., k, None, None].to(x.dtype) for k in range(3))
-        y = x * present
-        y = y + shift_frames(x * past, 1, num_segments)
-        return y + shift_frames(x * future, -1, num_segments)
+        past = past * frame_mask(x, num_segments, last=True)
+        future = future * frame_mask(x, num_segments, first=True)
+        none = torch.zeros_like(x[:1])
+        y = x * present + torch.cat([none, (x * past)[:-1]])
+        return y + torch.cat([(x * future)[1:], none])
     if taps.dim() == 3:
         return _sums_by_frame(x, taps, num_segments)
     if x.is_contiguous(memory_format=torch.channels_last) and not x.is_meta:

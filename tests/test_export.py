@@ -1,0 +1,436 @@
+"""Exported files say what their checkpoints say, carry what they need, and are refused if not."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("onnx", reason="the export extra is not installed")
+pytest.importorskip("onnxscript", reason="the export extra is not installed")
+pytest.importorskip("onnxruntime", reason="the export extra is not installed")
+
+import onnx
+
+from smnet import export as export_module
+from smnet import parity as parity_module
+from smnet import quantise as quantise_module
+from smnet.backends import INPUT, OUTPUT, OnnxBackend, onnx_metadata
+from smnet.checkpoint import Checkpoint, load, read_checkpoint, save_checkpoint
+from smnet.errors import UserError
+from smnet.export import Exported, _quiet, _write_onnx, export, trace
+from smnet.models import VideoModel, create_model, fold_norms, list_models
+from smnet.models import mobilenetv2 as mobilenet_module
+from smnet.models import resnet as resnet_module
+from smnet.parity import Trial, compare, drop_of, parity_table, score, trial_clips
+from smnet.predict import Recognizer
+from smnet.quantise import _Maker, _rank, part_of, quantise
+from smnet.specification import read_specification
+from smnet.train import train
+from tests.conftest import CLASSES, Called, tiny, write_clips
+
+SHORT = {18: (1, 1, 1, 1), 50: (1, 1, 1, 1)}
+"""Blocks a stage: what an exporter can get wrong is in a block, and it takes its time for each."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_networks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for depth, blocks in SHORT.items():
+            patch.setitem(resnet_module.LAYERS, depth, blocks)
+        rows = tuple(row._replace(blocks=2 - (row.stage > 2)) for row in mobilenet_module.GROUPS)
+        patch.setattr(mobilenet_module, "GROUPS", rows)
+        yield
+
+
+def told(*_: object) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_clips(tmp_path_factory.mktemp("clips"), {"train": 3, "val": 2})
+
+
+@pytest.fixture(scope="module")
+def net(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run, trained well enough to be right."""
+    folder = tmp_path_factory.mktemp("runs") / "net"
+    options = {"width": 8, "stages": [5]}
+    assert train(tiny(data, options=options, epochs=10), folder).finished
+    return folder
+
+
+@pytest.fixture(scope="module")
+def exported(net: Path, data: Path) -> Exported:
+    return export(net, calibration=str(data))
+
+
+def random_start(model: VideoModel) -> VideoModel:
+    """Away from the start at which gates are even and scores equal."""
+    torch.manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            nn.init.normal_(module.running_mean, 0, 0.1)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.7, 1.3)
+            nn.init.normal_(module.bias, 0, 0.1)
+        elif isinstance(module, nn.Conv2d) and not module.weight.any():
+            nn.init.normal_(module.weight, 0, 0.1)
+    nn.init.normal_(model.fc.weight, 0, 1 / model.num_features**0.5)
+    return model.eval()
+
+
+FAMILIES = sorted({name.partition("_")[0] for name in list_models()})
+MODELS = [
+    *(f"{family}_resnet18" for family in FAMILIES if family != "tea"),
+    "tea_res2net50",
+]
+
+
+def small(name: str) -> VideoModel:
+    options: dict[str, Any] = {} if name.endswith("mobilenetv2") else {"width": 8}
+    model = create_model(name, 4, 2, **options)
+    model.spec = replace(model.spec, input_size=32, short_side=32)
+    for block in (b for stage in ("layer2", "layer3") for b in getattr(model, stage, ())):
+        if hasattr(block, "temporal"):
+            block.temporal = None  # two that carry it are as good as four
+    return random_start(model)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
+    model = small(name)
+    path = tmp_path / "model.onnx"
+    with _quiet():
+        _write_onnx(trace(model), path, onnx_metadata(model.spec), None)
+    backend = OnnxBackend(path, "cpu", 1)
+    assert backend.spec == model.spec
+    rng = np.random.default_rng(1)
+    for batch in (1, 3):
+        frames = rng.integers(0, 256, (batch, model.spec.frames_per_clip, 3, 32, 32), np.uint8)
+        expected = export_module._scorer(model)(frames)
+        found = backend.score(frames[:, None])
+        assert found.shape == (batch, 4)
+        assert np.abs(found - expected).max() < 1e-4
+        assert expected.std() > 1e-3  # or the comparison could not fail
+    operators = {node.op_type for node in onnx.load(path).graph.node}
+    assert "BatchNormalization" not in operators or name.startswith(("tam", "tdn"))
+
+
+@pytest.mark.parametrize("name", [*MODELS, "tsm_mobilenetv2"])
+def test_folding_changes_no_scores(name: str) -> None:
+    model = small(name)
+    folded = fold_norms(model)
+    clips = torch.randn(2, model.spec.frames_per_clip, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(folded(clips), model(clips), rtol=1e-4, atol=1e-5)
+    norms = [sum("running_mean" in key for key in m.state_dict()) for m in (model, folded)]
+    assert norms[1] <= norms[0] / 2
+
+
+def test_a_norm_whose_convolution_is_used_elsewhere_stays() -> None:
+    class Twice(VideoModel):
+        def __init__(self) -> None:
+            super().__init__(small("tsn_resnet18").spec, 3)
+            self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+            self.shared, self.first, self.second = (
+                nn.Conv2d(3, 3, 1),
+                nn.BatchNorm2d(3),
+                nn.BatchNorm2d(3),
+            )
+
+        def forward_features(self, clips: torch.Tensor) -> torch.Tensor:
+            x = clips.flatten(0, 1)
+            y = self.conv(x)
+            y = self.norm(y) + y
+            y = self.first(self.shared(y)) + self.second(self.shared(x))
+            return y.unflatten(0, clips.shape[:2])
+
+    model = random_start(Twice())
+    folded = fold_norms(model)
+    clips = torch.randn(2, 2, 3, 32, 32)
+    assert torch.allclose(folded(clips), model(clips), atol=1e-6)
+    assert folded.state_dict().keys() == model.state_dict().keys()
+
+
+# --- The file and what is beside it.
+
+
+def test_the_file_tells_what_it_is(net: Path, exported: Exported) -> None:
+    assert exported.path == net / "best.onnx"
+    model = onnx.load(exported.path)
+    onnx.checker.check_model(model)
+    told = {entry.key: entry.value for entry in model.metadata_props}
+    spec = read_checkpoint(net).spec
+    assert read_specification(told["spec"]) == spec
+    assert told["classes"].split("\n") == list(CLASSES)
+    assert (told["sampling"], told["segments"], told["input_size"]) == ("uniform", "2", "32")
+    (frames,), (scores,) = model.graph.input, model.graph.output
+    assert (frames.name, scores.name) == (INPUT, OUTPUT)
+    assert frames.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert frames.type.tensor_type.shape.dim[0].dim_param
+    assert b"site-packages" not in exported.path.read_bytes()  # no paths of this machine
+
+
+def test_the_report(net: Path, exported: Exported) -> None:
+    report = json.loads((net / "best.onnx.json").read_text())
+    assert exported.report == net / "best.onnx.json"
+    assert report["bytes"] == exported.path.stat().st_size
+    assert (report["to"], report["precision"], report["int8"]) == ("onnx", "fp32", None)
+    parity = report["parity"]
+    assert parity["clips"] == 6
+    assert "split val" in parity["source"]
+    assert parity["max_abs"] < 1e-4
+    assert parity["agreement"] == 1
+    assert parity["top1_before"] == parity["top1_after"] > 0.6
+    assert min(parity["ms_before"], parity["ms_after"]) > 0
+    assert {"onnxruntime", "torch", "processor"} <= set(report["machine"])
+
+
+def test_prediction_by_the_file_and_by_the_checkpoint(
+    net: Path, data: Path, exported: Exported, smnet: Callable[..., Called]
+) -> None:
+    videos = sorted((data / "val").rglob("*.mp4"))
+    ours, theirs = (
+        list(Recognizer.load(path, "cpu").predict_many(videos)) for path in (exported.path, net)
+    )
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.labels == other.labels
+        assert one.scores == pytest.approx(other.scores, abs=1e-4)
+    by_file = smnet("predict", exported.path, videos[0])
+    assert by_file.status == 0
+    assert by_file.out == smnet("predict", net, videos[0]).out
+    assert smnet("predict", net, videos[0], "--backend", "onnxruntime").out == by_file.out
+
+
+def test_a_program_of_torch(net: Path, tmp_path: Path, smnet: Callable[..., Called]) -> None:
+    path = tmp_path / "new" / "model.pt2"
+    made = smnet("export", net, "--to", "torch", "--out", path)
+    assert made.status == 0, made.err
+    assert "random clips, not of your data" in made.out
+    assert f"report: {path}.json" in made.out
+    extra = {"smnet.json": ""}
+    program = torch.export.load(path, extra_files=extra).module()
+    assert read_specification(json.loads(extra["smnet.json"])["spec"]) == read_checkpoint(net).spec
+    frames = np.random.default_rng(0).integers(0, 256, (3, 2, 3, 32, 32), np.uint8)
+    expected = export_module._scorer(load(net))(frames)
+    assert np.allclose(program(torch.from_numpy(frames)).detach(), expected, atol=1e-5)
+
+
+# --- int8.
+
+
+def test_int8(net: Path, data: Path, tmp_path: Path, smnet: Callable[..., Called]) -> None:
+    path = tmp_path / "small.onnx"
+    made = smnet("export", net, "--precision", "int8", "--calibration", data, "--out", path)
+    assert made.status == 0, made.err
+    assert "calibrating on 9 clips" in made.err
+    assert "6 clips show a drop in steps of 16.7 points only" in made.err
+    assert "same best class" in made.out
+    report = json.loads((tmp_path / "small.onnx.json").read_text())
+    assert report["int8"]["drop"] <= 0.5
+    assert report["int8"]["parts"] == ["stem", *(f"layer{i}.0" for i in range(1, 5)), "head"]
+    assert report["parity"]["max_abs"] > 1e-6  # it is not the fp32 file
+    operators = [node.op_type for node in onnx.load(path).graph.node]
+    assert "QuantizeLinear" in operators
+    assert path.stat().st_size < 0.8 * (net / "best.safetensors").stat().st_size
+    (video, *_) = sorted((data / "val").rglob("*.mp4"))
+    assert Recognizer.load(path).predict(video).label == Recognizer.load(net).predict(video).label
+
+
+@pytest.fixture
+def spoilt(net: Path, exported: Exported, tmp_path: Path) -> tuple[Path, Any]:
+    """The network with one channel between two convolutions of layer2.0 a thousand times as large,
+    which the second takes back: the same in fp32, but in int8 nothing of the others is left."""
+    model = onnx.load(exported.path)
+    nodes = [n for n in model.graph.node if n.op_type == "Conv" and part_of(n) == "layer2.0"]
+    tensors = {t.name: t for t in model.graph.initializer}
+    shapes = [tensors[n.input[1]].dims for n in nodes]
+    first, second = (n for n, s in zip(nodes, shapes, strict=True) if s[2] == 3)
+    for name, where, by in (
+        (first.input[1], np.s_[0], 1000),
+        (first.input[2], np.s_[0], 1000),
+        (second.input[1], np.s_[:, 0], 0.001),
+    ):
+        values = onnx.numpy_helper.to_array(tensors[name]).copy()
+        values[where] *= by
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(values, name))
+    path = tmp_path / "spoilt.onnx"
+    onnx.save(model, path)
+    rng = np.random.default_rng(0)
+    return path, rng.integers(0, 256, (8, 2, 3, 32, 32), np.uint8)
+
+
+def test_the_sensitive_part_is_found_and_kept(spoilt: tuple[Path, Any], tmp_path: Path) -> None:
+    path, clips = spoilt
+    target = tmp_path / "int8.onnx"
+    lines: list[str] = []
+    asked: list[int] = []
+
+    def drop(file: Path) -> float:
+        asked.append(file.stat().st_size)
+        return 0.0 if len(asked) == 2 else 7.0
+
+    found = quantise(path, target, clips, drop, lines.append)
+    assert found.kept == ("layer2.0",)
+    assert found.drop == 0
+    assert asked[1] > asked[0]
+    assert lines[0].startswith("int8, 0 of 6 parts in fp32: +7.00 points")
+    floats = [
+        n for n in onnx.load(target).graph.node if n.op_type == "Conv" and part_of(n) == "layer2.0"
+    ]
+    weights = {t.name for t in onnx.load(target).graph.initializer}
+    assert floats
+    assert all(node.input[1] in weights for node in floats)  # as they are, not behind a scale
+
+
+def test_int8_that_costs_too_much_is_refused(
+    net: Path,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    smnet: Callable[..., Called],
+) -> None:
+    monkeypatch.setattr(export_module, "drop_of", lambda *_: 3.0)
+    monkeypatch.setattr(quantise_module, "_rank", lambda maker, _: list(maker.parts))
+    path = tmp_path / "new" / "int8.onnx"
+    refused = smnet("export", net, "--precision", "int8", "--calibration", data, "--out", path)
+    assert refused.status == 1
+    assert "int8, 2 of 6 parts in fp32" in refused.err
+    assert "smnet: int8 costs 3.00 points of top-1 with 2 of 6 parts" in refused.err
+    assert not path.parent.exists()
+
+
+def test_ranking_does_not_depend_on_the_order(spoilt: tuple[Path, Any], tmp_path: Path) -> None:
+    path, clips = spoilt
+    maker = _Maker(path, tmp_path, clips)
+    maker.parts = dict(reversed(maker.parts.items()))
+    assert _rank(maker, clips)[0] == "layer2.0"
+
+
+# --- What is measured.
+
+
+def said(*rows: list[float]) -> Callable[[Any], Any]:
+    """A network that answers by the first pixel of a clip."""
+    table = np.array(rows, np.float32)
+    return lambda clips: table[clips[:, 0, 0, 0, 0]]
+
+
+CLIPS = np.arange(4, dtype=np.uint8).reshape(4, 1, 1, 1, 1)
+BEFORE = said([0.9, 0.1], [0.6, 0.4], [0.3, 0.7], [0.995, 0.005])
+AFTER = said([0.8, 0.2], [0.4, 0.6], [0.3, 0.7], [0.99, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("labels", "top1", "drop"),
+    [([0, 0, 1, 1], (0.75, 0.5), 25), ([0, 1, 1, 0], (0.75, 1.0), -25), (None, (None, None), 25)],
+)
+def test_parity_by_hand(
+    labels: list[int] | None, top1: tuple[float | None, float | None], drop: float
+) -> None:
+    trial = Trial(CLIPS, None if labels is None else np.array(labels), "by hand")
+    expected = score(BEFORE, trial)
+    found = compare(BEFORE, AFTER, trial, 1, expected)
+    assert found.max_abs == pytest.approx(0.2)
+    assert found.max_rel == pytest.approx(1.0)  # 0.1 -> 0.2; scores below 1 % do not count
+    assert found.agreement == 0.75
+    assert (found.top1_before, found.top1_after) == top1
+    assert found.drop == pytest.approx(drop)
+    assert drop_of(expected, AFTER, trial) == pytest.approx(drop)
+    assert found.to_dict()["drop"] == found.drop
+    table = parity_table(found, "a", "b")
+    assert table.row_count == (5 if labels else 4)
+
+
+def test_scores_that_are_no_numbers_are_refused() -> None:
+    trial = Trial(CLIPS, None, "by hand")
+    broken = said([np.nan, 1], [0, 1], [0, 1], [0, 1])
+    with pytest.raises(UserError, match="not finite"):
+        compare(BEFORE, broken, trial, 1, score(BEFORE, trial))
+
+
+def test_clips_of_a_trial(net: Path, data: Path, tmp_path: Path) -> None:
+    spec = read_checkpoint(net).spec
+    with trial_clips(spec, str(data), "val", 500) as trial:
+        assert trial.clips.shape == (6, 2, 3, 32, 32)
+        assert trial.labels is not None
+        assert trial.labels.tolist() == [0, 0, 1, 1, 2, 2]
+        assert "of" not in trial.source.partition("(")[0]
+    turned = replace(spec, class_names=CLASSES[::-1])
+    with trial_clips(turned, str(data), "train", 4) as trial:
+        assert trial.labels is not None
+        assert trial.labels.tolist() == [2, 2, 1, 0]  # by name; clips 0, 2, 5, 8
+        assert trial.source.startswith("4 clips of 9, evenly spread (split train")
+    with trial_clips(replace(spec, class_names=("a", "b", "c")), str(data), "val", 9) as trial:
+        assert trial.labels is None
+    with trial_clips(spec, None, "val", 9) as trial:
+        assert trial.clips.shape == (parity_module.RANDOM_CLIPS, 2, 3, 32, 32)
+        assert trial.labels is None
+    broken = shutil.copytree(data, tmp_path / "broken")
+    (broken / "val" / "falling" / "0.mp4").write_bytes(b"x")
+    with (
+        pytest.raises(UserError, match=r"falling/0\.mp4"),
+        trial_clips(spec, str(broken), "val", 9),
+    ):
+        pass
+
+
+# --- Refusals.
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"to": "coreml"}, "--to coreml: use onnx or torch"),
+        ({"precision": "fp16"}, "--precision fp16: use fp32 or int8"),
+        ({"precision": "int8"}, "give --calibration DATA"),
+        ({"to": "torch", "precision": "int8", "calibration": "x"}, "--to torch writes fp32"),
+        ({"to": "torch", "opset": 18}, "has no opset"),
+        ({"out": "model.pb"}, r"ends in \.onnx"),
+        ({"calibration": "nowhere"}, "nowhere"),
+    ],
+)
+def test_settings_that_do_not_go_together(net: Path, given: dict[str, Any], says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        export(net, **given)
+
+
+def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such checkpoint"):
+        export(tmp_path / "x.safetensors")
+
+
+def test_the_extra_that_is_not_installed(net: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export_module, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"pip install 'smnet-video\[export\]'"):
+        export(net)
+
+
+def test_a_file_that_says_something_else_is_not_written(
+    net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = random_start(load(net))
+    right = export_module.trace
+    monkeypatch.setattr(export_module, "trace", lambda model: right(wrong))
+    with pytest.raises(UserError, match=r"exported scores differ .* nothing was written"):
+        export(net, tmp_path / "x.pt2", to="torch")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_without_names(net: Path, tmp_path: Path) -> None:
+    old = read_checkpoint(net)
+    bare = Checkpoint(replace(old.spec, class_names=None), old.tensors)
+    save_checkpoint(tmp_path / "bare.safetensors", bare)
+    made = export(tmp_path / "bare.safetensors", to="torch")
+    assert made.path == tmp_path / "bare.pt2"
+    assert made.parity.agreement == 1
