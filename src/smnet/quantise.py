@@ -107,7 +107,9 @@ class _Maker:
         self.calibration = calibration
         self.prepared = folder / "prepared.onnx"
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
-        before = {node.name: node for node in onnx.load(source).graph.node}
+        whole = onnx.load(source)
+        self.metadata = list(whole.metadata_props)
+        before = {node.name: node for node in whole.graph.node}
         self.parts: dict[str, list[str]] = {}
         self.outside: list[str] = []
         part = ""
@@ -131,7 +133,7 @@ class _Maker:
         )
         made = onnx.load(target)
         del made.metadata_props[:]
-        made.metadata_props.extend(onnx.load(self.source, load_external_data=False).metadata_props)
+        made.metadata_props.extend(self.metadata)
         onnx.save(made, target)
 
 
