@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -174,7 +173,6 @@ def test_the_demo_reports(quick: Path) -> None:
     text = "".join(page.text)
     for words in ("smnet_resnet18", "tsn_resnet18", "10 held-out clips, 10 classes", "GMAC"):
         assert words in text
-    assert re.search(r"This run took \d", text)
     assert sum(tag == "polyline" for tag, _ in page.seen) == 4
 
 

@@ -169,7 +169,7 @@ from smnet.train import train
 
 recipe, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
-print("finished", outcome.finished)
+sys.stdout.write(f"finished {outcome.finished};")  # one write: two processes share the pipe
 """
 
 

@@ -64,7 +64,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, temporal: nn.Module | None, place: Place) -> None:
         super().__init__()
         if place not in self.places:
-            raise ValueError(f"place must be {' or '.join(self.places)} here, not {place!r}")
+            raise ValueError(f"place must be {' or '.join(self.places)}, not {place!r}")
         self.temporal = temporal
         self.place = place
         self.relu = nn.ReLU(inplace=True)
