@@ -33,7 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
-from .layers import TemporalConv, frame_difference, frame_mask
+from .layers import TemporalConv, backward_difference, frame_difference
 from .resnet import BlockSite, ResNet
 from .trunks import RESNETS
 
@@ -71,7 +71,7 @@ class LongTermDifference(nn.Module):
         b = self.norm(self.squeeze(x))  # (B*T, C/r, H, W)
         moved = self.transform(b)
         ahead = frame_difference(moved, b, num_segments)
-        behind = _backward_difference(moved, b, num_segments)
+        behind = backward_difference(moved, b, num_segments)
         gates = torch.sigmoid(self.scores(ahead)) + torch.sigmoid(self.scores(behind))
         return x * (gates / 2 + 0.5)  # X + X ((s_f - 1/2) + (s_b - 1/2)) / 2
 
@@ -223,12 +223,6 @@ def tdn(
 
 def _temporal(site: BlockSite) -> nn.Module | None:
     return LongTerm(site.mid_channels) if site.stage > 2 else None
-
-
-def _backward_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> Tensor:
-    """D[t] = transformed[t-1] - frames[t]; zero at the first frame of a clip."""
-    behind = torch.cat([transformed[-1:], transformed[:-1]])
-    return (behind - frames) * frame_mask(frames, num_segments, first=True)
 
 
 def _he(module: nn.Module) -> None:
