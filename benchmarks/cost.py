@@ -12,18 +12,16 @@ standard output, the figures to benchmarks/results/cost.json.
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
-import resource
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from smnet.machine import describe_machine
+from common import RESULTS, keep, table
+from smnet.machine import keep_freed_memory
 from smnet.models import VideoModel, create_model, multiply_adds, parameter_count, to_channels_last
 
 FAMILY = (
@@ -35,7 +33,6 @@ FAMILY = (
     "smnet_resnet50",
     "smnet_resnet50:place=after_conv1",
 )
-RESULTS = Path(__file__).parent / "results" / "cost.json"
 
 
 def build(word: str) -> VideoModel:
@@ -59,7 +56,8 @@ def forward(model: VideoModel, clip: torch.Tensor) -> None:
 
 def train_step(model: VideoModel, clip: torch.Tensor) -> None:
     model.train()
-    torch.nn.functional.cross_entropy(model(clip), torch.zeros(1, dtype=torch.long)).backward()
+    labels = torch.zeros(len(clip), dtype=torch.long)
+    torch.nn.functional.cross_entropy(model(clip), labels).backward()
     model.zero_grad(set_to_none=True)
 
 
@@ -88,11 +86,22 @@ def peak_bytes(word: str, size: int) -> int:
 
 def _peak(word: str, size: int) -> int:
     torch.set_num_threads(1)
+    keep_freed_memory()
     model = build(word)
     train_step(model, clip_for(model, 32))  # what libraries allocate once is there before
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resident("VmRSS")
     train_step(model, clip_for(model, size))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return resident("VmHWM") - before
+
+
+def resident(what: str) -> int:
+    """Bytes of memory that this process has now (``VmRSS``) or had at the most (``VmHWM``).
+
+    Not ``getrusage``: its maximum begins with that of the process which started this one.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    (line,) = (line for line in status.splitlines() if line.startswith(what))
+    return int(line.split()[1]) * 1024
 
 
 def main() -> None:
@@ -101,9 +110,10 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--out", type=Path, default=RESULTS / "cost.json")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory()  # as smnet train does
     models = [build(word) for word in given.models]
     fast = medians(models, given.size, given.rounds, forward)
     slow = medians(models, given.size, given.rounds, train_step)
@@ -120,34 +130,17 @@ def main() -> None:
         for k, (word, model) in enumerate(zip(given.models, models, strict=True))
     ]
     print(f"ratios to {rows[0]['model']}\n")
-    print("| model | parameters | GMAC | forward | train step | peak memory |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for row in rows:
-        print(
-            f"| {row['model']} | {row['parameters'] / 1e6:.2f} M | {row['gmacs']:.2f}"
-            f" | {row['forward']:.2f} | {row['train']:.2f} | {row['memory']:.2f} |"
-        )
-    facts = {
-        "command": f"benchmarks/cost.py {' '.join(given.models)} --size {given.size}"
-        f" --rounds {given.rounds} --threads {given.threads}",
-        "commit": commit(),
-        "machine": describe_machine(),
-        "seconds": {"forward": fast[0], "train": slow[0]},
-        "rows": rows,
-    }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
-    print(f"\n{facts['machine']}\nwritten: {given.out}")
-
-
-def commit() -> str:
-    """The commit the figures belong to, with a mark if files were changed since."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
+    header = ["model", "parameters", "GMAC", "forward", "train step", "peak memory"]
+    cells = [
+        [
+            str(row["model"]),
+            f"{row['parameters'] / 1e6:.2f} M",
+            *(f"{row[key]:.2f}" for key in ("gmacs", "forward", "train", "memory")),
+        ]
+        for row in rows
+    ]
+    print(table(header, cells))
+    keep(given.out, {"seconds": {"forward": fast[0], "train": slow[0]}, "rows": rows})
 
 
 if __name__ == "__main__":

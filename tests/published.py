@@ -110,6 +110,13 @@ def tsm(
     return head(w, "new_fc", classes, features)
 
 
+def rgbdiff(depth: int, width: int = 64, classes: int = 5, device: str = "cpu") -> State:
+    """TSN on 5 differences of RGB frames."""
+    w = Writer(device)
+    w.conv("base_model.conv1", width, 15, 7, 7)
+    return tsm(depth, width, classes, shift=False, device=device) | w.state
+
+
 def action(depth: int, width: int = 64, classes: int = 5, device: str = "cpu") -> State:
     w = Writer(device)
 

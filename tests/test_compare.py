@@ -13,7 +13,16 @@ import pytest
 import torch
 
 from smnet import compare as compare_module
-from smnet.compare import Row, Variant, compare, latencies, markdown, read_study, write_tables
+from smnet.compare import (
+    Row,
+    Variant,
+    compare,
+    folder_name,
+    latencies,
+    markdown,
+    read_study,
+    write_tables,
+)
 from smnet.errors import UserError
 from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipe import Recipe
@@ -35,7 +44,7 @@ def test_studies_of_the_package(name: str) -> None:
     variants = read_study(name)
     assert len(variants) >= 2
     assert len({v.label for v in variants}) == len(variants)
-    assert len({compare_module._slug(v.label) for v in variants}) == len(variants)
+    assert len({folder_name(v.model, v.options) for v in variants}) == len(variants)
     for variant in variants:
         with torch.device("meta"):
             create_model(variant.model, 10, 8, **variant.options)
@@ -115,11 +124,12 @@ VARIANTS = [
     Variant("TSN", "tsn_resnet18"),
     Variant("SMNet, last", "smnet_resnet18", {"blocks": "last"}),
 ]
+TSN, SMNET_LAST = "tsn-resnet18", "smnet-resnet18-blocks-last"
 
 
 def test_every_variant_with_every_seed(compared: tuple[Path, list[Row]], clips: Path) -> None:
     out, rows = compared
-    runs = {f"{name}-seed{seed}" for name in ("tsn", "smnet-last") for seed in (0, 1)}
+    runs = {f"{name}-seed{seed}" for name in (TSN, SMNET_LAST) for seed in (0, 1)}
     assert runs <= {p.name for p in out.iterdir()}
     assert [row.label for row in rows] == ["TSN", "SMNet, last"]
     for row, variant in zip(rows, VARIANTS, strict=True):
@@ -142,7 +152,7 @@ def test_the_same_command_goes_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = shutil.copytree(compared[0], tmp_path / "out")
-    shutil.rmtree(out / "smnet-last-seed1")
+    shutil.rmtree(out / f"{SMNET_LAST}-seed1")
     began: list[tuple[str, bool]] = []
     train = compare_module.train
 
@@ -153,16 +163,16 @@ def test_the_same_command_goes_on(
     monkeypatch.setattr(compare_module, "train", watch)
     again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
     assert began == [
-        ("tsn-seed0", True),
-        ("tsn-seed1", True),
-        ("smnet-last-seed0", True),
-        ("smnet-last-seed1", False),
+        (f"{TSN}-seed0", True),
+        (f"{TSN}-seed1", True),
+        (f"{SMNET_LAST}-seed0", True),
+        (f"{SMNET_LAST}-seed1", False),
     ]
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
 
 
 def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
-    with pytest.raises(UserError, match="tsn-seed0: a run of another recipe is there"):
+    with pytest.raises(UserError, match=f"{TSN}-seed0: a run of another recipe is there"):
         compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
 
 

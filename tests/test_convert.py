@@ -76,6 +76,12 @@ def run_tsm(s: State, x: Tensor, depth: int) -> Tensor:
     return net.plain(x, "new_fc", conv, base, before, depth=depth)
 
 
+def run_rgbdiff(s: State, x: Tensor, depth: int) -> Tensor:
+    frames = x.unflatten(1, (T, 6))
+    differences = [frames[:, :, k + 1] - frames[:, :, k] for k in range(5)]
+    return run_tsm(s, torch.cat(differences, 2), depth)
+
+
 def run_action(s: State, x: Tensor, depth: int) -> Tensor:
     net = Net(s, T)
 
@@ -152,6 +158,13 @@ CASES: dict[str, Case] = {
         T,
         "tsn",
         "tsn_resnet34",
+    ),
+    "rgbdiff-18": (
+        lambda: published.rgbdiff(18, 16),
+        lambda s, x: run_rgbdiff(s, x, 18),
+        6 * T,
+        "tsn",
+        "rgbdiff_resnet18",
     ),
     "action-18": (
         lambda: published.action(18, 32),
@@ -262,6 +275,12 @@ COUNTS: dict[str, tuple[Callable[[], State], str, str, int]] = {
         "tsn",
         "tsn_resnet50",
         320,
+    ),
+    "rgbdiff": (
+        lambda: published.rgbdiff(101, classes=174, device="meta"),
+        "tsn",
+        "rgbdiff_resnet101",
+        626,
     ),
     "tea": (lambda: published.tea(classes=174, device="meta"), "tea", "tea_res2net50", 784),
     "action": (
@@ -408,6 +427,26 @@ def test_counters_that_old_files_lack_start_at_zero(tmp_path: Path) -> None:
     conversion.checkpoint.build()
 
 
+def test_differences_are_of_values_that_are_not_normalised(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.rgbdiff(18, 8))
+    spec = convert(file, segments=T).checkpoint.spec
+    assert (spec.frames_per_segment, spec.sampling) == (6, "tsn")
+    assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+
+@pytest.mark.parametrize("image", [False, True])
+def test_a_plain_res2net_is_its_tsn(image: bool, tmp_path: Path) -> None:
+    state = {k: v for k, v in published.tea(16).items() if ".me." not in k and "shifts" not in k}
+    if image:  # under the names of timm
+        state = {k.removeprefix("base_model.").replace("new_fc", "fc"): v for k, v in state.items()}
+    checkpoint = convert(saved(tmp_path / "x.pth", state), segments=T).checkpoint
+    assert checkpoint.spec.name == "tsn_res2net50"
+    theirs = {k.removeprefix("base_model.").replace("new_fc", "fc"): v for k, v in state.items()}
+    assert checkpoint.tensors.keys() == theirs.keys()
+    assert all(torch.equal(checkpoint.tensors[k], v) for k, v in theirs.items())
+    checkpoint.build()
+
+
 def test_half_precision_is_widened(tmp_path: Path) -> None:
     state = {k: v.half() if v.is_floating_point() else v for k, v in published.tsm(18, 8).items()}
     tensors = convert(saved(tmp_path / "x.pth", state), segments=T).checkpoint.tensors
@@ -427,6 +466,7 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
         ("encoder.blocks.0.attn.qkv.weight", (2, 2), "no known layout has keys such as encoder"),
         ("base_model.layer1.0.net.conv1.weight", (2, 2), "a shift before whole blocks"),
         ("base_model.conv1.weight", (8, 10, 7, 7), "takes 10 channels: it reads optical flow"),
+        ("backbone.conv1.conv.weight", (8, 15, 7, 7), "takes 15 channels: it reads"),
         ("backbone.conv1.conv.weight", (8, 3, 5, 7, 7), "no 2D network"),
         ("base_model.layer1.0.conv1.net.weight", (2, 2), "lacks the first convolution"),
     ],

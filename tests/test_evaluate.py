@@ -31,7 +31,8 @@ from smnet.evaluate import (
 )
 from smnet.models import VideoModel
 from smnet.results import Evaluation
-from tests.conftest import CLASSES, write_clips
+from smnet.train import train
+from tests.conftest import CLASSES, tiny, write_clips
 
 HERE = Processes(torch.device("cpu"))
 
@@ -313,6 +314,17 @@ def test_an_ensemble_is_the_weighted_mean_of_the_scores(
     both = evaluation([first, second], str(clips), weights=weights)
     assert np.allclose(both.scores, shares[0] * one.scores + shares[1] * two.scores, atol=1e-6)
     assert np.allclose(both.scores.sum(1), 1, atol=1e-5)
+    assert not np.allclose(one.scores, two.scores, atol=0.01)
+
+
+def test_two_streams_see_clips_of_different_lengths(run: Path, clips: Path, tmp_path: Path) -> None:
+    changes = {"model": "rgbdiff_resnet18", "segments": 3, "epochs": 1}
+    assert train(tiny(clips, **changes), tmp_path / "differences").finished
+    frames, differences = str(run), str(tmp_path / "differences")
+    assert load(Path(differences) / "last.safetensors").spec.frames_per_clip == 18
+    one, two = (evaluation([path], str(clips), views="1x3") for path in (frames, differences))
+    both = evaluation([frames, differences], str(clips), views="1x3", weights="1,1.5")
+    assert np.allclose(both.scores, 0.4 * one.scores + 0.6 * two.scores, atol=1e-6)
     assert not np.allclose(one.scores, two.scores, atol=0.01)
 
 

@@ -12,6 +12,7 @@ from torch import nn
 from smnet.models import VideoModel, create_model
 from smnet.optim import lr_factor, make_optimizer, parameter_groups, scaled_lr, set_lr
 from smnet.recipe import Recipe
+from tests.families import ONE_OF_EACH
 
 
 @pytest.mark.parametrize(
@@ -68,10 +69,7 @@ def test_the_cosine_only_falls_after_the_warmup() -> None:
     assert all(a > b for a, b in pairwise(rates))
 
 
-MODELS = ("tsn_resnet18", "smnet_resnet18", "tsm_mobilenetv2", "action_resnet18", "tea_res2net50")
-
-
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=[*ONE_OF_EACH, "tsm_mobilenetv2"])
 def model(request: pytest.FixtureRequest) -> VideoModel:
     name = request.param
     options = {} if "mobilenet" in name else {"width": 8}

@@ -13,28 +13,20 @@ from torch import Tensor, nn
 
 from smnet.errors import UserError
 from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, parameter_count
+from smnet.models.registry import FAMILIES, Family
+from smnet.models.trunks import build_trunk
 from smnet.profile import Comparison, Part, Profile, parts_of, profile, saved_for_backward, times
 from smnet.profile_report import draw, print_comparison, read_results
+from tests.families import ONE_OF_EACH
 
 CPU = torch.device("cpu")
-FAMILIES = [
-    "tsn_resnet18",
-    "tsm_resnet18",
-    "smnet_resnet50",
-    "tam_resnet18",
-    "action_resnet18",
-    "tdn_resnet18",
-    "tea_res2net50",
-    "smnet_mobilenetv2",
-    "i3d_resnet18",
-]
 
 
 def small(name: str, **options: Any) -> VideoModel:
     return create_model(name, 5, 4, width=8, **options)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [*ONE_OF_EACH, "smnet_resnet50", "smnet_mobilenetv2"])
 def test_the_stages_are_all_of_the_model(name: str) -> None:
     model = small(name)
     stages, temporal = parts_of(model, 32)
@@ -52,7 +44,9 @@ def test_the_stages_are_all_of_the_model(name: str) -> None:
             "res5",
             "head",
         ]
-    assert len(temporal) == (0 if name[:3] in ("tsn", "i3d") else len(temporal))
+    assert [part.name for part in temporal] == [
+        n for n, _ in model.named_modules() if n.partition(".temporal")[1:] == (".temporal", "")
+    ]
     # what the temporal modules learn is what the state says
     said = sum(p.numel() for n, p in model.named_parameters() if ".temporal." in n)
     assert sum(part.parameters for part in temporal) == said
@@ -134,7 +128,7 @@ def test_the_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not torch.equal(before[0], models[0].fc.weight)  # a step was made
 
 
-def test_the_reference() -> None:
+def test_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     found = profile(["smnet_resnet18"], segments=2, size=32, options={"width": 8}, rounds=1)
     assert [p.model for p in found.profiles] == ["smnet_resnet18"]
     assert found.reference.model == "tsn_resnet18"
@@ -143,8 +137,13 @@ def test_the_reference() -> None:
         ["tsm_resnet18", "tsn_resnet18"], segments=2, size=32, options={"width": 8}, rounds=1
     )
     assert named.reference is named.profiles[1]
-    alone = profile(["tea_res2net50"], segments=2, size=32, options={"width": 8}, rounds=1)
-    assert alone.reference is alone.profiles[0]  # no TSN has this trunk
+
+    def own(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
+        return build_trunk(spec, "resnet18", **options)
+
+    monkeypatch.setitem(FAMILIES, "own", Family(own, "on a trunk that TSN is not on", ("trunk",)))
+    alone = profile(["own_trunk"], segments=2, size=32, options={"width": 8}, rounds=1)
+    assert alone.reference is alone.profiles[0]
     values = alone.to_dict()
     assert (values["batch"], values["segments"], values["size"]) == (1, 2, 32)
     assert values["models"][0]["forward_ratio"] == 1

@@ -6,7 +6,7 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
@@ -105,8 +105,9 @@ def compare(
 ) -> list[Row]:
     """Train every variant with every seed and write ``table.md``, ``.json`` and ``.png``.
 
-    What is finished in ``out`` already is kept, what was interrupted is gone on with. All variants
-    get the recipe's budget; seed 0, 1, ... changes initialisation, order and augmentation.
+    What is finished in ``out`` already is kept, also for another study that has the same variant;
+    what was interrupted is gone on with. All variants get the recipe's budget; seed 0, 1, ...
+    changes initialisation, order and augmentation.
 
     Args:
         recipe: data, budget and protocol for all.
@@ -129,7 +130,9 @@ def compare(
         for seed in range(seeds):
             options = {**recipe.options, **variant.options}
             one = recipe.model_copy(update={"model": model, "options": options, "seed": seed})
-            runs.append(_run(one, out / f"{_slug(variant.label)}-seed{seed}", variant.label))
+            runs.append(
+                _run(one, out / f"{folder_name(model, variant.options)}-seed{seed}", variant.label)
+            )
         trained = load(runs[0] / "last.safetensors")
         models.append(trained)
         rows.append(
@@ -264,8 +267,10 @@ def _training_seconds(run: Path) -> float:
     return sum(row["seconds"] for row in rows if row["kind"] == "train")
 
 
-def _slug(label: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in label.lower()).split())
+def folder_name(model: str, options: Mapping[str, Any]) -> str:
+    """Where the runs of a variant are kept: by what it is, so that studies share them."""
+    words = [model, *(f"{key}={value}" for key, value in sorted(options.items()))]
+    return "-".join("".join(c if c.isalnum() else " " for c in " ".join(words)).split())
 
 
 def _finite(value: Any) -> Any:

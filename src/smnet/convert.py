@@ -23,7 +23,7 @@ from smnet.data.formats.names import read_class_names, without_brackets
 from smnet.data.sampling import list_strategies
 from smnet.errors import UserError
 from smnet.foreign import read_foreign
-from smnet.layouts import LAYOUTS, Layout, block_of, modern, recognise, trunk_of
+from smnet.layouts import LAYOUTS, Layout, block_of, by_input, modern, recognise, trunk_of
 from smnet.models import ModelSpec, VideoModel, build_model
 from smnet.models.registry import family_of
 
@@ -111,6 +111,7 @@ def convert(
         state, renamed = _modernised(state)
         kind, why = _layout(path, state, layout)
         shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+        kind = by_input(kind, shapes)
         trunk, width = trunk_of(kind, shapes)
         head, num_classes = _classifier(kind, shapes)
         notes = [f"layout {kind.name}: {why}", f"{kind.family}_{trunk}, {num_classes} classes"]

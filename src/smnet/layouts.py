@@ -299,28 +299,28 @@ def modern(state: Mapping[str, Tensor]) -> dict[str, str]:
     return names
 
 
-def trunk_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
-    """The trunk's name and the channels of its stem.
-
-    Raises:
-        ValueError: no trunk that is known here, or not for RGB frames.
-    """
-    stems = ("conv1.weight", "conv1.conv.weight", "features.0.0.weight")
-    name = next((name for name in stems if layout.prefix + name in shapes), None)
-    if name is None:
-        raise ValueError(f"it lacks the first convolution, {layout.prefix}{stems[0]}")
-    stem = shapes[layout.prefix + name]
-    if len(stem) != 4:
-        raise ValueError(f"its first convolution has a weight of shape {stem}: no 2D network")
-    if stem[1] != 3:
+def by_input(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
+    """The layout for what the first convolution reads: frames, or TSN's RGB differences; anything
+    else is a ``ValueError``."""
+    channels = shapes[_stem(layout, shapes)][1]
+    if channels == 15 and layout.name == "tsn":  # 5 differences of 3 colours
+        return replace(layout, family="rgbdiff")
+    if channels != 3:
         raise ValueError(
-            f"its first convolution takes {stem[1]} channels: it reads optical flow or differences"
-            " of frames; only networks for RGB frames are here"
+            f"its first convolution takes {channels} channels: it reads optical flow or differences"
+            " of frames; here are networks for RGB frames, and TSN on RGB differences (15 channels)"
         )
-    if name.startswith("features."):
-        return "mobilenetv2", stem[0]
-    if layout.family == "tea":
-        return "res2net50", stem[0]
+    return layout
+
+
+def trunk_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
+    """The trunk's name and the channels of its stem; ``ValueError`` for a trunk not known here."""
+    name = _stem(layout, shapes)
+    width = shapes[name][0]
+    if "features." in name:
+        return "mobilenetv2", width
+    if _first(re.escape(layout.prefix) + r"layer1\.0\.convs\.", shapes):
+        return "res2net50", width
     pattern = re.compile(re.escape(layout.prefix) + r"layer(\d)(?:_bak)?\.(\d+)\.(.+)")
     blocks = [found.groups() for key in shapes if (found := pattern.match(key))]
     depths = tuple(
@@ -329,9 +329,20 @@ def trunk_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str
     bottleneck = any(re.search(r"\bconv3\.(?:conv\.)?weight$", rest) for *_, rest in blocks)
     for depth, known in LAYERS.items():
         if known == depths and bottleneck == (depth >= 50):
-            return f"resnet{depth}", stem[0]
+            return f"resnet{depth}", width
     kind = "bottleneck" if bottleneck else "basic"
     raise ValueError(f"its stages have {depths} {kind} blocks; known are {LAYERS}")
+
+
+def _stem(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The name of the first convolution's weight."""
+    stems = ("conv1.weight", "conv1.conv.weight", "features.0.0.weight")
+    name = next((n for stem in stems if (n := layout.prefix + stem) in shapes), None)
+    if name is None:
+        raise ValueError(f"it lacks the first convolution, {layout.prefix}{stems[0]}")
+    if len(shape := shapes[name]) != 4:
+        raise ValueError(f"its first convolution has a weight of shape {shape}: no 2D network")
+    return name
 
 
 def _first(pattern: str, keys: Collection[str]) -> str:

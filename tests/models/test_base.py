@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, parameter_count
-from smnet.models.base import fold_frames, unfold_frames
+from smnet.models.base import fold_frames, fold_segments, unfold_frames
 from smnet.models.layers import TemporalConv
 
 
@@ -113,6 +113,17 @@ def test_fold_puts_time_fastest_and_unfold_undoes_it() -> None:
         for step in range(3):
             assert torch.equal(frames[clip * 3 + step], clips[clip, step])
     assert torch.equal(unfold_frames(frames, segments), clips)
+
+
+def test_segments_are_runs_of_frames() -> None:
+    clips = torch.randn(2, 6, 3, 4, 5)
+    segments, count = fold_segments(clips, 2)
+    assert count == 3
+    for clip in range(2):
+        for step in range(3):
+            assert torch.equal(segments[clip * 3 + step], clips[clip, 2 * step : 2 * step + 2])
+    with pytest.raises(ValueError, match="expected 4 consecutive frames a segment, got clips of 6"):
+        fold_segments(clips, 4)
 
 
 @pytest.mark.parametrize(

@@ -867,3 +867,14 @@ def test_modules_in_a_row():
     x = torch.randn(4, 8, 6, 6)
     row = thrice.layer1[0].temporal
     torch.testing.assert_close(row(x, 2), row[2](row[1](row[0](x, 2), 2), 2))
+
+
+def test_a_layer_with_fewer_channels_than_groups_is_channel_wise():
+    """So the study of groups runs on narrow networks; the rule is that of ``groups``."""
+    narrow = create_model("smnet_resnet18", 5, width=16, groups=32)
+    found = [m for n, m in narrow.named_modules() if n.endswith("se.temporal")]
+    assert [m.groups for m in found] == [min(m.channels, 32) for m in found]
+    assert [m.groups for m in found] == [16, 16, 16, 32, 32, 32, 32, 32]
+    assert "groups=16" in str(found[0])  # what was done can be seen
+    with pytest.raises(ValueError, match="groups must divide the 48 channels, 32 does not"):
+        create_model("smnet_resnet18", 5, width=24, groups=32)

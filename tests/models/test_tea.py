@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from smnet.models import create_model, load_weights, multiply_adds, parameter_count
 from smnet.models.layers import TemporalConv
-from smnet.models.tea import MotionExcitation, Res2NetBlock, TemporalAggregation
+from smnet.models.tea import MotionExcitation, TEABlock, TemporalAggregation
 
 from .reference import (
     assert_all_parameters_learn,
@@ -28,21 +28,17 @@ BLOCKS = (3, 4, 6, 3)
 WIDTHS = (26, 52, 104, 208)  # of the four parts, by stage
 
 
-def naive_block(x: Tensor, m: Res2NetBlock, segments: int, stride: int, first: bool) -> Tensor:
+def naive_block(x: Tensor, m: TEABlock, segments: int, stride: int, first: bool) -> Tensor:
     y = torch.relu(naive_norm(F.conv2d(x, m.conv1.weight), m.bn1))
-    t = m.temporal
-    taus = [None] * 4
-    if t is not None:
-        y = y + y * (naive_motion_gate(y, t.me, segments) - 0.5)
-        taus = [tau.weight for tau in t.shifts]
+    assert m.temporal is not None
+    y = y + y * (naive_motion_gate(y, m.temporal.me, segments) - 0.5)
     width = y.shape[1] // 4
     outs: list[Tensor] = []
     for i in range(4):
         z = y[:, i * width : (i + 1) * width]
         if 0 < i < 3 and not first:
             z = z + outs[-1]
-        if taus[i] is not None:
-            z = naive_conv_over_time(z, taus[i], segments)
+        z = naive_conv_over_time(z, m.temporal.shifts[i].weight, segments)
         if i < 3:
             z = F.conv2d(z, m.convs[i].weight, stride=stride, padding=1)
             z = torch.relu(naive_norm(z, m.bns[i]))
@@ -56,15 +52,16 @@ def naive_block(x: Tensor, m: Res2NetBlock, segments: int, stride: int, first: b
     return torch.relu(y + x)
 
 
-def block(first: bool, stride: int = 1, tea: bool = True) -> Res2NetBlock:
-    channels = Res2NetBlock.mid_channels(10)
+def block(first: bool, stride: int = 1) -> TEABlock:
+    channels = TEABlock.mid_channels(10)
     assert channels == 16
     shortcut = None
     if first:
         conv = nn.Conv2d(24, 40, 1, stride, bias=False)
         shortcut = nn.Sequential(conv, nn.BatchNorm2d(40))
-    temporal = TemporalAggregation(channels, reduction=4) if tea else None
-    made = Res2NetBlock(24 if first else 40, 10, stride, shortcut, temporal).double()
+    temporal = TemporalAggregation(channels, reduction=4)
+    into = 24 if first else 40
+    made = TEABlock(into, 10, stride, shortcut, temporal, "after_conv1").double()
     scramble(made)
     return made
 
@@ -76,13 +73,6 @@ def test_block_is_its_equations(segments: int, first: bool, stride: int, trainin
     module = block(first, stride).train(training)
     x = noise(2 * segments, 24 if first else 40, 5, 4)
     assert_same(module, lambda a: naive_block(a, module, segments, stride, first), x, segments)
-
-
-@pytest.mark.parametrize("first", [False, True])
-def test_without_a_temporal_part_it_is_the_block_of_res2net(first: bool) -> None:
-    module = block(first, tea=False).eval()
-    x = noise(6, 24 if first else 40, 5, 4)
-    assert_same(module, lambda a: naive_block(a, module, 3, 1, first), x, 3)
 
 
 def test_single_precision() -> None:
@@ -184,27 +174,6 @@ def test_size_is_the_published_one() -> None:
     assert multiply_adds(model, 8) == pytest.approx(34.5e9, rel=0.005)
 
 
-def res2net(width_of_fc: int = 1000) -> dict[str, Tensor]:
-    """Tensors under the names of the published ImageNet Res2Net-50 26w x 4s."""
-    added = (".me.", ".shifts.")
-    state = {
-        name: torch.rand(shape) if "num_batches" not in name else torch.tensor(0)
-        for name, (_, shape) in published().items()
-        if not any(part in name for part in added)
-    }
-    state["fc.weight"], state["fc.bias"] = torch.rand(width_of_fc, 2048), torch.rand(width_of_fc)
-    return state
-
-
-def test_starts_from_res2net() -> None:
-    model, donor = create_model("tea_res2net50", 5), res2net()
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    load_weights(model, donor)
-    for name, tensor in model.state_dict().items():
-        own = name.startswith("fc.") or ".temporal." in name
-        assert torch.equal(tensor, before[name] if own else donor[name]), name
-
-
 def test_a_resnet_is_no_start() -> None:
     donor = create_model("tsn_resnet50", 5)
     with pytest.raises(ValueError, match="not a trunk of tea_res2net50: it lacks"):
@@ -230,7 +199,6 @@ def test_all_parameters_learn() -> None:
         ({"place": "before_conv1"}, "tea_res2net50 has no option 'place'"),
         ({"stride_in": "conv1"}, "stride of a Res2Net block"),
         ({"reductoin": 4}, "did you mean 'reduction'"),
-        ({"weights": "imagenet"}, "no ImageNet weights are known for res2net50"),
     ],
 )
 def test_refuses(options: dict[str, object], said: str) -> None:

@@ -70,6 +70,24 @@ def fold_frames(clips: Tensor) -> tuple[Tensor, int]:
     return clips.flatten(0, 1), clips.shape[1]
 
 
+def fold_segments(clips: Tensor, length: int) -> tuple[Tensor, int]:
+    """(B, T*L, 3, H, W) -> the segments (B*T, L, 3, H, W), time fastest, and T.
+
+    Args:
+        clips: frames, L after another for each segment.
+        length: L.
+
+    Raises:
+        ValueError: not such clips, or the number of frames is not a multiple of L.
+    """
+    frames, count = fold_frames(clips)
+    if count % length:
+        raise ValueError(
+            f"expected {length} consecutive frames a segment, got clips of {count} frames"
+        )
+    return frames.unflatten(0, (-1, length)), count // length
+
+
 def unfold_frames(frames: Tensor, num_segments: int) -> Tensor:
     """(B*T, C, h, w) -> (B, T, C, h, w)."""
     return frames.unflatten(0, (-1, num_segments))

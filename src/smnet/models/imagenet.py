@@ -16,13 +16,19 @@ from torch import Tensor
 
 from .base import VideoModel
 
-# torchvision's IMAGENET1K_V1 files. The eight hex digits begin the file's SHA-256.
+# torchvision's IMAGENET1K_V1 files, and Res2Net's (26w x 4s, not the v1b with another stem) as timm
+# mirrors it; its authors' repository is licensed for non-commercial use. The eight hex digits begin
+# the file's SHA-256.
 _HOST = "https://download.pytorch.org/models/"
+_HOSTS = {
+    "res2net50": "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-res2net/"
+}
 PUBLISHED = {
     "resnet18": "resnet18-f37072fd.pth",
     "resnet34": "resnet34-b627a593.pth",
     "resnet50": "resnet50-0676ba61.pth",
     "resnet101": "resnet101-63fe2227.pth",
+    "res2net50": "res2net50_26w_4s-06e79181.pth",
     "mobilenetv2": "mobilenet_v2-b0353104.pth",
 }
 
@@ -74,14 +80,15 @@ def imagenet_file(trunk: str) -> Path:
     if trunk not in PUBLISHED:
         raise ValueError(f"no ImageNet weights are known for {trunk}; give a file, or weights=none")
     name = PUBLISHED[trunk]
+    url = _HOSTS.get(trunk, _HOST) + name
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(_HOST + name, str(path), progress=True)
+            torch.hub.download_url_to_file(url, str(path), progress=True)
         except (URLError, OSError) as error:
             raise ValueError(
-                f"cannot fetch {_HOST}{name} ({error}); put the file at {path},"
+                f"cannot fetch {url} ({error}); put the file at {path},"
                 " give another with weights=FILE, or start without: weights=none"
             ) from None
     expected = name.rsplit("-", 1)[1].removesuffix(".pth")

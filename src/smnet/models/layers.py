@@ -153,12 +153,26 @@ def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tenso
 
 
 def _conv_over_time(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
-    """Frames with channels innermost lie in memory as one image of T rows and H*W columns a clip,
-    channels innermost too: a depthwise 3x1 convolution on that view reads them once."""
+    films = as_films(x, num_segments)
+    y = F.conv2d(films, taps[:, None, :, None], padding=(1, 0), groups=x.shape[1])
+    return as_frames(y, x)
+
+
+def as_films(x: Tensor, num_segments: int) -> Tensor:
+    """Frames (B*T, C, H, W), channels last -> one image a clip, (B, C, T, H*W), channels last.
+
+    It is the same memory: channels innermost, the frames of a clip lie there as T rows of H*W
+    pixels, so a depthwise 3x1 convolution of this image goes over time and reads it once.
+    """
     _, channels, height, width = x.shape
-    clips = x.permute(0, 2, 3, 1).reshape(-1, num_segments, height * width, channels)
-    y = F.conv2d(clips.permute(0, 3, 1, 2), taps[:, None, :, None], padding=(1, 0), groups=channels)
-    return y.permute(0, 2, 3, 1).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
+    films = x.permute(0, 2, 3, 1).reshape(-1, num_segments, height * width, channels)
+    return films.permute(0, 3, 1, 2)
+
+
+def as_frames(films: Tensor, like: Tensor) -> Tensor:
+    """Back from :func:`as_films` to the shape of ``like``."""
+    _, channels, height, width = like.shape
+    return films.permute(0, 2, 3, 1).reshape(-1, height, width, channels).permute(0, 3, 1, 2)
 
 
 class _ShiftedSums(torch.autograd.Function):
@@ -234,20 +248,24 @@ class _MeanAndMax(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, top = ctx.saved_tensors
-        is_top = x == top
+        is_top = (x == top).to(x.dtype)  # as numbers: booleans are counted slowly
         everywhere = grad[:, :1] / x.shape[1]
-        at_top = everywhere + grad[:, 1:] / is_top.sum(1, keepdim=True)
-        return torch.where(is_top, at_top, everywhere)
+        at_top = grad[:, 1:] / is_top.sum(1, keepdim=True)
+        return torch.addcmul(everywhere, is_top, at_top)
 
 
-def add_gated(y: Tensor, x: Tensor, gate: Tensor) -> Tensor:
-    """y + x * gate; written over y, which must be the caller's own, where no gradient is recorded.
+def excited_sum(
+    z: Tensor, scale: Tensor, x: Tensor, gate: Tensor, out: Tensor | None = None
+) -> Tensor:
+    """z * scale + x * gate, of maps (N, C, H, W), (N, 1, H, W), the same as z and (N, C, 1, 1).
 
-    Fresh memory for a map of this size costs as much as the arithmetic.
+    Args:
+        out: where the sum is written, without a record for the backward pass; may be z, not x.
+            Fresh memory for a map of this size costs as much as the arithmetic.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or y is x:
-        return torch.addcmul(y, x, gate)
-    return y.addcmul_(x, gate)
+    if out is None:
+        return torch.addcmul(z * scale, x, gate)
+    return torch.mul(z, scale, out=out).addcmul_(x, gate)
 
 
 def partial_shift(x: Tensor, num_segments: int, shift_div: int = 8) -> Tensor:
@@ -313,24 +331,30 @@ class MotionGate(nn.Module):
 
     def gates(self, x: Tensor, num_segments: int) -> Tensor:
         """Gates (B*T, C, 1, 1) in (0, 1) of features (B*T, C, H, W)."""
-        p, f = self._pooled(x)  # M1, M2, and of M4 the means: (B*T, C/r, 1, 1) each
+        by_the_equations = x.is_meta  # where only the multiply-adds are counted
+        if self.training or by_the_equations:
+            return self.gates_of(self.squeeze(x), num_segments)
+        return self._gates(*self._means(x), num_segments)
+
+    def gates_of(self, squeezed: Tensor, num_segments: int) -> Tensor:
+        """The same from K_r * X, (B*T, C/r, H, W)."""
+        f = self.norm(squeezed)  # M1
+        p = self.transform(f)  # M2
+        return self._gates(p.mean((2, 3), keepdim=True), f.mean((2, 3), keepdim=True), num_segments)
+
+    def _gates(self, p: Tensor, f: Tensor, num_segments: int) -> Tensor:
         d = frame_difference(p, f, num_segments)  # M3; the mean of a difference is that of means
         if self.both:
             d = (d + backward_difference(p, f, num_segments)) / 2
         return torch.sigmoid(self.expand_norm(self.expand(d)))  # M5
 
-    def _pooled(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """GAP(P) and GAP(F), (B*T, C/r, 1, 1) each.
+    def _means(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """GAP(P) and GAP(F) in evaluation, (B*T, C/r, 1, 1) each.
 
-        In evaluation F is an affine function of each pixel and P a sum of shifted F, so their means
-        follow from those of X over the frame, its edges and its corners (what a shift by one pixel
-        pushes out). That reads X once; no map of F or P is made.
+        F is an affine function of each pixel then and P a sum of shifted F, so their means follow
+        from those of X over the frame, its edges and its corners (what a shift by one pixel pushes
+        out). That reads X once; no map of F or P is made.
         """
-        by_the_equations = x.is_meta  # where only the multiply-adds are counted
-        if self.training or by_the_equations:
-            f = self.norm(self.squeeze(x))  # M1: (B*T, C/r, H, W)
-            p = self.transform(f)  # M2
-            return p.mean((2, 3), keepdim=True), f.mean((2, 3), keepdim=True)
         height, width = x.shape[-2:]
         f = self.norm(self.squeeze(edge_means(x)))  # M1: (B*T, C/r, 3, 3)
         # Entry (i, j) of the kernel meets all pixels but a row (i = 0: the last, 2: the first), a

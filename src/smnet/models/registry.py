@@ -16,10 +16,13 @@ from .action import action
 from .base import ModelSpec, VideoModel
 from .imagenet import load_weights
 from .resnet3d import i3d, slow
+from .rgbdiff import rgbdiff
 from .smnet import smnet
+from .stm import stm
 from .tam import tam
 from .tdn import tdn
 from .tea import tea
+from .teinet import teinet
 from .trunks import RESNETS, TRUNKS
 from .tsm import tsm
 from .tsn import tsn
@@ -41,7 +44,15 @@ class Family:
 FAMILIES: dict[str, Family] = {
     "smnet": Family(smnet, "spatio-temporal and motion excitation (Entropy 2022)"),
     "tsn": Family(tsn, "no temporal part: the image network alone (ECCV 2016)"),
+    "rgbdiff": Family(
+        rgbdiff,
+        "TSN on differences of RGB frames, the second stream (ECCV 2016)",
+        tuple(RESNETS),
+        {"frames_per_segment": 6, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+    ),
     "tsm": Family(tsm, "a part of the channels shifted along time (ICCV 2019)"),
+    "stm": Family(stm, "temporal convolution beside motion features (ICCV 2019)", tuple(RESNETS)),
+    "teinet": Family(teinet, "motion-gated channels, mixed over time (AAAI 2020)"),
     "tea": Family(tea, "motion excitation on Res2Net-50 (CVPR 2020)", ("res2net50",)),
     "action": Family(action, "spatio-temporal, channel and motion excitation (CVPR 2021)"),
     "tam": Family(tam, "a temporal kernel of each video's own (ICCV 2021)"),

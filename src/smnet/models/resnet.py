@@ -75,13 +75,20 @@ class ResidualBlock(nn.Module):
         return planes
 
     def enter(self, x: Tensor, num_segments: int) -> Tensor:
-        """conv1, its normalisation and ReLU, with the temporal part at its place."""
-        if self.temporal is None:
-            return self.relu(self.bn1(self.conv1(x)))
-        if self.place == "before_conv1":
-            return self.relu(self.bn1(self.conv1(self.temporal(x, num_segments))))
-        y = self.relu(self.bn1(self.conv1(x)))
-        return self.temporal(y, num_segments) if self.place == "after_conv1" else y
+        """conv1, its normalisation and ReLU, behind the temporal part if that is its place."""
+        return self.relu(self.bn1(self.convolve("before_conv1", self.conv1, x, num_segments)))
+
+    def convolve(self, place: Place, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
+        """``conv(x)``; of the excited features, if ``place`` is that of the temporal part.
+
+        A temporal part that can do both at less cost says so by a method ``before``.
+        """
+        if self.temporal is None or self.place != place:
+            out: Tensor = conv(x)
+        else:
+            before: Callable[..., Tensor] | None = getattr(self.temporal, "before", None)
+            out = before(conv, x, num_segments) if before else conv(self.temporal(x, num_segments))
+        return out
 
 
 class BasicBlock(ResidualBlock):
@@ -110,7 +117,7 @@ class BasicBlock(ResidualBlock):
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.enter(x, num_segments)
-        y = self.bn2(self.conv2(y))
+        y = self.bn2(self.convolve("after_conv1", self.conv2, y, num_segments))
         return self.relu(y + shortcut)
 
 
@@ -152,7 +159,7 @@ class Bottleneck(ResidualBlock):
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.enter(x, num_segments)
         if self.conv2 is not None:
-            y = self.conv2(y)
+            y = self.convolve("after_conv1", self.conv2, y, num_segments)
         elif self.temporal is not None:
             y = self.temporal(y, num_segments)
         y = self.relu(self.bn2(y))

@@ -26,8 +26,15 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor, nn
 
+from . import fused
 from .base import ModelSpec, VideoModel
-from .layers import MotionGate, TemporalConv, TemporalInit, add_gated, mean_and_max
+from .layers import (
+    MotionGate,
+    TemporalConv,
+    TemporalInit,
+    excited_sum,
+    mean_and_max,
+)
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 
@@ -45,7 +52,8 @@ class SMNetOptions:
 
     Attributes:
         parts: both paths, or one of them (ablation).
-        groups: G of the temporal convolution; None is G = C, channel-wise.
+        groups: G of the temporal convolution; None is G = C, channel-wise. So is a layer of fewer
+            than G channels (printing the model shows the G of each); otherwise G must divide C.
         temporal: False leaves the temporal convolution out, Z = X (ablation).
         temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
         temporal_init: start of the temporal convolution. ``"shift"``: so that the module as a
@@ -118,6 +126,21 @@ class SMNetOptions:
         both = self.parts == "se+me" and self.fusion in ("sum", "mean", "weighted")
         return both and self.motion_input == "x"
 
+    @property
+    def fusable(self) -> bool:
+        """Whether :mod:`smnet.models.fused` knows this form of the module."""
+        open_to_it = SMNetOptions(
+            reduction=self.reduction,
+            attention_kernel=self.attention_kernel,
+            attention_norm=self.attention_norm,
+            temporal_init=self.temporal_init,
+            gate=self.gate,
+            difference=self.difference,
+            stages=self.stages,
+            blocks=self.blocks,
+        )
+        return self == open_to_it
+
     def carries(self, site: BlockSite) -> bool:
         """Whether the block at ``site`` carries the module."""
         chosen = {"all": site.index, "first": 0, "last": site.blocks - 1}[self.blocks]
@@ -147,10 +170,12 @@ class SpatialAttention(nn.Module):
         self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        pooled = self._over_channels(x)  # S4: (B*T, 1|2, H, W)
-        if self.pool == "3d":
-            return torch.sigmoid(self.norm(self.conv(pooled, num_segments)))
-        return torch.sigmoid(self.norm(self.conv(pooled)))  # S5
+        return self.mask(self._over_channels(x), num_segments)  # S4: (B*T, 1|2, H, W)
+
+    def mask(self, pooled: Tensor, num_segments: int) -> Tensor:
+        """S5: M_s of the mean and/or the maximum over the channels."""
+        time = (num_segments,) if self.pool == "3d" else ()
+        return torch.sigmoid(self.norm(self.conv(pooled, *time)))
 
     def _over_channels(self, x: Tensor) -> Tensor:
         if self.pool == "mean+max":
@@ -192,16 +217,17 @@ class SpatioTemporalExcitation(nn.Module):
         return torch.addcmul(x, z, scale) if self.residual == "x" else z * scale
 
     def excitation(self, x: Tensor, num_segments: int) -> tuple[Tensor, Tensor | None]:
-        """Z and what multiplies it: 1 + M_s under the default residual, else M_s; None, no mask."""
+        """Z and what multiplies it, see :meth:`scale`; None without a mask."""
         if self.order == "attention_first" and self.attention is not None:
-            x = x * self._scale(self.attention(x, num_segments))
+            x = x * self.scale(self.attention(x, num_segments))
         z = self.temporal(x, num_segments) if self.temporal is not None else x  # S1..S3
         if self.attention is None or self.order == "attention_first":
             return z, None
         seen = x if self.order == "parallel" else z
-        return z, self._scale(self.attention(seen, num_segments))  # S4..S6
+        return z, self.scale(self.attention(seen, num_segments))  # S4..S6
 
-    def _scale(self, mask: Tensor) -> Tensor:
+    def scale(self, mask: Tensor) -> Tensor:
+        """What multiplies Z: 1 + M_s under the default residual, else M_s."""
         return mask + 1 if self.residual == "z" else mask
 
 
@@ -248,16 +274,37 @@ class SMNetModule(nn.Module):
         z, scale = self.se.excitation(x, num_segments)
         seen = z if self.options.motion_input == "z" else x
         gate = self.me.excitation(seen, num_segments)
+        if self.options.fusion == "sum" and scale is not None and self.se.residual != "x":
+            unseen = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+            over_z = unseen and z is not x and z is not seen
+            return excited_sum(z, scale, seen, gate, out=z if over_z else None)
         y_se = self.se.apply_mask(x, z, scale)
         match self.options.fusion:
             case "sum":
-                return add_gated(y_se, seen, gate)
+                return torch.addcmul(y_se, seen, gate)
             case "mean":
-                return add_gated(y_se, seen, gate) / 2
+                return torch.addcmul(y_se, seen, gate) / 2
             case "weighted":
                 return self.balance[0] * y_se + self.balance[1] * (seen * gate)
         joined: Tensor = self.join(torch.cat([y_se, seen * gate], dim=1))
         return joined
+
+    def before(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
+        """``conv(self(x))``; in training by :mod:`smnet.models.fused`, which needs less memory."""
+        if not (self.options.fusable and fused.applies(self, conv, x)):
+            out: Tensor = conv(self(x, num_segments))
+            return out
+        se: Any = self.se  # such a module has all its parts
+        me: Any = self.me
+        learned = [*se.attention.parameters(), *me.parameters()]
+        excitation = fused.Excitation(
+            taps=se.temporal.weight,
+            squeeze=me.squeeze.weight,
+            mask=lambda pooled: se.scale(se.attention.mask(pooled, num_segments)),
+            gate=lambda squeezed: me.gates_of(squeezed, num_segments) + me.residual,
+            parameters=tuple(p for p in learned if p is not me.squeeze.weight),
+        )
+        return fused.excite_and_convolve(x, excitation, conv, num_segments)
 
 
 class InARow(nn.ModuleList):

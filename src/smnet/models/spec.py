@@ -21,7 +21,8 @@ class ModelSpec:
         num_segments: T, the segments a clip is sampled at. The layers take T from their input, so
             another T is possible where the family allows it; this one was trained.
         options: the family's keyword options that differ from its defaults.
-        frames_per_segment: L, consecutive frames read at each segment (5 for TDN, else 1).
+        frames_per_segment: L, consecutive frames read at each segment: 5 for TDN, 6 for RGB
+            differences, else 1.
         sampling: name of the sampling strategy (``smnet.data.sampling``).
         input_size: side of the square crop, pixels.
         short_side: side that a frame's short side is scaled to before cropping, pixels.

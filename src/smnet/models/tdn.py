@@ -32,7 +32,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
+from .base import ModelSpec, VideoModel, fold_segments, unfold_frames
 from .layers import TemporalConv, backward_difference, frame_difference
 from .resnet import BlockSite, ResNet
 from .trunks import RESNETS
@@ -170,13 +170,7 @@ class TDN(ResNet):
         Raises:
             ValueError: the number of frames is not a multiple of 5.
         """
-        frames, length = fold_frames(clips)  # (B*T*5, 3, H, W)
-        if length % FRAMES:
-            raise ValueError(
-                f"expected {FRAMES} consecutive frames a segment, got clips of {length} frames"
-            )
-        num_segments = length // FRAMES
-        segments = frames.unflatten(0, (-1, FRAMES))  # (B*T, 5, 3, H, W)
+        segments, num_segments = fold_segments(clips, FRAMES)  # (B*T, 5, 3, H, W)
         early, late = self.difference(segments)
         x = self._mix(self.stem(segments[:, KEY]), early)
         for block in self.layer1:

@@ -1,9 +1,9 @@
 """TEA: motion excitation and multiple temporal aggregation on Res2Net-50 (Li et al., CVPR 2020).
 
-Res2Net (Gao et al., TPAMI 2019) replaces the 3x3 convolution of a bottleneck by a hierarchy over
-four parts of its channels. TEA excites the features in front of it by their motion and gives every
-part a temporal convolution. With X (T, 4w, H, W) the features after conv1, its normalisation and
-ReLU, * convolution and s the sigmoid:
+Res2Net (:mod:`smnet.models.res2net`) replaces the 3x3 convolution of a bottleneck by a hierarchy
+over four parts of its channels. TEA excites the features in front of it by their motion and gives
+every part a temporal convolution. With X (T, 4w, H, W) the features after conv1, its normalisation
+and ReLU, * convolution and s the sigmoid:
 
     ME    Y = X + X (s(BN(K_e * GAP(D))) - 1/2)        D the difference of adjacent frames
     MTA   Y_0 .. Y_3 = Y in four parts of w channels
@@ -22,15 +22,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
 from .layers import MotionGate, TemporalConv
-from .resnet import BlockSite, Place, ResidualBlock, ResNet, StrideIn
-
-SCALE = 4
-BASE_WIDTH = 26  # of 64 planes: the network published as 26w x 4s
+from .res2net import SCALE, Res2NetBlock
+from .resnet import BlockSite, ResNet
 
 
 class MotionExcitation(MotionGate):
@@ -75,62 +72,14 @@ class TemporalAggregation(nn.Module):
         return out
 
 
-class Res2NetBlock(ResidualBlock):
-    """Bottleneck with a hierarchy of four 3x3 parts; ``temporal`` is a TemporalAggregation.
+class TEABlock(Res2NetBlock):
+    """The block of Res2Net with a :class:`TemporalAggregation` after conv1."""
 
-    Names are those of the published Res2Net. A block with a ``downsample`` is the first of its
-    stage.
-    """
-
-    expansion = 4
     temporal: TemporalAggregation | None
 
-    def __init__(
-        self,
-        in_channels: int,
-        planes: int,
-        stride: int = 1,
-        downsample: nn.Module | None = None,
-        temporal: nn.Module | None = None,
-        place: Place = "after_conv1",
-        stride_in: StrideIn = "conv2",
-    ) -> None:
-        super().__init__(temporal, place)
-        if stride_in != "conv2":
-            raise ValueError("the stride of a Res2Net block is in its 3x3 convolutions: conv2")
-        channels = self.mid_channels(planes)
-        width = channels // SCALE
-        self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(channels)
-        self.convs = nn.ModuleList(
-            nn.Conv2d(width, width, 3, stride, padding=1, bias=False) for _ in range(SCALE - 1)
-        )
-        self.bns = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(SCALE - 1))
-        self.pool = nn.AvgPool2d(3, stride, padding=1) if downsample is not None else None
-        self.conv3 = nn.Conv2d(channels, planes * self.expansion, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
-        self.downsample = downsample
-
-    @classmethod
-    def mid_channels(cls, planes: int) -> int:
-        return SCALE * (planes * BASE_WIDTH // 64)
-
-    def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        shortcut = x if self.downsample is None else self.downsample(x)
-        first = self.downsample is not None
-        parts = self.enter(x, num_segments).chunk(SCALE, dim=1)  # four times (B*T, w, H, W)
-        outs: list[Tensor] = []
-        for i, (conv, bn) in enumerate(zip(self.convs, self.bns, strict=True)):
-            y = parts[i] if first or i == 0 else parts[i] + outs[-1]
-            outs.append(self.relu(bn(conv(self._shift(i, y, num_segments)))))
-        last = self._shift(SCALE - 1, parts[-1], num_segments)
-        outs.append(last if self.pool is None else self.pool(last))
-        return self.relu(self.bn3(self.conv3(torch.cat(outs, dim=1))) + shortcut)
-
-    def _shift(self, part: int, y: Tensor, num_segments: int) -> Tensor:
-        if self.temporal is None:
-            return y
-        return self.temporal.shift(part, y, num_segments)
+    def over_time(self, part: int, y: Tensor, num_segments: int) -> Tensor:
+        """tau_``part``."""
+        return y if self.temporal is None else self.temporal.shift(part, y, num_segments)
 
 
 def tea(spec: ModelSpec, trunk: str, reduction: int = 16, **options: Any) -> VideoModel:
@@ -141,4 +90,4 @@ def tea(spec: ModelSpec, trunk: str, reduction: int = 16, **options: Any) -> Vid
     def temporal(site: BlockSite) -> nn.Module:
         return TemporalAggregation(site.mid_channels, reduction)
 
-    return ResNet(spec, 50, temporal, "after_conv1", block=Res2NetBlock, **options)
+    return ResNet(spec, 50, temporal, "after_conv1", block=TEABlock, **options)

@@ -6,10 +6,11 @@ from typing import Any
 
 from .base import ModelSpec, VideoModel
 from .mobilenetv2 import MobileNetV2
+from .res2net import Res2NetBlock
 from .resnet import Place, ResNet, Temporal
 
 RESNETS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
-TRUNKS = (*RESNETS, "mobilenetv2")
+TRUNKS = (*RESNETS, "res2net50", "mobilenetv2")
 
 
 def build_trunk(
@@ -33,6 +34,8 @@ def build_trunk(
     """
     if trunk in RESNETS:
         return ResNet(spec, RESNETS[trunk], temporal=temporal, place=place, **options)
+    if trunk == "res2net50":
+        return ResNet(spec, 50, temporal=temporal, place=place, block=Res2NetBlock, **options)
     if trunk == "mobilenetv2":
         return MobileNetV2(spec, temporal=temporal, place=place, **options)
     raise ValueError(f"no trunk is called {trunk!r}; there are {', '.join(TRUNKS)}")

@@ -1,0 +1,63 @@
+"""SMNet beside its neighbours, and its parts beside each other, under one budget.
+
+    python benchmarks/comparison.py family                      # on motion, ResNet-18, 3 seeds
+    python benchmarks/comparison.py parts place fusion --seeds 5
+    python benchmarks/comparison.py family --data clips/ --name mine size=112 epochs=30
+
+A name is a study (``smnet compare --help`` lists them) or a file of one; KEY=VALUE changes the
+budget for all. ``motion`` is drawn with 300 training clips: with more, the methods meet at the top
+and the table tells nothing. What is trained already is kept, so that the same command goes on after
+an interruption. Tables go to benchmarks/results/ with the command and the commit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from common import RESULTS, command, commit, keep
+from smnet.compare import compare, read_study
+from smnet.data.motion import write_motion
+from smnet.files import write_text
+from smnet.recipe import read_recipe
+
+TRAIN, VAL = 300, 200
+BUDGET = {"epochs": "24"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="+", metavar="STUDY|KEY=VALUE")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--data", help="a data set instead of motion")
+    parser.add_argument("--trunk", help="put the studies on this trunk")
+    parser.add_argument("--name", default="motion", help="of the tables: NAME-STUDY.md")
+    parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
+    given = parser.parse_args()
+    changes = [word for word in given.words if "=" in word]
+    studies = [word for word in given.words if "=" not in word]
+    if given.data is None:
+        folder = given.out / "motion"
+        write_motion(folder, train=TRAIN, val=VAL)
+        changes = [*(f"{k}={v}" for k, v in BUDGET.items()), *changes]
+    else:
+        folder = Path(given.data)
+    recipe = read_recipe("motion", changes, {"data": str(folder)})
+    for study in studies:
+        # One folder for all: a variant that two studies share is trained once.
+        compare(recipe, read_study(study), given.seeds, given.out / given.name, given.trunk)
+        publish(given.out / given.name, f"{given.name}-{Path(study).stem}")
+
+
+def publish(out: Path, name: str) -> None:
+    """The table of the last comparison in ``out``, with where it comes from."""
+    text = (out / "table.md").read_text(encoding="utf-8")
+    text = f"{text}\nCommit {commit()}: `{command()}`.\n"
+    write_text(RESULTS / f"{name}.md", text)
+    print(text)
+    keep(RESULTS / f"{name}.json", json.loads((out / "table.json").read_text(encoding="utf-8")))
+
+
+if __name__ == "__main__":
+    main()

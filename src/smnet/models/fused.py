@@ -1,0 +1,223 @@
+"""SMNet's module and the convolution behind it as one step of automatic differentiation.
+
+The plain formulation (``SMNetModule.forward``, then the convolution) keeps three maps of the size
+of X for the backward pass: X, Z and Y. This one keeps X alone; Z and Y are cheap to make again from
+it, and the passes over them that automatic differentiation would make one by one are few here. With
+A = 1 + M_s the mask and B = 1 + M_m the gate:
+
+    Z = K_t * X     A = a(mean_c Z, max_c Z)     B = b(K_r * X)     Y = Z A + X B     H = K * Y
+
+``a`` and ``b`` are the module's own code on small tensors, differentiated as always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import (
+    as_films,
+    as_frames,
+    depthwise_temporal_conv,
+    excited_sum,
+    mean_and_max,
+)
+
+
+@dataclass(frozen=True)
+class Excitation:
+    """The module, as :func:`excite_and_convolve` calls it.
+
+    Attributes:
+        taps: K_t, (C, 1, 3).
+        squeeze: K_r, (C/r, C, 1, 1).
+        mask: (mean_c Z, max_c Z) as (B*T, 2, H, W) -> A, (B*T, 1, H, W).
+        gate: K_r * X, (B*T, C/r, H, W) -> B, (B*T, C, 1, 1).
+        parameters: what ``mask`` and ``gate`` learn.
+    """
+
+    taps: Tensor
+    squeeze: Tensor
+    mask: Callable[[Tensor], Tensor]
+    gate: Callable[[Tensor], Tensor]
+    parameters: tuple[nn.Parameter, ...]
+
+
+def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
+    """Whether the step can stand for ``conv(module(x))`` here.
+
+    Not where nothing is learned, where a compiler or an exporter wants to see the operators, where
+    somebody's hook would be passed over, and not in a memory layout other than channels-last.
+    """
+    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
+        return False
+    if not module.training or type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
+        return False
+    if not x.is_contiguous(memory_format=torch.channels_last):
+        return False
+    kind = x.device.type
+    if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != x.dtype:
+        return False
+    return not any(map(_hooked, (conv, *module.modules())))
+
+
+def _hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def excite_and_convolve(
+    x: Tensor, excitation: Excitation, conv: nn.Module, num_segments: int
+) -> Tensor:
+    """``conv``, a plain convolution, of Y = Z A + X B; x (B*T, C, H, W), channels last."""
+    assert isinstance(conv, nn.Conv2d)
+    out: Tensor = _ExciteAndConvolve.apply(
+        x,
+        excitation,
+        conv,
+        num_segments,
+        excitation.taps,
+        excitation.squeeze,
+        conv.weight,
+        conv.bias,
+        *excitation.parameters,
+    )
+    return out
+
+
+class _ExciteAndConvolve(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        excitation: Excitation,
+        conv: nn.Conv2d,
+        num_segments: int,
+        taps: Tensor,
+        squeeze: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        *parameters: Tensor,
+    ) -> Tensor:
+        z = depthwise_temporal_conv(x, taps[:, 0], num_segments)
+        seen = mean_and_max(z)
+        squeezed = _as_map(torch.mm(_pixels(x), squeeze.flatten(1).t().to(x.dtype)), x)
+        with torch.enable_grad():
+            seen.requires_grad_()
+            squeezed.requires_grad_()
+            scale, gate = excitation.mask(seen), excitation.gate(squeezed)
+        y = excited_sum(z, scale.detach(), x, gate.detach(), out=z)
+        ctx.save_for_backward(x, taps, squeeze, weight, *parameters)
+        ctx.small = (seen, squeezed, scale, gate)
+        ctx.num_segments = num_segments
+        ctx.conv = (conv.stride, conv.padding, conv.dilation, conv.groups)
+        ctx.bias_sizes = None if bias is None else list(bias.shape)
+        return F.conv2d(y, weight, bias, *ctx.conv)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        x, taps, squeeze, weight, *parameters = ctx.saved_tensors
+        seen, squeezed, scale, gate = ctx.small
+        a, b = scale.detach(), gate.detach()
+        z = depthwise_temporal_conv(x, taps[:, 0], ctx.num_segments)
+        y = excited_sum(z, a, x, b, out=torch.empty_like(z))
+        grad_y, grad_weight, grad_bias = _convolution_backward(
+            grad, y, weight, ctx.bias_sizes, *ctx.conv
+        )
+        spare = y  # its memory serves once more for each map that is made only to be summed
+        grad_gate = torch.mul(grad_y, x, out=spare).sum((2, 3), keepdim=True)
+        grad_scale = torch.mul(grad_y, z, out=spare).sum(1, keepdim=True)
+        learned = [
+            p for p, asked in zip(parameters, ctx.needs_input_grad[8:], strict=True) if asked
+        ]
+        grad_seen, grad_squeezed, *grads = torch.autograd.grad(
+            [scale, gate],
+            [seen, squeezed, *learned],
+            [grad_scale.to(scale.dtype), grad_gate.to(gate.dtype)],
+            retain_graph=True,
+        )
+        of_learned = iter(grads)
+        # Channels that share the maximum share its gradient.
+        is_top = torch.eq(z, seen[:, 1:].detach(), out=spare)
+        at_top = grad_seen[:, 1:] / is_top.sum(1, keepdim=True)
+        everywhere = grad_seen[:, :1] / x.shape[1]
+        grad_z = torch.addcmul(everywhere, grad_y, a, out=z).addcmul_(is_top, at_top)
+        del y, spare, is_top
+        grad_x, grad_taps = _temporal_backward(grad_z, x, taps, ctx.num_segments)
+        del z, grad_z
+        grad_x.addcmul_(grad_y, b)
+        rows = _pixels(grad_squeezed.to(x.dtype))
+        _pixels(grad_x).addmm_(rows, squeeze.flatten(1).to(x.dtype))
+        grad_squeeze = torch.mm(rows.t(), _pixels(x)).view_as(squeeze)
+        return (
+            grad_x,
+            None,
+            None,
+            None,
+            grad_taps,
+            grad_squeeze.to(squeeze.dtype),
+            grad_weight,
+            grad_bias,
+            *(next(of_learned) if asked else None for asked in ctx.needs_input_grad[8:]),
+        )
+
+
+def _pixels(x: Tensor) -> Tensor:
+    """x (N, C, H, W), channels last -> (N*H*W, C), the same memory."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
+
+
+def _as_map(pixels: Tensor, like: Tensor) -> Tensor:
+    """(N*H*W, K) -> (N, K, H, W), channels last, the same memory."""
+    frames, _, height, width = like.shape
+    return pixels.view(frames, height, width, -1).permute(0, 3, 1, 2)
+
+
+def _temporal_backward(
+    grad: Tensor, x: Tensor, taps: Tensor, num_segments: int
+) -> tuple[Tensor, Tensor]:
+    """Gradients of the temporal convolution with respect to x and the taps."""
+    films = (as_films(grad, num_segments), as_films(x, num_segments))
+    grad_x, grad_taps, _ = _convolution_backward(
+        *films, taps[:, :, :, None], None, (1, 1), (1, 0), (1, 1), x.shape[1]
+    )
+    return as_frames(grad_x, x), grad_taps[..., 0]
+
+
+def _convolution_backward(
+    grad: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias_sizes: list[int] | None,
+    stride: tuple[int, ...],
+    padding: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Gradients with respect to x, the weight and the bias, those of parameters in their type."""
+    grad_x, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
+        grad,
+        x,
+        weight.to(x.dtype),
+        bias_sizes,
+        stride,
+        padding,
+        dilation,
+        False,
+        [0, 0],
+        groups,
+        [True, True, bias_sizes is not None],
+    )
+    if grad_bias is not None:
+        grad_bias = grad_bias.to(weight.dtype)
+    return grad_x, grad_weight.to(weight.dtype), grad_bias

@@ -1,0 +1,88 @@
+"""STM: spatio-temporal and motion features side by side in one block (Jiang et al., ICCV 2019).
+
+With X (T, C, H, W) the features after conv1, its normalisation and ReLU, and * convolution:
+
+    CSTM  Y_s = K_3x3 * (K_t * X)           K_t channel-wise over time, kernel 3
+    CMM   F = K_r * X                       1x1, C -> C/16
+          D[t] = (K_dw * F)[t+1] - F[t]     channel-wise 3x3; D[T-1] = 0
+          Y_m = K_e * D                     1x1, C/16 -> C
+    Y = Y_s + Y_m                           in the place of the block's second convolution
+
+K_3x3 is the second convolution itself, and starts from the image network. In K_t a quarter of the
+channels starts with the previous frame, a quarter with the next one, the rest with their own; CMM
+starts at random.
+
+Open is how CMM follows the stride of a stage's first block: here D is computed where the strided
+K_3x3 looks. (The published 33.3 GMAC at 8 frames tell that the stride is in the 3x3 convolution.)
+The article has bottlenecks only; ResNet-18 and -34 take the module at the same place.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .base import ModelSpec, VideoModel
+from .layers import TemporalConv, frame_difference
+from .resnet import BlockSite
+from .trunks import build_trunk
+
+
+class ChannelwiseMotion(nn.Module):
+    """CMM.
+
+    Shape:
+        x (B*T, C, H, W) -> (B*T, C, ceil(H / stride), ceil(W / stride)).
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        squeezed = max(channels // reduction, 1)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
+        self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)
+        self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)
+        for conv in (self.squeeze, self.transform, self.expand):  # as the trunk's convolutions
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, x: Tensor, num_segments: int, stride: int = 1) -> Tensor:
+        f = self.squeeze(x)  # (B*T, C/r, H, W)
+        moved = F.conv2d(f, self.transform.weight, stride=stride, padding=1, groups=f.shape[1])
+        d = frame_difference(moved, f[:, :, ::stride, ::stride], num_segments)
+        out: Tensor = self.expand(d)
+        return out
+
+
+class SpatioTemporalMotion(nn.Module):
+    """What STM adds to a block: K_t of CSTM, and CMM; called around K_3x3, by :meth:`before`.
+
+    Args:
+        channels: C, the channels after conv1.
+        reduction: r of CMM.
+    """
+
+    def __init__(self, channels: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.over_time = TemporalConv(channels, init="identity")
+        quarter = channels // 4
+        with torch.no_grad():
+            taps = self.over_time.weight[:, 0]  # (C, 3)
+            taps[:quarter] = torch.tensor([1.0, 0.0, 0.0])
+            taps[channels - quarter :] = torch.tensor([0.0, 0.0, 1.0])
+        self.motion = ChannelwiseMotion(channels, reduction)
+
+    def before(self, conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
+        """Y of x (B*T, C, H, W); ``conv`` is K_3x3."""
+        y: Tensor = conv(self.over_time(x, num_segments))
+        return y + self.motion(x, num_segments, conv.stride[0])
+
+
+def stm(spec: ModelSpec, trunk: str, reduction: int = 16, **options: Any) -> VideoModel:
+    """STM on a ResNet; ``options`` are the trunk's."""
+
+    def temporal(site: BlockSite) -> nn.Module:
+        return SpatioTemporalMotion(site.mid_channels, reduction)
+
+    return build_trunk(spec, trunk, temporal, "after_conv1", **options)

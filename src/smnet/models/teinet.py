@@ -1,0 +1,79 @@
+"""TEINet: channels gated by the difference of adjacent frames, then mixed over time.
+
+Liu et al., "TEINet: Towards an Efficient Architecture for Video Recognition", AAAI 2020,
+arXiv:1911.09435. With X (T, C, H, W) the features of one clip, z[t] = GAP(X[t]), * convolution, s
+the sigmoid and r = 8:
+
+    MEM   g[t] = s(K_3 * (K_1 * z[t] - K_2 * z[t+1]))       1x1, C -> C/r -> C, with biases
+          U[t] = g[t] X[t];  U[T-1] = X[T-1]
+    TIM   Y[t, c] = sum_k w[c, k] U[t+k-1, c]               k = 0, 1, 2; zero outside the clip
+
+w starts as TSM's shift.
+
+The module stands before conv1. The published 30.4 M parameters (24.33 M of them ResNet-50's with
+400 classes) tell the place and the biases: elsewhere in the block C is another, and without biases
+it would be 30.3 M.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .base import ModelSpec, VideoModel
+from .layers import TemporalConv, depthwise_temporal_conv, frame_mask
+from .resnet import BlockSite, Place
+from .trunks import build_trunk
+
+
+class EnhancementAndInteraction(nn.Module):
+    """MEM and TIM. (B*T, C, H, W) -> the same.
+
+    Args:
+        channels: C.
+        reduction: r of MEM.
+        shift_div: see :class:`~smnet.models.layers.TemporalConv`.
+    """
+
+    def __init__(self, channels: int, reduction: int = 8, shift_div: int = 8) -> None:
+        super().__init__()
+        squeezed = max(channels // reduction, 1)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1)
+        self.squeeze_next = nn.Conv2d(channels, squeezed, 1)
+        self.expand = nn.Conv2d(squeezed, channels, 1)
+        self.interaction = TemporalConv(channels, shift_div=shift_div)
+
+    def gates(self, x: Tensor, num_segments: int) -> Tensor:
+        """g, (B*T, C, 1, 1) in (0, 1); one at the last frame of a clip."""
+        z = x.mean((2, 3), keepdim=True)
+        ahead = self.squeeze_next(z)
+        difference = self.squeeze(z) - torch.cat([ahead[1:], ahead[:1]])
+        keep = frame_mask(z, num_segments, last=True)
+        return torch.sigmoid(self.expand(difference)) * keep + (1 - keep)
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        # The gates go into the weights of TIM: no gated copy of the features is made.
+        gates = self.gates(x, num_segments)[:, :, 0]  # (B*T, C, 1)
+        return depthwise_temporal_conv(x, gates * self.interaction.weight[:, 0], num_segments)
+
+    def uncounted_multiply_adds(self, x: Tensor, num_segments: int) -> int:
+        """Multiply-adds of a call on ``x`` that no convolution operator shows."""
+        return 3 * x.numel()
+
+
+def teinet(
+    spec: ModelSpec,
+    trunk: str,
+    place: Place = "before_conv1",
+    reduction: int = 8,
+    shift_div: int = 8,
+    **options: Any,
+) -> VideoModel:
+    """TEINet on any trunk; ``options`` are the trunk's."""
+
+    def temporal(site: BlockSite) -> nn.Module:
+        return EnhancementAndInteraction(site.channels(place), reduction, shift_div)
+
+    return build_trunk(spec, trunk, temporal, place, **options)

@@ -1,0 +1,125 @@
+"""TSN on RGB differences: the differences, the start of its first convolution, the whole model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from smnet.models import (
+    ModelSpec,
+    build_model,
+    create_model,
+    list_models,
+    load_weights,
+    multiply_adds,
+    parameter_count,
+)
+from smnet.models.rgbdiff import DifferenceResNet
+
+from .reference import assert_all_parameters_learn, noise, scramble, small
+
+
+def naive(model: DifferenceResNet, clips: Tensor) -> Tensor:
+    """Segment after segment: the differences, the image network on each, the mean of scores."""
+    rows = []
+    for clip in clips:
+        scores = []
+        for start in range(0, len(clip), 6):
+            frames = clip[start : start + 6]
+            channels = [frames[k + 1, c] - frames[k, c] for k in range(5) for c in range(3)]
+            x = torch.stack(channels)[None]
+            x = F.conv2d(x, model.conv1.weight, stride=2, padding=3)
+            x = model.stages(model.maxpool(torch.relu(model.bn1(x))), 1)
+            scores.append(x.mean((2, 3)) @ model.fc.weight.T + model.fc.bias)
+        rows.append(torch.cat(scores).mean(0))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize("segments", [1, 3])
+@pytest.mark.parametrize("trunk", ["resnet18", "resnet50"])
+def test_scores_are_the_equations(trunk: str, segments: int) -> None:
+    model = small(f"rgbdiff_{trunk}", 3)
+    assert isinstance(model, DifferenceResNet)
+    results = []
+    for function in (model, lambda a: naive(model, a)):
+        clips = noise(2, 6 * segments, 3, 32, 32).requires_grad_()
+        out = function(clips)
+        grads = torch.autograd.grad(out.square().sum(), [clips, *model.parameters()])
+        results.append((out, *grads))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+
+
+def test_a_still_film_is_like_a_black_one() -> None:
+    model = small("rgbdiff_resnet18", 2)
+    still = noise(1, 1, 3, 32, 32).expand(-1, 12, -1, -1, -1)
+    with torch.no_grad():
+        torch.testing.assert_close(model(still), model(torch.zeros_like(still)))
+        assert not torch.allclose(model(noise(1, 12, 3, 32, 32)), model(still), rtol=1e-3)
+
+
+def test_order_counts_within_a_segment_only() -> None:
+    model = small("rgbdiff_resnet18", 4)
+    clips = noise(2, 24, 3, 32, 32)
+    segments = clips.unflatten(1, (4, 6))
+    with torch.no_grad():
+        scores = model(clips)
+        swapped = model(segments.flip(1).flatten(1, 2))
+        assert not torch.allclose(model(segments.flip(2).flatten(1, 2)), scores, rtol=1e-3)
+    torch.testing.assert_close(swapped, scores, rtol=1e-9, atol=1e-10)
+
+
+def test_clips_stay_apart() -> None:
+    model = small("rgbdiff_resnet18", 2)
+    clips = noise(3, 12, 3, 32, 32)
+    with torch.no_grad():
+        alone = torch.cat([model(clip[None]) for clip in clips])
+        torch.testing.assert_close(model(clips), alone, rtol=1e-9, atol=1e-10)
+
+
+def test_first_convolution_starts_as_the_mean_over_rgb() -> None:
+    donor = create_model("tsn_resnet18", 7, width=8)
+    scramble(donor)
+    model = create_model("rgbdiff_resnet18", 5, width=8, weights=donor.state_dict())
+    weight = donor.state_dict()["conv1.weight"]
+    for channel in range(15):
+        torch.testing.assert_close(model.conv1.weight[:, channel], weight.mean(1))
+    for name, tensor in model.state_dict().items():
+        if name != "conv1.weight" and not name.startswith("fc."):
+            assert torch.equal(tensor, donor.state_dict()[name]), name
+
+
+def test_a_network_on_differences_starts_another() -> None:
+    donor = create_model("rgbdiff_resnet18", 7, width=8)
+    model = create_model("rgbdiff_resnet18", 5, width=8)
+    load_weights(model, donor.state_dict())
+    assert torch.equal(model.conv1.weight, donor.conv1.weight)
+    flow = {k: v[:, :10] if k == "conv1.weight" else v for k, v in donor.state_dict().items()}
+    with pytest.raises(ValueError, match=r"conv1\.weight: \(8, 10, 7, 7\) for \(8, 15, 7, 7\)"):
+        load_weights(model, flow)
+
+
+def test_specification() -> None:
+    assert list_models("rgbdiff_*") == [f"rgbdiff_resnet{depth}" for depth in (101, 18, 34, 50)]
+    spec = create_model("rgbdiff_resnet18", 5, 4, width=8).spec
+    assert (spec.num_segments, spec.frames_per_segment, spec.frames_per_clip) == (4, 6, 24)
+    # values in [0, 1], as the published networks on differences were trained
+    assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    with pytest.raises(ValueError, match="6 frames a segment, not frames_per_segment=1"):
+        build_model(ModelSpec("rgbdiff_resnet18", 3))
+    with pytest.raises(ValueError, match="expected 6 consecutive frames a segment, got clips of 8"):
+        small("rgbdiff_resnet18", 2)(noise(1, 8, 3, 32, 32))
+
+
+def test_size() -> None:
+    with torch.device("meta"):
+        model, plain = (create_model(f"{n}_resnet50", 101) for n in ("rgbdiff", "tsn"))
+    assert parameter_count(model) == parameter_count(plain) + 64 * 12 * 49
+    assert multiply_adds(model, 8) == multiply_adds(plain, 8) + 8 * 64 * 12 * 49 * 112 * 112
+
+
+def test_all_parameters_learn() -> None:
+    model = small("rgbdiff_resnet18", 2, training=True)
+    assert_all_parameters_learn(model, 12)

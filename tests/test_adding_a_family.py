@@ -1,0 +1,112 @@
+"""The page on adding a family keeps its word: its blocks are run as they stand."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from smnet.checkpoint import load
+from smnet.evaluate import evaluate_checkpoints
+from smnet.models import create_model, fold_norms, list_models, multiply_adds
+from smnet.models import registry as registry_module
+from smnet.train import train
+from tests.conftest import Called, tiny
+from tests.models import test_registry
+
+PAGE = Path(__file__).parents[1] / "docs" / "adding-a-family.md"
+NAME = "delta_resnet18"
+
+
+def blocks() -> dict[str, str]:
+    """The titled blocks of the page."""
+    found = re.findall(r'```python title="([^"]+)"\n(.*?)```', PAGE.read_text("utf-8"), re.DOTALL)
+    return dict(found)
+
+
+def module(name: str, path: Path, text: str) -> ModuleType:
+    """A module of ``text`` under a name inside the package, so that relative imports work."""
+    path.write_text(text, "utf-8")
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    made = importlib.util.module_from_spec(spec)
+    sys.modules[name] = made
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The family of the page, in the registry; a folder for its files."""
+    folder = tmp_path_factory.mktemp("delta")
+    page = blocks()
+    made = module("smnet.models.delta", folder / "delta.py", page["src/smnet/models/delta.py"])
+    assert page["src/smnet/models/registry.py"] == "from .delta import delta\n"
+    entry = eval("{" + page["FAMILIES"] + "}", {**vars(registry_module), "delta": made.delta})
+    registry_module.FAMILIES.update(entry)
+    yield folder
+    for name in entry:
+        del registry_module.FAMILIES[name]
+    del sys.modules["smnet.models.delta"]
+
+
+def test_it_stands_on_all_trunks(family: Path) -> None:
+    assert len(list_models("delta_*")) == len(registry_module.TRUNKS)
+
+
+@pytest.mark.parametrize("trunk", registry_module.TRUNKS)
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_registry.test_scores_and_features,
+        test_registry.test_every_parameter_learns,
+        test_registry.test_specification_builds_the_model_again,
+        test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+        test_registry.test_image_weights_start_the_trunk,
+        test_registry.test_a_clip_of_another_shape_is_refused,
+    ],
+)
+def test_it_keeps_what_every_model_promises(
+    family: Path, trunk: str, check: Callable[[str], None]
+) -> None:
+    check(f"delta_{trunk}")
+
+
+def test_its_own_tests_pass(family: Path) -> None:
+    text = blocks()["tests/models/test_delta.py"]
+    tests = module("tests.models.test_delta", family / "test_delta.py", text)
+    del sys.modules["tests.models.test_delta"]
+    for segments in (1, 2, 8):
+        tests.test_module_is_its_equation(segments)
+    tests.test_order_counts()
+
+
+def test_it_is_counted_and_folded(family: Path) -> None:
+    model, plain = (create_model(f"{name}_resnet18", 5, 4, width=8) for name in ("delta", "tsn"))
+    before_conv1 = 4 * (8 * 64 * 2 + 8 * 64 + 16 * 16 + 16 * 16 + 32 * 4 + 32 * 4 + 64)
+    assert multiply_adds(model, size=32) - multiply_adds(plain, size=32) == before_conv1
+    clips = torch.randn(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(fold_norms(model)(clips), model.eval()(clips))
+
+
+def test_it_trains_and_is_evaluated(
+    family: Path, clips: Path, tmp_path: Path, smnet: Callable[..., Called]
+) -> None:
+    assert smnet("models", "delta_*").out.split()[0].startswith("delta_")
+    recipe = tiny(clips, model=NAME, epochs=1, options={"width": 8, "place": "after_conv1"})
+    assert train(recipe, tmp_path / "run").finished
+    trained = load(tmp_path / "run" / "last.safetensors")
+    assert trained.spec.name == NAME
+    parts = [p for name, p in trained.named_parameters() if ".temporal." in name]
+    assert all(p.any() for p in parts)  # they started at zero and have learned
+    result = evaluate_checkpoints([str(tmp_path / "run")], str(clips), workers=0, device="cpu")
+    assert result is not None
+    assert result.scores.shape == (6, 3)
