@@ -110,6 +110,22 @@ def test_check_finds_reports_and_mends(
     assert smnet("data", "check", fixed).status == 0
 
 
+def test_check_remembers(hurt: Path, smnet: Call, tmp_path: Path) -> None:
+    report = tmp_path / "report.csv"
+    first = smnet("data", "check", hurt, "--report", report, "--workers", 2)
+    assert "remembered" not in first.out
+    second = smnet("data", "check", hurt, "--report", report, "--workers", 2)
+    assert "7 clips decoded (7 remembered, unchanged) in" in second.out
+    assert second.out.splitlines()[2:] == first.out.splitlines()[2:]
+    inside = smnet("data", "check", hurt, "--report", hurt / "report.csv", "--workers", 2)
+    assert inside.status == 1
+    assert not list(hurt.rglob("*.memory"))
+    memory = hurt / "mine"
+    for _ in range(2):
+        told = smnet("data", "check", hurt, "--memory", memory, "--workers", 2)
+    assert "(7 remembered" in told.out
+
+
 def test_a_thousand_of_one_do_not_hide_another(data: Path, smnet: Call, tmp_path: Path) -> None:
     rows = [f"none/{i}.mp4,a,train" for i in range(100)]
     rows += ["train/a/0.mp4,a,train", "train/b/0.mp4,b,train", "val/a/0.mp4,c,nowhere"]

@@ -105,13 +105,22 @@ def check(
         typer.Option(metavar="OUT.csv", help="Write a list of the sound clips, for --data."),
     ] = None,
     quick: Annotated[bool, typer.Option(help="Read packets, decode nothing.")] = False,
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Remember the clips, so that the next check opens only what has changed; without"
+            " it FILE.memory beside the report.",
+        ),
+    ] = None,
     workers: Workers = None,
     timeout: Timeout = 30.0,
 ) -> None:
     """Open and decode every clip; find what is missing, broken, doubled or wrongly listed.
 
     A file that crashes or hangs the decoder is a finding like any other. Nothing of the data is
-    changed. Exit status 1 if anything was found.
+    changed. Exit status 1 if anything was found. With --report or --memory a check that was
+    interrupted goes on where it was.
 
     \b
     Examples:
@@ -119,7 +128,13 @@ def check(
       smnet data check ssv2/ --report faults.json --fix-list ../sound.csv
       smnet data check k400/train.csv --quick --workers 32
     """
-    from smnet.data.check import check_clips, check_targets, write_fix_list, write_report
+    from smnet.data.check import check_clips
+    from smnet.data.check_files import (
+        check_targets,
+        memory_beside,
+        write_fix_list,
+        write_report,
+    )
     from smnet.data_report import many, print_check
 
     check_targets(data, report, fix_list)
@@ -130,6 +145,7 @@ def check(
             decode=not quick,
             workers=workers,
             timeout=timeout,
+            memory=memory or (memory_beside(report, data) if report else None),
             progress=progress,
             **_hints(root, labels, fold),
         )
@@ -198,7 +214,9 @@ def pack(
     frames: Annotated[
         str, typer.Option(metavar="N|all", help="Frames of each clip, evenly spaced.")
     ] = "32",
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Of JPEG.")] = 87,
+    quality: Annotated[
+        int, typer.Option(min=1, max=100, help="Of JPEG; small frames that are JPEG stay.")
+    ] = 87,
     format: Format = None,
     root: Root = None,
     labels: Labels = None,

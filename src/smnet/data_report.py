@@ -66,10 +66,11 @@ def print_check(report: CheckReport) -> None:
     rate = report.checked / max(report.seconds, 1e-9)
     how = "decoded" if report.decoded else "read without decoding"
     sound = sum(map(len, report.sound.values()))
+    known = f" ({report.remembered} remembered, unchanged)" if report.remembered else ""
     _say(
         console,
-        f"{many(report.checked, 'clip')} {how} in {report.seconds:.1f} s, {rate:.0f} a second;"
-        f" {sound} sound",
+        f"{many(report.checked, 'clip')} {how}{known} in {report.seconds:.1f} s,"
+        f" {rate:.0f} a second; {sound} sound",
     )
     if not report.findings:
         _say(console, "nothing found")

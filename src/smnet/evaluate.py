@@ -11,17 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
 
 from smnet.checkpoint import load, read_checkpoint
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
-from smnet.data.dataset import Batch, ClipDataset, TestBatches, make_loader
+from smnet.data.dataset import ClipDataset, TestBatches
+from smnet.data.loader import ClipLoader, make_loader
 from smnet.data.sampling import clips_of_validation
 from smnet.data.transforms import normalise
 from smnet.data.views import ViewPlan
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
+from smnet.machine import keep_freed_memory
 from smnet.models import ModelSpec, VideoModel, to_channels_last
 from smnet.recipe import parse_views
 from smnet.results import Evaluation
@@ -75,7 +76,7 @@ def protocol_loader(
     processes: Processes,
     batch: int = 8,
     workers: int | None = None,
-) -> DataLoader[Batch]:
+) -> ClipLoader:
     """Every clip of a list once, over all processes; ``batch`` counts views."""
     return make_loader(
         ClipDataset(clips, plan),
@@ -87,7 +88,7 @@ def protocol_loader(
 
 def score_clips(
     model: VideoModel,
-    loader: DataLoader[Batch],
+    loader: ClipLoader,
     processes: Processes,
     *,
     on_error: str = "raise",
@@ -111,7 +112,7 @@ def score_clips(
     Raises:
         UserError: a clip cannot be read and ``on_error`` is ``"raise"``.
     """
-    count = len(loader.dataset)  # type: ignore[arg-type]
+    count = len(loader.dataset)
     scores = np.full((count, model.spec.num_classes), np.nan, dtype=np.float32)
     problems: list[str] = []
     for part in loader:
@@ -175,6 +176,8 @@ def evaluate_checkpoints(
     )
     clips = _labelled(clip_set, split)
     with join(device) as processes:
+        if processes.device.type == "cpu":
+            keep_freed_memory()
         total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
         problems: list[str] = []
         rules: dict[str, None] = {}

@@ -54,6 +54,7 @@ class Recipe(BaseModel):
     fold: int = Field(1, ge=1, le=3)
     val_fraction: float = Field(0.2, gt=0, lt=1)
     on_error: Literal["raise", "skip"] = "raise"
+    decoder: Literal["pyav", "torchcodec"] = "pyav"
     sampling: str = "uniform"
     size: int = Field(224, ge=16, le=1024)
     short_side: int | None = Field(None, ge=16, le=2048)

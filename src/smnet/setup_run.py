@@ -79,6 +79,7 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
         train=True,
         crop=recipe.crop,
         mirror=labels,
+        decoder=recipe.decoder,
     )
     return plan, note
 

@@ -15,12 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
 
 from smnet.augment import Augmentation
 from smnet.checkpoint import Checkpoint, save_checkpoint
 from smnet.data.annotations import ClipSet
-from smnet.data.dataset import Batch, ClipDataset, TrainBatches, make_loader
+from smnet.data.dataset import ClipDataset, TrainBatches
+from smnet.data.loader import ClipLoader, make_loader
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
 from smnet.evaluate import protocol_loader, score_clips, validation_plan
@@ -129,7 +129,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             network = DistributedDataParallel(network)
 
         val = validation_clips(clips)
-        val_plan = validation_plan(model.spec)
+        val_plan = replace(validation_plan(model.spec), decoder=recipe.decoder)
         val_loader = (
             protocol_loader(val, val_plan, processes, recipe.batch, recipe.workers) if val else None
         )
@@ -236,7 +236,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
 
 def validate(
     learner: Learner,
-    loader: DataLoader[Batch] | None,
+    loader: ClipLoader | None,
     clips: ClipSet,
     recipe: Recipe,
     processes: Processes,

@@ -343,7 +343,7 @@ def test_two_csv_files_are_not_guessed(tmp_path: Path) -> None:
 
 def test_csv_root(tmp_path: Path) -> None:
     csv_tree(tmp_path / "clips")
-    data = write(tmp_path / "lists/a.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\nv\\3.mp4,b\n")
+    data = write(tmp_path / "a/b.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\nv\\3.mp4,b\n")
     assert "say root=" in complaint(data)
     assert sum(sizes(read_clips(data, root=tmp_path / "clips")).values()) == 3
 
@@ -544,11 +544,11 @@ def test_lists_beside_a_folder_of_clips_for_each_split(tmp_path: Path, rows: str
 
 
 def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(self: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
 
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     assert f"cannot read {tmp_path}: Permission denied" in complaint(tmp_path)
     assert "Permission denied" in complaint(tmp_path, format="list")
 

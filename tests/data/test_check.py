@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smnet.data import check
+from smnet.data import check_memory
 from smnet.data.annotations import read_clips
-from smnet.data.check import CheckReport, check_clips, check_targets, write_fix_list, write_report
+from smnet.data.check import CheckReport, check_clips
+from smnet.data.check_files import check_targets, memory_beside, write_fix_list, write_report
 from smnet.data.clips import Clip
-from smnet.data.inspection import inspect_clip
+from smnet.data.inspection import Inspection, inspect_clip
 from smnet.errors import UserError
 from tests.videos import moving_frames, rewrite, write_video
 
@@ -307,7 +309,7 @@ def test_a_class_whose_clips_are_all_bad(tree: Path, tmp_path: Path) -> None:
     assert read_clips(tmp_path / "fixed.csv").classes == ("a",)
 
 
-def hostile(clip: Clip, **options: bool) -> check.Inspection:
+def hostile(clip: Clip, **options: bool) -> Inspection:
     """Stands for files that kill or hang the decoder."""
     if clip.path.endswith("3.mp4"):
         os._exit(11)
@@ -319,7 +321,7 @@ def hostile(clip: Clip, **options: bool) -> check.Inspection:
 def test_a_killed_and_a_hanging_worker_cost_a_clip_each(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(check, "inspect_clip", hostile)
+    monkeypatch.setattr(check_memory, "inspect_clip", hostile)
     began = time.monotonic()
     report = check_clips(tree, workers=2, timeout=1.0)
     assert time.monotonic() - began < 10
@@ -338,6 +340,139 @@ def test_names_that_no_list_can_hold(tmp_path: Path) -> None:
     for file in ("out/r.json", "out/r.csv"):
         write_report(tmp_path / file, report)
     assert "udcff" in (tmp_path / "out/r.csv").read_text(encoding="utf-8")
+
+
+# --- what is remembered -----------------------------------------------------------------------
+
+
+def counting(opened: Path) -> Callable[..., Inspection]:
+    def inspect(clip: Clip, **options: bool) -> Inspection:
+        with opened.open("a") as file:
+            file.write(f"{clip.path}\n")
+        return inspect_clip(clip, **options)
+
+    return inspect
+
+
+def test_unchanged_clips_are_not_opened_again(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, memory = tmp_path / "opened", tmp_path / "out/check.memory"
+    monkeypatch.setattr(check_memory, "inspect_clip", counting(opened))
+    frames(tree / "v/folder", 7)
+    add(tree, "v/folder,b,train")
+    (tree / "v/4.mp4").write_bytes(b"broken")
+    (tree / "v/5.mp4").write_bytes((tree / "v/2.mp4").read_bytes())
+    first = check_clips(tree, workers=2, memory=memory)
+    assert (first.checked, first.remembered) == (11, 0)
+    assert len(opened.read_text().split()) == 11
+    again = check_clips(tree, workers=2, memory=memory)
+    assert (again.checked, again.remembered) == (11, 11)
+    assert again.findings == first.findings != ()
+    assert again.sound == first.sound
+    assert len(opened.read_text().split()) == 11
+    opened.unlink()
+    shutil.copy(tree / "v/0.mp4", tree / "v/4.mp4")
+    os.utime(tree / "v/3.mp4", ns=(1, 1))
+    Image.fromarray(moving_frames(1, 24, 16)[0]).save(tree / "v/folder/00008.jpg")
+    third = check_clips(tree, workers=2, memory=memory)
+    assert {Path(line).name for line in opened.read_text().split()} == {"3.mp4", "4.mp4", "folder"}
+    assert third.remembered == 8
+    assert third.counts == check_clips(tree, workers=2).counts
+    assert not [p for p in tree.rglob("*") if "memory" in p.name]
+
+
+def test_a_list_that_says_something_else_of_a_clip(tree: Path, tmp_path: Path) -> None:
+    frames(tree / "v/folder", 7)
+    memory, data = tmp_path / "m", tree / "list.csv"
+    text = data.read_text().replace("split", "split,frames").replace("train", "train,")
+    data.write_text(text.replace("val", "val,") + "v/folder,b,train,7\n")
+    assert check_clips(data, workers=1, memory=memory).findings == ()
+    data.write_text(data.read_text().replace("train,7", "train,9"))
+    report = check_clips(data, workers=1, memory=memory)
+    assert (report.counts, report.remembered) == ({"wrong frame count": 1}, 10)
+
+
+def test_quick_and_thorough_checks_remember_apart(tree: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "m"
+    for decode, remembered in ((False, 0), (True, 0), (False, 10), (True, 10)):
+        report = check_clips(tree, workers=1, decode=decode, memory=memory)
+        assert report.remembered == remembered
+
+
+def test_an_interrupted_check_goes_on_where_it_was(tree: Path, tmp_path: Path) -> None:
+    def interrupt(done: int, total: int, found: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    memory = tmp_path / "m"
+    with pytest.raises(KeyboardInterrupt):
+        check_clips(tree, workers=1, memory=memory, progress=interrupt)
+    with memory.open("a") as file:
+        file.write('["/half/of/a/li')
+    assert check_clips(tree, workers=1, memory=memory).remembered == 6
+    assert check_clips(tree, workers=1, memory=memory).remembered == 10
+
+
+def test_crashed_and_stuck_clips_are_tried_again(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = tmp_path / "m"
+    with monkeypatch.context() as patched:
+        patched.setattr(check_memory, "inspect_clip", hostile)
+        check_clips(tree, workers=2, timeout=1.0, memory=memory)
+    report = check_clips(tree, workers=2, memory=memory)
+    assert (report.counts, report.remembered) == ({}, 8)
+
+
+def test_memories_of_other_versions_are_forgotten(tree: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "m"
+    check_clips(tree, workers=1, memory=memory)
+    memory.write_text(memory.read_text().replace("smnet-video", "smnet-video 0.0.0a0", 1))
+    assert check_clips(tree, workers=1, memory=memory).remembered == 0
+    assert check_clips(tree, workers=1, memory=memory).remembered == 10
+
+
+@pytest.mark.parametrize(
+    "content", [b"my thesis\n", b"", b"\0\1", b'{"format": "other"}\n', b"[" * 10000 + b"\n"]
+)
+def test_other_files_are_not_taken_for_a_memory(content: bytes, tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(content)
+    if not content:
+        assert check_clips(tree, workers=1, memory=tmp_path / "m").findings == ()
+        return
+    with pytest.raises(UserError, match=f"{tmp_path}/m"):
+        check_clips(tree, workers=1, memory=tmp_path / "m")
+    assert (tmp_path / "m").read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["PATH", true, "x", [["a", 3]], ""]',
+        '["PATH", true, "x", [["a", "b", "c"]], ""]',
+        '["PATH", true, "x", "abc", ""]',
+        '["PATH", true, 3, [], ""]',
+        '["PATH", true, "x", [], "no hex"]',
+        '{"PATH": 1}',
+        "7",
+        "[[[",
+    ],
+)
+def test_spoilt_lines_of_a_memory_are_passed_over(line: str, tree: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "m"
+    check_clips(tree, workers=1, memory=memory)
+    lines = memory.read_text().splitlines()
+    lines[4] = line.replace("PATH", str(tree / "v/0.mp4"))
+    memory.write_text("\n".join(lines) + "\n")
+    assert check_clips(tree, workers=1, memory=memory).remembered == 9
+
+
+def test_a_memory_goes_beside_the_report_but_not_into_the_data(tree: Path, tmp_path: Path) -> None:
+    assert memory_beside(tmp_path / "r.json", tree) == tmp_path / "r.json.memory"
+    for report in (tree / "r.json", tree / "deep/r.csv"):
+        assert memory_beside(report, tree) is None
+        assert memory_beside(report, tree / "list.csv") is None
 
 
 # --- what is written --------------------------------------------------------------------------

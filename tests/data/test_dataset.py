@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,15 +13,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smnet.data import dataset as dataset_module
-from smnet.data.annotations import Clip, read_clips
+from smnet.data.annotations import Clip
 from smnet.data.dataset import (
-    Batch,
     ClipDataset,
     TestBatches,
     TrainBatches,
     ViewPlan,
     collate,
-    make_loader,
     read_views,
 )
 from smnet.data.decode import open_video
@@ -242,40 +239,3 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="the annotation says 7 frames, it has 6"):
         read_views(str(tmp_path), TEST, num_frames=7)
-
-
-# --- Loaders.
-
-
-def epoch_of(clips: Path, workers: int, epoch: int = 2) -> list[Batch]:
-    rows = read_clips(clips).splits["train"]
-    batches = TrainBatches(len(rows), 4, seed=3)
-    batches.set(epoch)
-    return list(make_loader(ClipDataset(rows, TRAIN, seed=3), batches, workers))
-
-
-def test_workers_change_nothing(clips: Path) -> None:
-    alone, helped = epoch_of(clips, 0), epoch_of(clips, 2)
-    assert len(alone) == len(helped) == 2
-    for a, b in zip(alone, helped, strict=True):
-        assert torch.equal(a.views, b.views)
-        assert torch.equal(a.labels, b.labels)
-        assert torch.equal(a.indices, b.indices)
-    assert any(
-        not torch.equal(a.views, b.views)
-        for a, b in zip(alone, epoch_of(clips, 0, epoch=3), strict=True)
-    )
-
-
-def test_a_loader_leaves_the_global_generator_alone(clips: Path) -> None:
-    torch.manual_seed(0)
-    before = torch.get_rng_state()
-    epoch_of(clips, 0)
-    assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_workers_leave_signals_to_the_main_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    ignored = {}
-    monkeypatch.setattr(signal, "signal", lambda number, what: ignored.update({number: what}))
-    dataset_module._leave_signals(0)
-    assert ignored == {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}

@@ -426,6 +426,131 @@ def test_diving48_frame_folders_take_the_count(tmp_path: Path) -> None:
 # --- the table, and the real lists -----------------------------------------------------------
 
 
+# --- as data sets lie about on disks --------------------------------------------------------
+
+
+def ucf_tree(root: Path, lists: str = "", clips: str = "", suffix: str = ".avi") -> None:
+    for split, group in (("train", "08"), ("test", "01")):
+        names = [f"{c}/v_{c}_g{group}_c01" for c in ("Archery", "YoYo")]
+        write(root / f"{lists}{split}list01.txt", "".join(f"{name}.avi\n" for name in names))
+        touch(root, *(f"{clips}{name}{suffix}" for name in names))
+
+
+def tsn(root: Path, lists: str = "", clips: str = "", written: str = "") -> None:
+    for split in ("train", "val"):
+        names = [f"{split} {number}.mp4" for number in range(3)]
+        rows = [f"{written}{name} {number % 2}" for number, name in enumerate(names)]
+        write(root / f"{lists}{split}.txt", "\n".join(rows))
+        touch(root, *(clips + name for name in names))
+
+
+@pytest.mark.parametrize("wrapping", ["", "set/", "set/set/"])
+def test_a_data_set_in_a_folder_of_its_own(tmp_path: Path, wrapping: str) -> None:
+    something_v2(tmp_path / wrapping)
+    touch(tmp_path / wrapping, *(f"clips/{i}.webm" for i in range(1, 6)))
+    write(tmp_path / "readme.txt", "read me")
+    touch(tmp_path, ".cache/x", "__MACOSX/x")
+    clips = read_clips(tmp_path)
+    assert (clips.format, len(clips.splits["train"])) == ("something-v2", 3)
+    assert clips.root == str(tmp_path / wrapping)
+    assert recognise(tmp_path)[0].name == "something-v2"
+
+
+def test_two_data_sets_are_not_chosen_from(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        ucf_tree(tmp_path / name)
+    assert "no annotation recognised" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("wrapping", ["set/", ""])
+def test_a_folder_per_class_in_a_folder_of_its_own(tmp_path: Path, wrapping: str) -> None:
+    names = ["R&B", "it's [good]", '"quoted"', "a, b; c", "#1", "50%"]
+    touch(tmp_path / wrapping, *(f"{name}/{i}.MP4" for name in names for i in range(2)))
+    clips = read_clips(tmp_path)
+    assert clips.classes == tuple(sorted(names))
+    assert sum(map(len, clips.splits.values())) == 12
+
+
+def test_clips_one_folder_deeper(tmp_path: Path) -> None:
+    something_v2(tmp_path)
+    touch(tmp_path, *(f"clips/clips/{i}.webm" for i in range(1, 6)))
+    assert read_clips(tmp_path).splits["val"][0].path == str(tmp_path / "clips/clips/4.webm")
+
+
+@pytest.mark.parametrize(
+    ("lists", "clips"),
+    [
+        ("UCF101TrainTestSplits-RecognitionTask/ucfTrainTestlist/", "UCF-101/"),
+        ("ucf101_annotations/", "UCF-101/UCF-101/"),
+        ("", "data/UCF-101/"),
+    ],
+)
+def test_ucf101_as_it_unpacks(tmp_path: Path, lists: str, clips: str) -> None:
+    ucf_tree(tmp_path, lists, clips, suffix=".AVI")
+    found = read_clips(tmp_path)
+    assert (found.format, found.classes) == ("ucf101", ("Archery", "YoYo"))
+    assert sorted(Path(clip.path).name for clip in found.splits["val"]) == [
+        "v_Archery_g01_c01.AVI",
+        "v_YoYo_g01_c01.AVI",
+    ]
+
+
+def test_kinetics_700_as_it_unpacks(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        text = "label,youtube_id,time_start,time_end,split\n"
+        for name in ("abseiling", "zumba"):
+            stem = f"{split:_<6}{name[:5]}"
+            text += f"{name},{stem},1,11,{split}\n"
+            touch(tmp_path, f"{split}/{name}/{stem}_000001_000011.mp4")
+        write(tmp_path / f"kinetics700_2020/{split}.csv", text)
+    clips = read_clips(tmp_path)
+    assert (clips.format, len(clips.splits["train"])) == ("kinetics", 2)
+
+
+@pytest.mark.parametrize("name", ["something-something-v2-labels.json", "train.csv", "train.txt"])
+def test_what_a_mac_leaves_beside_files_is_passed_over(tmp_path: Path, name: str) -> None:
+    something_v2(tmp_path)
+    touch(tmp_path, *(f"{i}.webm" for i in range(1, 6)))
+    (tmp_path / f"._{name}").write_bytes(b"\0\5\x16\7")
+    write(tmp_path / f".{name}", "path,label\n")
+    assert read_clips(tmp_path).format == "something-v2"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["/mnt/other/set/", "C:\\data\\set\\", "data/", "clips/", "data\\clips\\"],
+)
+@pytest.mark.parametrize(("lists", "clips"), [("", "clips/"), ("lists/", "videos/x/")])
+def test_paths_of_another_machine(tmp_path: Path, written: str, lists: str, clips: str) -> None:
+    tsn(tmp_path, lists, clips, written)
+    found = read_clips(tmp_path)
+    assert {c.path for c in found.splits["val"]} == {
+        str(tmp_path / clips / f"val {i}.mp4") for i in range(3)
+    }
+    root = tmp_path / clips
+    again = read_clips(tmp_path / lists / "train.txt", root=root)
+    assert again.splits["train"] == found.splits["train"]
+    if written not in ("clips/", ""):
+        assert f"left out of their paths: {written.replace(chr(92), '/')}" in again.why
+
+
+def test_only_what_all_paths_share_is_left_out(tmp_path: Path) -> None:
+    touch(tmp_path, "1.mp4", "2.mp4")
+    write(tmp_path / "train.txt", "/gone/a/1.mp4 0\n/gone/b/1.mp4 1\n/gone/b/2.mp4 1\n")
+    assert "no such clip: /gone/a/1.mp4" in complaint(tmp_path)
+
+
+def test_a_csv_with_the_paths_of_another_machine(tmp_path: Path) -> None:
+    touch(tmp_path, "clips/a/1.mp4", "clips/b/2.mp4")
+    data = write(tmp_path / "all.csv", "path,label\n/mnt/x/a/1.mp4,a\n/mnt/x/b/2.mp4,b\n")
+    clips = read_clips(data)
+    assert clips.splits["train"][0].path == str(tmp_path / "clips/a/1.mp4")
+    assert "left out of their paths: /mnt/x/" in clips.why
+
+
+# --- lists whose class numbers are of another file ------------------------------------------
+
+
 def test_lists_of_bracketed_templates_are_not_paired_by_guess(tmp_path: Path) -> None:
     write(tmp_path / "train.txt", "1 40 0\n2 41 1\n")
     touch(tmp_path, "1/1.jpg", "2/1.jpg")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
@@ -18,10 +19,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from smnet.data.annotations import ClipSet, read_clips
-from smnet.data.dataset import ClipDataset, TestBatches, ViewPlan, make_loader
+from smnet.data.dataset import ClipDataset, TestBatches, ViewPlan
 from smnet.data.decode import open_video
+from smnet.data.loader import make_loader
 from smnet.data.pack_clip import stored_frames
 from smnet.errors import UserError
 from tests.conftest import file_size_limit
@@ -31,6 +34,7 @@ pa = pytest.importorskip("pyarrow")
 
 from smnet.data import packed as packed_module  # noqa: E402
 from smnet.data.check import check_clips  # noqa: E402
+from smnet.data.check_files import check_targets, write_fix_list  # noqa: E402
 from smnet.data.pack import PackReport, pack_clips  # noqa: E402
 from smnet.data.packed import PackedClips, clip_path, is_packed  # noqa: E402
 
@@ -173,6 +177,63 @@ def test_simplejpeg_gives_the_same(packed: Path, monkeypatch: pytest.MonkeyPatch
         assert np.array_equal(fast, video.read(range(5)))
 
 
+def write_jpegs(root: Path, size: tuple[int, int] = (48, 40), suffix: str = "jpg") -> Path:
+    """Two folders of frames: colour and grey, progressive, with a comment."""
+    for number, mode in enumerate(("RGB", "L")):
+        folder = root / ("a", "b")[number] / "clip"
+        folder.mkdir(parents=True)
+        for index, frame in enumerate(moving_frames(5, *size, seed=number)):
+            image = Image.fromarray(frame).convert(mode)
+            options = {"quality": 71 + index, "progressive": index == 2, "comment": b"mine"}
+            image.save(folder / f"{index:05d}.{suffix}", **(options if suffix == "jpg" else {}))
+    return root
+
+
+def test_jpeg_frames_stay_as_they_are(tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path / "set")
+    pack(root, tmp_path / "out", quality=5)
+    pack(tmp_path / "out", tmp_path / "again", quality=5)
+    for folder in ("out", "again"):
+        for clip, stored in zip(
+            all_clips(read_clips(root)), all_clips(read_clips(tmp_path / folder)), strict=True
+        ):
+            files = sorted(Path(clip.path).iterdir())
+            with open_video(clip.path) as raw, open_video(stored.path) as video:
+                assert [video.jpeg(i) for i in range(5)] == [file.read_bytes() for file in files]
+                assert np.array_equal(video.read(range(5)), raw.read(range(5)))
+
+
+@pytest.mark.parametrize(
+    ("how", "suffix"), [({"short_side": 20}, "jpg"), ({}, "png")], ids=["scaled", "png"]
+)
+def test_other_frames_are_encoded(how: dict[str, Any], suffix: str, tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path / "set", suffix=suffix)
+    pack(root, tmp_path / "out", **how)
+    for clip in all_clips(read_clips(tmp_path / "out")):
+        with open_video(clip.path) as video:
+            data = video.jpeg(0)
+            assert data is not None
+            assert b"mine" not in data
+            assert video.height == how.get("short_side", 40)
+
+
+def test_a_damaged_jpeg_is_not_passed_on(tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path / "set")
+    frame = root / "a/clip/00003.jpg"
+    frame.write_bytes(frame.read_bytes()[:-200])
+    with pytest.raises(UserError, match=r"00003\.jpg: a damaged image"):
+        pack(root, tmp_path / "out")
+
+
+def test_a_print_of_four_colours_is_encoded(tmp_path: Path) -> None:
+    root = write_jpegs(tmp_path / "set")
+    for frame in (root / "a/clip").iterdir():
+        Image.open(frame).convert("CMYK").save(frame)
+    pack(root, tmp_path / "out")
+    with open_video(all_clips(read_clips(tmp_path / "out"))[0].path) as video:
+        assert Image.open(io.BytesIO(video.jpeg(0) or b"")).mode == "RGB"
+
+
 # --- Who reads it.
 
 
@@ -196,6 +257,21 @@ def test_check_reads_it(own: Path) -> None:
     told = check_clips(own, workers=1)
     assert told.counts == {"unreadable": 1}
     assert "shard-00001.arrow" in told.findings[0].message
+
+
+def test_a_list_of_the_sound_clips(own: Path, tmp_path: Path) -> None:
+    spoil(own / "shard-00001.arrow", b"\xff\xd8", 0)
+    report = check_clips(own, workers=1, memory=tmp_path / "memory")
+    assert write_fix_list(tmp_path / "sound.csv", report) == (CLIPS - 1, 0)
+    found = read_clips(tmp_path / "sound.csv")
+    assert {s: len(c) for s, c in found.splits.items()} == {"train": 7, "val": 3}
+    assert all_clips(found)[3].path == clip_path(str(own), 4)
+    assert ClipDataset(all_clips(found), PLAN)[(0, 3)].problem == ""
+    assert check_clips(tmp_path / "sound.csv", workers=1).findings == ()
+    again = check_clips(own, workers=1, memory=tmp_path / "memory")
+    assert (again.remembered, again.findings) == (CLIPS, report.findings)
+    with pytest.raises(UserError, match="among the annotation"):
+        check_targets(own, None, own / "sound.csv")
 
 
 @pytest.mark.parametrize("address", ["memory://bucket/set", "file://{}"])

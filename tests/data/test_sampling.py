@@ -161,6 +161,48 @@ RANDOM = [
 ]
 
 
+def by_the_words(name: str, n: int, t: int, clips: int) -> list[list[int]]:
+    """The deterministic rules once more, a frame at a time, from their description alone."""
+    tick = n / t
+    centres = [int(tick / 2 + tick * i) for i in range(t)]
+    starts = [int(tick * i) for i in range(t)]
+    frozen = centres if n > t else [0] * t
+    spread = [int(k * max(0, n - 64) / max(clips - 1, 1)) for k in range(clips)]
+    inside = [int(k * max(0.0, tick - 1) / max(clips - 1, 1)) for k in range(clips)]
+    both = sorted(centres + starts)
+    return {
+        "tsn val": [frozen],
+        "tdn test": [frozen],
+        "tsn test": [centres],
+        "twice test": [centres, starts],
+        "videomae test": [both[0::2], both[1::2]],
+        "mmaction2 test": [centres, starts][:clips],
+        "tsm-dense test": [[(i * (64 // t) + s) % n for i in range(t)] for s in spread],
+        "tam-dense test": [[(i * (64 // t) + s) % n for i in range(t)] for s in spread],
+        "tam-dense val": [[(i * (64 // t) + max(1, n - 63) // 2) % n for i in range(t)]],
+        "tam-uniform test": [[int(s + tick * i) % n for i in range(t)] for s in inside],
+    }[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "clips"),
+    [
+        *((name, 1) for name in ("tsn val", "tsn test", "tdn test", "mmaction2 test")),
+        *((name, 2) for name in ("twice test", "videomae test", "mmaction2 test")),
+        *((name, k) for name in ("tsm-dense test", "tam-dense test") for k in (2, 10)),
+        ("tam-dense val", 1),
+        ("tam-uniform test", 2),
+        ("tam-uniform test", 10),
+    ],
+)
+def test_published_rules_for_every_length(name: str, clips: int) -> None:
+    strategy, mode = name.split()
+    for t in (4, 8, 16):
+        for n in range(1, 321):
+            got = sample(n, t, mode=mode, strategy=strategy, clips=clips)  # type: ignore[arg-type]
+            assert got.tolist() == by_the_words(name, n, t, clips), (n, t)
+
+
 @pytest.mark.parametrize(("strategy", "mode", "n", "segments", "others", "expected"), RANDOM)
 def test_random_draws_reach_exactly_these(
     strategy: str, mode: Any, n: int, segments: int, others: dict[str, Any], expected: list[Any]

@@ -11,10 +11,13 @@ from typing import Literal
 
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.formats import ALIASES, FORMATS, Format, packed
+from smnet.data.formats.places import subfolders
 from smnet.data.formats.problems import Problem
 from smnet.data.formats.rows import Hints
 from smnet.data.storage import is_url
 from smnet.errors import UserError
+
+_WRAPPINGS = 2
 
 __all__ = ["Clip", "ClipSet", "read_clips", "recognise"]
 
@@ -36,9 +39,12 @@ def read_clips(
     """Read the annotation of a data set and check all of it.
 
     Args:
-        data: a folder, or an annotation file; or the address of a packed set, s3://bucket/set.
+        data: a folder, or an annotation file; or the address of a packed set, s3://bucket/set. A
+            folder around that folder will do, as archives unpack, if it holds no other.
         format: a name out of ``smnet.data.formats.FORMATS``; None = recognise it by looking.
-        root: where the clips lie, if not where the annotation does.
+        root: where the clips lie, if not where the annotation does. Lists made on another machine
+            begin their paths with folders that are not here: those that all paths of a list share
+            are left out as far as clips are found only so, and ``ClipSet.why`` says it.
         labels: file with the class names, where the one beside the annotation is not the right one.
         fold: which of the official train/test divisions (UCF101 and HMDB51: 1, 2, 3).
         val_fraction: share of each class, in [0, 1), that becomes "val" where the annotation has
@@ -78,7 +84,11 @@ def read_clips(
             raise UserError(f"{place}: of addresses, only packed sets are read, not {format}")
         return packed.read_place(place, hints)
     path = _existing(data, "data")
-    chosen = recognise(path)[0] if format is None else _by_name(format)
+    if format is None:
+        path, reasons = _unwrapped(path)
+        chosen = _best(path, reasons)
+    else:
+        chosen = _by_name(format)
     try:
         return chosen.read(path, hints)
     except OSError as error:
@@ -91,7 +101,24 @@ def recognise(data: str | os.PathLike[str]) -> tuple[Format, str]:
     Raises:
         UserError: no format fits, or several fit equally well.
     """
-    path = _existing(data, "data")
+    path, reasons = _unwrapped(_existing(data, "data"))
+    best = _best(path, reasons)
+    return best, reasons[best.name]
+
+
+def _best(path: Path, reasons: dict[str, str]) -> Format:
+    if not reasons:
+        raise UserError(_nothing(path))
+    rank = min(FORMATS[name].rank for name in reasons)
+    best = [name for name in reasons if FORMATS[name].rank == rank]
+    if len(best) > 1:
+        found = "; ".join(f"{name}: {reasons[name]}" for name in best)
+        raise UserError(f"{path} could be several formats ({found}); say which one with format=")
+    return FORMATS[best[0]]
+
+
+def _reasons(path: Path) -> dict[str, str]:
+    """{name of a format that fits: why}"""
     reasons: dict[str, str] = {}
     for name, entry in FORMATS.items():
         try:
@@ -100,14 +127,20 @@ def recognise(data: str | os.PathLike[str]) -> tuple[Format, str]:
             raise _unreadable(path, error) from error
         if reason is not None:
             reasons[name] = reason
-    if not reasons:
-        raise UserError(_nothing(path))
-    rank = min(FORMATS[name].rank for name in reasons)
-    best = [name for name in reasons if FORMATS[name].rank == rank]
-    if len(best) > 1:
-        found = "; ".join(f"{name}: {reasons[name]}" for name in best)
-        raise UserError(f"{path} could be several formats ({found}); say which one with format=")
-    return FORMATS[best[0]], reasons[best[0]]
+    return reasons
+
+
+def _unwrapped(path: Path) -> tuple[Path, dict[str, str]]:
+    """(``path``, or the data set in it that was unpacked into a folder of its own; its formats)"""
+    inner = path
+    for _ in range(_WRAPPINGS + 1):
+        if reasons := _reasons(inner):
+            return inner, reasons
+        folders = subfolders(inner) if inner.is_dir() else []
+        if len(folders) != 1:
+            break
+        inner = folders[0]
+    return path, {}
 
 
 def _by_name(format: str) -> Format:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from smnet.data.annotations import read_clips
+from smnet.data.check_memory import Looked, look, open_memory
 from smnet.data.clips import Clip, ClipSet
-from smnet.data.formats.places import annotation_folders
 from smnet.data.formats.problems import Problem
 from smnet.data.formats.rows import STRENGTH
-from smnet.data.inspection import Inspection, inspect_clip
 from smnet.data.isolation import Lost, run_isolated
-from smnet.errors import UserError
-from smnet.files import atomic_path, write_text
 
 Listed = tuple[str, Clip]
 """(split, clip)."""
@@ -61,6 +55,7 @@ class CheckReport:
         findings: problems of the annotation, then of the clips in the order of the list.
         sound: per split, the clips without a finding that forbids their use.
         checked: clips looked at, the missing ones included.
+        remembered: of these, the ones that an earlier check had looked at, unchanged since.
         decoded: whether every frame was decoded.
         seconds: how long it took.
     """
@@ -69,6 +64,7 @@ class CheckReport:
     findings: tuple[Finding, ...]
     sound: dict[str, list[Clip]]
     checked: int
+    remembered: int
     decoded: bool
     seconds: float
 
@@ -85,6 +81,7 @@ class CheckReport:
             "why": self.clip_set.why,
             "classes": len(self.clip_set.classes),
             "clips": self.checked,
+            "remembered": self.remembered,
             "sound": {split: len(clips) for split, clips in self.sound.items()},
             "decoded": self.decoded,
             "seconds": round(self.seconds, 3),
@@ -100,6 +97,7 @@ def check_clips(
     decode: bool = True,
     workers: int | None = None,
     timeout: float | None = 30.0,
+    memory: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, int], None] = lambda done, total, found: None,
     **hints: Any,
 ) -> CheckReport:
@@ -114,10 +112,14 @@ def check_clips(
             inside of them.
         workers: processes; None = one a core.
         timeout: seconds for one clip; None = no limit.
+        memory: a file that remembers what was found of each clip, so that the next check, or the
+            same after an interruption, opens only what has changed; see
+            :mod:`smnet.data.check_memory`. Clips that crashed or hung are tried again.
         progress: called with (clips done, clips in all, findings so far).
 
     Raises:
-        UserError: the annotation as a whole cannot be read.
+        UserError: the annotation as a whole cannot be read; ``memory`` is some other file or
+            cannot be written.
     """
     began = time.monotonic()
     noted: list[Problem] = []
@@ -128,19 +130,22 @@ def check_clips(
     findings += [_finding("missing", item, "no such file or folder") for item in gone]
     total, before = len(listed) + len(gone), len(findings)
 
-    work = partial(inspect_clip, decode=decode)
-    clips = [clip for _, clip in listed]
+    work = partial(look, decode=decode)
     about: dict[int, list[tuple[str, str]]] = {}
     digests: list[bytes] = [b""] * len(listed)
-    found = before
-    for done, (position, result) in enumerate(
-        run_isolated(work, clips, workers=workers, timeout=timeout), start=1
-    ):
-        problems, digests[position] = _outcome(result)
-        if problems:
-            about[position] = problems
-            found += len(problems)
-        progress(len(gone) + done, total, found)
+    found, remembered = before, 0
+    with open_memory(memory, decode=decode) as earlier:
+        items = [(clip, earlier.of(clip)) for _, clip in listed]
+        stream: Any = run_isolated(work, items, workers=workers, timeout=timeout)
+        for done, (position, result) in enumerate(stream, start=1):
+            if isinstance(result, Looked):
+                remembered += result.remembered
+                earlier.add(listed[position][1], result)
+            problems, digests[position] = _outcome(result)
+            if problems:
+                about[position] = problems
+                found += len(problems)
+            progress(len(gone) + done, total, found)
     for position, (_, clip) in enumerate(listed):
         if not clip.path.isprintable() and not _writable(clip.path):
             text = "the name is not UTF-8, so no list can hold it; rename it"
@@ -163,14 +168,15 @@ def check_clips(
         findings=tuple(findings),
         sound=sound,
         checked=total,
+        remembered=remembered,
         decoded=decode,
         seconds=time.monotonic() - began,
     )
 
 
-def _outcome(result: Inspection | Lost) -> tuple[list[tuple[str, str]], bytes]:
-    if isinstance(result, Inspection):
-        return list(result.problems), result.digest
+def _outcome(result: Looked | Lost) -> tuple[list[tuple[str, str]], bytes]:
+    if isinstance(result, Looked):
+        return list(result.inspection.problems), result.inspection.digest
     if result.stuck:
         text = f"{result.reason}; it is very long, damaged, or the disk is slow"
         return [("stuck", text)], b""
@@ -253,96 +259,3 @@ def _idle(clip_set: ClipSet, sound: dict[str, list[Clip]]) -> list[Finding]:
         )
         for label in sorted(lost)
     ]
-
-
-def check_targets(
-    data: str | os.PathLike[str],
-    report: str | os.PathLike[str] | None,
-    fix_list: str | os.PathLike[str] | None,
-) -> None:
-    """Refuse, before hours of work, output files that could not or must not be written.
-
-    Raises:
-        UserError: a report that is neither .json nor .csv; a list that would lie among the
-            annotation files, where the next reading of the folder would come across it.
-    """
-    if report is not None and Path(report).suffix not in (".json", ".csv"):
-        raise UserError(f"{report}: a report is written as .json or .csv")
-    if fix_list is None:
-        return
-    target, place = Path(fix_list).absolute(), Path(data).absolute()
-    if target.suffix != ".csv":
-        raise UserError(f"{fix_list}: the list is written as .csv")
-    if target == place or target.parent in annotation_folders(place):
-        raise UserError(
-            f"{fix_list}: would lie among the annotation of {data}, which is not touched;"
-            " write it to another folder"
-        )
-
-
-def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
-    """The report as ``.json`` (all of it) or ``.csv`` (the findings, a row each)."""
-    if Path(path).suffix == ".json":
-        write_text(path, json.dumps(report.to_dict(), indent=1))
-        return
-    with atomic_path(path) as temporary, _csv_file(temporary) as file:
-        writer = csv.writer(file)
-        writer.writerow(Finding.__slots__)
-        writer.writerows((f.kind, f.source, f.path, f.split, f.message) for f in report.findings)
-
-
-def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[int, int]:
-    """The sound clips as a csv with the columns path, label, split and frames, which
-    :func:`smnet.data.annotations.read_clips` reads; verified by reading it.
-
-    Paths below the folder of the list are relative to it, others absolute. Classes without a
-    training clip cannot be trained, so their other clips are left out too.
-
-    Returns:
-        (clips written, clips left out because of their class)
-
-    Raises:
-        UserError: nothing is left to write, or what was written does not read back.
-    """
-    classes = report.clip_set.classes
-    trained = {clip.label for clip in report.sound.get("train", ())}
-    rows: list[tuple[Listed, str]] = []
-    left_out = 0
-    for split, clips in report.sound.items():
-        for clip in clips:
-            if trained and clip.label not in trained and clip.label >= 0:
-                left_out += 1
-            else:
-                rows.append(((split, clip), classes[clip.label] if clip.label >= 0 else ""))
-    if not rows:
-        raise UserError(f"{path}: not one sound clip is left to write")
-    folder = Path(path).absolute().parent
-    with atomic_path(path) as temporary, _csv_file(temporary) as file:
-        writer = csv.writer(file)
-        writer.writerow(("path", "label", "split", "frames"))
-        for (split, clip), label in rows:
-            writer.writerow((_from(folder, clip.path), label, split, clip.num_frames or ""))
-    again = read_clips(path, "csv", missing="report", found=[])
-    expected = {(clip.path, label) for (_, clip), label in rows}
-    read = {
-        (clip.path, again.classes[clip.label] if clip.label >= 0 else "")
-        for clips in again.splits.values()
-        for clip in clips
-    }
-    if read != expected:
-        raise UserError(
-            f"{path}: reads back with {len(read ^ expected)} differences; is there a file of"
-            " class names of another data set in its folder?"
-        )
-    return len(rows), left_out
-
-
-def _csv_file(path: Path) -> Any:
-    return path.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-
-
-def _from(folder: Path, path: str) -> str:
-    try:
-        return str(Path(path).relative_to(folder))
-    except ValueError:
-        return path

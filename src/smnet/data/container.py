@@ -55,19 +55,6 @@ def video_stream(path: str, container: av.container.InputContainer) -> av.VideoS
     return streams[0]
 
 
-def is_one_coded_picture(data: bytes) -> bool:
-    """Whether an MPEG-4 packet is certain to give one frame, in the order of the packets.
-
-    B-frames (in avi often packed two to a packet, followed by an empty stand-in) make the time
-    stamps wrong; stand-ins, a few bytes long, give no frame at all.
-    """
-    code = b"\x00\x00\x01\xb6"
-    at = data.find(code)
-    if at < 0 or len(data) < max(16, at + 5) or data.find(code, at + 4) >= 0:
-        return False
-    return data[at + 4] >> 6 != 2
-
-
 def _why_not_open(path: str, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return "may not be read; check its permissions"

@@ -6,16 +6,13 @@ neither on the number of workers nor on where it was interrupted.
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from smnet.data.annotations import Clip
 from smnet.data.transforms import protocol_views, train_view
@@ -175,35 +172,3 @@ class TestBatches:
     def __iter__(self) -> Iterator[list[Key]]:
         for first in range(0, len(self.mine), self.batch):
             yield [(0, i) for i in self.mine[first : first + self.batch]]
-
-
-def make_loader(
-    dataset: ClipDataset,
-    batches: TrainBatches | TestBatches,
-    workers: int | None = None,
-    pin_memory: bool = False,
-) -> DataLoader[Batch]:
-    """A loader whose workers live as long as it does; ``workers=None`` is one a core, at most 8."""
-    count = min(os.cpu_count() or 1, 8) if workers is None else workers
-    # Forked workers start at once and share the annotation's memory. They never touch a GPU, so it
-    # does no harm where the parent has one open.
-    method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-    return DataLoader(
-        dataset,  # type: ignore[arg-type]  # the stub has no word for what collate makes of it
-        batch_sampler=batches,
-        num_workers=count,
-        collate_fn=collate,
-        pin_memory=pin_memory,
-        persistent_workers=count > 0,
-        prefetch_factor=3 if count else None,
-        multiprocessing_context=method if count else None,
-        worker_init_fn=_leave_signals,
-        generator=torch.Generator().manual_seed(dataset.seed),  # leaves the global one alone
-    )
-
-
-def _leave_signals(worker: int) -> None:
-    """Ctrl-C reaches the whole process group, and a batch system's SIGTERM every process of a job;
-    ending the workers is the main process's part."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from smnet.data.frame_folder import FrameFolder
 from smnet.data.packed import PackedVideo, is_packed
+from smnet.data.torchcodec_file import TorchCodecFile
 from smnet.data.video import Video, VideoInfo
 from smnet.data.video_file import VideoFile
 from smnet.errors import UserError
@@ -26,6 +27,7 @@ def open_video(
     start: int | None = None,
     *,
     timeout: float | None = 60.0,
+    decoder: str = "pyav",
 ) -> Video:
     """Open a video file, a folder of frames or a clip of a packed set.
 
@@ -43,13 +45,15 @@ def open_video(
             which takes a folder with one kind of frames. For folders only.
         start: the number of the first frame; None = the smallest there is. For folders only.
         timeout: seconds that opening, and then each ``read``, may take; None = no limit.
+        decoder: what reads video files, ``"pyav"`` or ``"torchcodec"``; ``"torchcodec:cuda"`` does
+            so on a GPU, see :class:`smnet.data.torchcodec_file.TorchCodecFile`.
 
     Returns:
         A context manager; see :class:`smnet.data.video.Video`.
 
     Raises:
         UserError: nothing there, not a video, no frames, an absurd frame size, a frame missing
-            in a folder, or out of time.
+            in a folder, out of time, or no such decoder.
     """
     name = os.fspath(path)
     if is_packed(name):
@@ -68,6 +72,11 @@ def open_video(
         raise UserError(
             f"{name}: a file, but a frame template or start number is given, which is for folders"
         )
+    library, _, device = decoder.partition(":")
+    if library == "torchcodec":
+        return TorchCodecFile(name, timeout, device or "cpu")
+    if decoder != "pyav":
+        raise UserError(f"no decoder {decoder!r}; there are: pyav, torchcodec, torchcodec:cuda")
     return VideoFile(name, timeout)
 
 

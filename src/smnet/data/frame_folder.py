@@ -70,6 +70,12 @@ class FrameFolder(Video):
     def close(self) -> None:
         """Nothing is held open."""
 
+    def jpeg(self, index: int) -> bytes | None:
+        with self._open(index) as image:
+            # Printers' colours and stereo pictures are not what readers of a pack expect.
+            plain = image.format == "JPEG" and image.mode in ("RGB", "L")
+        return Path(self.path, self._files[index]).read_bytes() if plain else None
+
     def _frames(
         self, wanted: Sequence[int], short_side: int | None
     ) -> Iterator[tuple[int, Frames]]:
@@ -86,7 +92,9 @@ class FrameFolder(Video):
                     # JPEG can be decoded at a half, a quarter, ... of its size; stay twice above.
                     if size != self._size:
                         image.draft("RGB", (2 * size[0], 2 * size[1]))
-                    picture: Image.Image = image.convert("RGB")
+                    picture: Image.Image = image
+                    if image.mode != "RGB":
+                        picture = image.convert("RGB")
                     if size != picture.size:
                         picture = picture.resize(size, Image.Resampling.BILINEAR)
                     yield index, np.asarray(picture)

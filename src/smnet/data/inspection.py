@@ -11,12 +11,7 @@ from pathlib import Path
 import av
 
 from smnet.data.clips import Clip
-from smnet.data.container import (
-    BROKEN_MEDIA,
-    is_one_coded_picture,
-    open_container,
-    video_stream,
-)
+from smnet.data.container import BROKEN_MEDIA, open_container, video_stream
 from smnet.data.decode import open_video
 from smnet.data.formats.places import is_image
 from smnet.data.packed import PackedVideo, is_packed
@@ -24,6 +19,7 @@ from smnet.data.video import MAX_PIXELS, check_size
 from smnet.errors import UserError
 
 _PROGRESSIVE = (0, 1)  # libavcodec's field_order: not said, progressive
+_SMALLEST_PICTURE = 16  # bytes, in MPEG-4; a stand-in for a frame that came before is smaller
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +212,7 @@ class _Seen:
         """False for what only serves others: VP8's hidden references, MPEG-4's stand-ins."""
         if self.codec == "vp8":
             return bool(bytes(packet)[0] & 0x10)
-        if self.codec == "mpeg4" and packet.size < 16:
-            return is_one_coded_picture(bytes(packet))
-        return True
+        return self.codec != "mpeg4" or packet.size >= _SMALLEST_PICTURE
 
     def decode(self, packet: av.Packet) -> None:
         """Decode a packet; the empty last one gets out what the decoder holds back."""

@@ -68,9 +68,10 @@ def pack_clip(
 
     Args:
         clip: a video, a folder of frames, or a clip of another packed set.
-        short_side: pixels; smaller frames stay as they are. Scaled as the transforms do it.
+        short_side: pixels; smaller frames stay as they are, and where they are JPEG files already,
+            these are stored untouched. Scaled as the transforms do it.
         frames: how many, see :func:`stored_frames`.
-        quality: of JPEG, 1 to 100; 4:2:0, as video is.
+        quality: of the JPEG files made here, 1 to 100; 4:2:0, as video is.
     """
     try:
         return _pack(clip, short_side, frames, quality)
@@ -94,8 +95,9 @@ def _pack(clip: Clip, short_side: int, frames: int | None, quality: int) -> Pack
             scaled = scaled_size(frame.shape[1], frame.shape[0], short_side)
             if size is not None and scaled != size:
                 raise UserError(f"frame {index} is of another size than those before")
+            unchanged = scaled == (frame.shape[1], frame.shape[0])
             size = scaled
-            jpegs[index] = _jpeg(frame, size, quality)
+            jpegs[index] = (video.jpeg(index) if unchanged else None) or _jpeg(frame, size, quality)
         assert size is not None
         fps = video.fps
         facts = PackedFacts(

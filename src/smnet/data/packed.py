@@ -29,7 +29,8 @@ from smnet.data.packed_layout import (
     shard_name,
     shard_schema,
 )
-from smnet.data.storage import Storage, arrow
+from smnet.data.packed_remote import RemoteShard
+from smnet.data.storage import Storage, arrow, is_url
 from smnet.data.video import Frames, Video, VideoInfo, check_size, scaled_size
 from smnet.errors import UserError
 
@@ -52,6 +53,18 @@ def clip_path(place: str, row: int) -> str:
 def skipped_path(place: str, path: str) -> str:
     """The path of a clip that could not be packed; opening it says so."""
     return f"{place}/{INDEX}#skipped:{path}"
+
+
+def shard_of(path: str) -> str | None:
+    """The local file that holds the frames of a packed clip; None = it is not on this machine."""
+    address = _ADDRESS.match(path)
+    if address is None or is_url(address[1]) or not address[2].isdecimal():
+        return None
+    found = open_packed(address[1])
+    number = int(address[2])
+    if number >= found.index.num_rows:
+        return None
+    return found.storage.name(shard_name(found.row(number, "shard")["shard"]))
 
 
 class PackedSet:
@@ -89,7 +102,7 @@ class PackedSet:
         if reader is None:
             reader = self._open(shard_name(shard), self.manifest.shards[shard], shard_schema())
             self._readers[shard] = reader
-            if len(self._readers) > _OPEN_SHARDS:
+            if len(self._readers) > _OPEN_SHARDS and not self.storage.remote:
                 self._readers.popitem(last=False)
         else:
             self._readers.move_to_end(shard)
@@ -106,20 +119,21 @@ class PackedSet:
     def _open(self, file: str, facts: Shard, schema: Any) -> Any:
         pa = arrow()
         name = self.storage.name(file)
-        if (size := self.storage.size(file)) != facts.bytes:
-            raise UserError(f"{name}: {size} bytes where the manifest says {facts.bytes}; {_MEND}")
-        whole = file == INDEX
         try:
-            source = (
-                self.storage.open_copy(file, facts.bytes, facts.sha256)
-                if whole
-                else self.storage.open(file)
-            )
-            reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
+            if self.storage.remote and file != INDEX:
+                reader: Any = RemoteShard(self.storage, file, facts.bytes)
+            else:
+                if (size := self.storage.size(file)) != facts.bytes:
+                    text = f"{size} bytes where the manifest says {facts.bytes}"
+                    raise UserError(f"{name}: {text}; {_MEND}")
+                source = self.storage.open_copy(file, facts.bytes, facts.sha256)
+                reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
             if not reader.schema.equals(schema):
                 raise UserError(f"{name}: its columns are not those of a pack; {_MEND}")
-            return reader.read_all() if whole else reader
-        except (pa.ArrowException, OSError, EOFError) as error:
+            return reader.read_all() if file == INDEX else reader
+        except UserError:
+            raise
+        except (pa.ArrowException, OSError, EOFError, ValueError) as error:
             raise UserError(f"{name}: {_MEND} ({error})") from error
 
     def _read_index(self) -> Any:

@@ -11,21 +11,23 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Packet:
+class Packet(NamedTuple):
     """Facts about one packet.
 
     Attributes:
         pts: presentation time stamp in the stream's unit, None if the container gives none.
         is_keyframe: decoding can begin here.
         is_shown: it gives a frame to show (not cut away by an edit list, not a hidden reference).
+        carries: it also brings what comes out with the next packet, so it may not be skipped.
     """
 
     pts: int | None
     is_keyframe: bool
     is_shown: bool
+    carries: bool = False
 
 
 @dataclass(slots=True)

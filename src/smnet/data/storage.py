@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 from smnet.errors import UserError, missing_extra
 from smnet.files import atomic_path
 
-_BLOCK = 1 << 20  # bytes a remote read asks for: about one packed clip
+_BLOCK = 1 << 22  # bytes of one request, of files that are read as a whole
+_TIMEOUT = 30.0  # seconds for one request
+_WAITS = (0.5, 2.0, 5.0)  # seconds before each further try of a request that failed
+_PASSING = (408, 425, 429)  # of the HTTP states 400 to 499, those worth another try
 _BACKENDS = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
     **dict.fromkeys(("gs", "gcs"), "gcsfs"),
-    **dict.fromkeys(("http", "https"), "aiohttp requests"),
+    **dict.fromkeys(("http", "https"), "'smnet-video[remote]'"),
     **dict.fromkeys(("az", "abfs", "adl"), "adlfs"),
 }
 
@@ -38,7 +42,8 @@ class Storage:
     """The files of one folder, for reading.
 
     Local files are mapped into memory: what several workers read is in memory once. Remote ones are
-    read at random through fsspec; ``simplecache::s3://...`` keeps whole copies on the local disk.
+    read in pieces through fsspec, under a time limit, and again where that failed;
+    ``simplecache::s3://...`` keeps whole copies on the local disk.
     """
 
     def __init__(self, place: str) -> None:
@@ -49,6 +54,11 @@ class Storage:
             self._remote, self._base = _filesystem(self.place)
             if "file" in _protocols(self._remote):
                 self._remote = None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it is at an address, and its files can be had in pieces only."""
+        return self._remote is not None
 
     def name(self, file: str) -> str:
         """The full name of a file, for people."""
@@ -70,32 +80,42 @@ class Storage:
         Raises:
             UserError: there is no such file, or it cannot be reached.
         """
-        try:
-            if self._remote is None:
+        if self._remote is None:
+            try:
                 return Path(self._path(file)).stat().st_size
-            return int(self._remote.size(self._path(file)))
-        except Exception as error:  # every backend has exceptions of its own
-            raise self._unreadable(file, error) from error
+            except OSError as error:
+                raise self._unreadable(file, error) from error
+        size = self._request(file, "info").get("size")
+        if not isinstance(size, int):
+            raise UserError(f"{self.name(file)}: the server does not tell its size; {self._copy}")
+        return size
 
     def read(self, file: str, limit: int) -> bytes:
         """All of a file of at most ``limit`` bytes."""
         if (size := self.size(file)) > limit:
             raise UserError(f"{self.name(file)}: {size} bytes, which is no such file of a pack")
+        return self.read_range(file, 0, size)
+
+    def read_range(self, file: str, start: int, stop: int) -> bytes:
+        """The bytes ``start`` to ``stop``, all of them.
+
+        Raises:
+            UserError: it cannot be read, or is shorter.
+        """
+        if self._remote is not None:
+            return self._request(file, "cat_file", start, stop) if start < stop else b""
         try:
-            if self._remote is None:
-                return Path(self._path(file)).read_bytes()
-            return bytes(self._remote.cat_file(self._path(file)))
-        except Exception as error:
+            with Path(self._path(file)).open("rb") as opened:
+                opened.seek(start)
+                return opened.read(stop - start)
+        except OSError as error:
             raise self._unreadable(file, error) from error
 
     def open(self, file: str) -> Any:
-        """A pyarrow file for random access."""
+        """A local file for pyarrow, mapped into memory."""
         try:
-            if self._remote is None:
-                return arrow().memory_map(self._path(file), "r")
-            opened = self._remote.open(self._path(file), "rb", block_size=_BLOCK)
-            return arrow().PythonFile(opened, mode="r")
-        except Exception as error:
+            return arrow().memory_map(self._path(file), "r")
+        except OSError as error:
             raise self._unreadable(file, error) from error
 
     def open_copy(self, file: str, size: int, sha256: str) -> Any:
@@ -109,23 +129,47 @@ class Storage:
         copy = Path(home, "smnet", "packed", f"{sha256}.arrow")
         if not copy.is_file() or copy.stat().st_size != size:
             with atomic_path(copy) as temporary:
-                self._fetch(file, temporary, sha256)
+                self._fetch(file, temporary, size, sha256)
         return arrow().memory_map(str(copy), "r")
 
-    def _fetch(self, file: str, target: Path, sha256: str) -> None:
+    def _fetch(self, file: str, target: Path, size: int, sha256: str) -> None:
         hasher = hashlib.sha256()
-        try:
-            with self._remote.open(self._path(file), "rb") as source, target.open("wb") as copy:
-                while block := source.read(_BLOCK):
-                    hasher.update(block)
-                    copy.write(block)
-        except Exception as error:
-            raise self._unreadable(file, error) from error
+        with target.open("wb") as copy:
+            for start in range(0, size, _BLOCK):
+                block = self.read_range(file, start, min(start + _BLOCK, size))
+                hasher.update(block)
+                copy.write(block)
         if hasher.hexdigest() != sha256:
             raise UserError(
                 f"{self.name(file)}: is not what the manifest says (checksum); it is damaged, or"
                 " the set was being written; copy it there again"
             )
+
+    def _request(self, file: str, what: str, *piece: int) -> Any:
+        """Ask the remote file system, again where the failure may pass."""
+        for wait in (*_WAITS, None):
+            try:
+                found = _call(self._remote, what, self._path(file), *piece)
+                if piece and len(found) != piece[1] - piece[0]:
+                    raise self._wrong_length(file, piece, len(found))
+                return found
+            except UserError:
+                raise
+            except Exception as error:  # every backend has exceptions of its own
+                if wait is None or _is_final(error):
+                    raise self._unreadable(file, error) from error
+                time.sleep(wait)
+        return None
+
+    def _wrong_length(self, file: str, piece: tuple[int, ...], found: int) -> Exception:
+        wanted = f"{piece[1] - piece[0]} bytes from {piece[0]} on asked for, {found} came"
+        if found < piece[1] - piece[0]:
+            return EOFError(wanted)
+        return UserError(f"{self.name(file)}: the server sends no parts of files; {self._copy}")
+
+    @property
+    def _copy(self) -> str:
+        return f"simplecache::{self.place} reads copies of whole files, or copy the set here"
 
     def _path(self, file: str) -> str:
         return f"{self._base.rstrip('/')}/{file}"
@@ -133,10 +177,50 @@ class Storage:
     def _unreadable(self, file: str, error: Exception) -> UserError:
         if isinstance(error, UserError):
             return error
-        if isinstance(error, FileNotFoundError):
+        cause = _cause(error)
+        if isinstance(cause, FileNotFoundError) or _status(cause) == 404:
             return UserError(f"{self.name(file)}: no such file")
-        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
-        return UserError(f"{self.name(file)}: cannot be read ({reason})")
+        if isinstance(cause, TimeoutError):
+            cause = TimeoutError(f"no answer within {_TIMEOUT:g} s")
+        reason = getattr(cause, "strerror", None) or f"{type(cause).__name__}: {cause}"
+        return UserError(f"{self.name(file)}: cannot be read ({' '.join(reason.split())})")
+
+
+def _call(filesystem: Any, what: str, path: str, *piece: int) -> Any:
+    asyn = importlib.import_module("fsspec.asyn")
+    if isinstance(filesystem, asyn.AsyncFileSystem):
+        work = getattr(filesystem, f"_{what}")
+        # By name: s3fs has another argument before these.
+        named = dict(zip(("start", "end"), piece, strict=False))
+        return asyn.sync(filesystem.loop, work, path, **named, timeout=_TIMEOUT)
+    if not piece:
+        return getattr(filesystem, what)(path)
+    # Not cat_file, with which file systems that cache ask the one below.
+    with filesystem.open(path, "rb") as opened:
+        opened.seek(piece[0])
+        return opened.read(piece[1] - piece[0])
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What fsspec hides: over HTTP it calls everything that goes wrong a missing file."""
+    cause = error.__cause__
+    of_http = cause is not None and type(cause).__module__.partition(".")[0] == "aiohttp"
+    return cause if cause is not None and of_http else error
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP state in the exception of a backend, if there is one."""
+    found = getattr(error, "status", None)
+    return found if isinstance(found, int) else None
+
+
+def _is_final(error: BaseException) -> bool:
+    """Whether asking again is of no use."""
+    cause = _cause(error)
+    status = _status(cause)
+    if status is not None:
+        return 400 <= status < 500 and status not in _PASSING
+    return isinstance(cause, FileNotFoundError | PermissionError | ImportError | ValueError)
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -131,6 +131,10 @@ class Video(ABC):
         """
         return self._frames(indices, short_side)
 
+    def jpeg(self, index: int) -> bytes | None:
+        """A frame as the JPEG file it is stored as, untouched; None where it is no such file."""
+        return None
+
     @property
     def fps(self) -> float | None:
         return self.info.fps

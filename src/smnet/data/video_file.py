@@ -10,13 +10,8 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from smnet.data import packet_plan
-from smnet.data.container import (
-    BROKEN_MEDIA,
-    is_one_coded_picture,
-    open_container,
-    video_stream,
-)
+from smnet.data import mpeg4, packet_plan
+from smnet.data.container import BROKEN_MEDIA, open_container, video_stream
 from smnet.data.packet_plan import Packet
 from smnet.data.video import MAX_PIXELS, Frames, Video, VideoInfo, check_size, scaled_size
 from smnet.errors import UserError
@@ -30,7 +25,7 @@ _PLANNED = {
     "gif": {"gif"},
 }
 # Decoders that leave out frames to which no other refers, when told so between two packets.
-_CAN_SKIP = {"h264", "hevc"}
+_CAN_SKIP = {"h264", "hevc", "mpeg4"}
 
 _HELD_PACKETS = 256 << 20  # bytes; beyond this the file is read anew for every call
 _HELD_FRAMES = 64 << 20
@@ -41,8 +36,8 @@ class VideoFile(Video):
     """A video file; see :func:`smnet.data.decode.open_video`.
 
     Opening reads the packets of the first video stream without decoding them, except for streams
-    whose packets do not tell what frames come out (MPEG-4 with B-frames in avi, MPEG-TS, interlaced
-    ones, ...): those are decoded once to count, and kept if small.
+    whose packets do not tell what frames come out (MPEG-TS, interlaced ones, ...): those are
+    decoded once to count, and kept if small.
 
     Decoding is single-threaded: parallel workers gain more, and threaded decoders can deadlock
     with a Python log callback. For the same reason FFmpeg's log level is never touched here.
@@ -108,13 +103,16 @@ class VideoFile(Video):
     # --- listing ------------------------------------------------------------------------------
 
     def _list_packets(self) -> None:
-        """Fill ``_packets``, and ``_held`` unless the file is too large for that."""
+        """Fill ``_packets``, ``_times``, and ``_held`` unless the file is too large for that."""
         name = self._codec.codec.canonical_name
         self._plannable = (
             name in _PLANNED.get(self._container.format.name, ())
             # Fields may come as packets of their own. 0 = not said, 1 = progressive.
-            and getattr(self._codec, "field_order", 0) in (0, 1)
+            and self._codec.field_order in (0, 1)
         )
+        numbers = None
+        if name == "mpeg4" and self._plannable:
+            numbers = mpeg4.Listing(bytes(self._codec.extradata or b""))
         self._packets: list[Packet] = []
         size = 0
         for packet in self._demux(self._container, self._stream):
@@ -122,8 +120,8 @@ class VideoFile(Video):
             shown = not packet.is_discard
             if name == "vp8":
                 shown = shown and bool(bytes(packet)[0] & 0x10)  # the format's show_frame bit
-            elif name == "mpeg4" and not is_one_coded_picture(bytes(packet)):
-                self._plannable = False
+            if numbers is not None:
+                numbers.add(bytes(packet))
             self._packets.append(Packet(packet.pts, packet.is_keyframe, shown))
             size += packet.size
             if size > _HELD_PACKETS:
@@ -135,23 +133,40 @@ class VideoFile(Video):
                 f"{self.path}: a video stream without a single frame;"
                 " the recording or the copy broke off at the beginning"
             )
+        listed = self._packets
+        if numbers is not None:
+            self._number_frames(numbers.packets())
+        self._times = [
+            packet.pts
+            for packet, ours in zip(listed, self._packets, strict=True)
+            if ours.is_shown and packet.pts is not None
+        ]
+
+    def _number_frames(self, numbered: list[Packet] | None) -> None:
+        """Have the frames' numbers for time stamps, where the container's say nothing."""
+        if numbered is None:
+            self._plannable = False
+            return
+        self._packets = [
+            ours if theirs.is_shown else ours._replace(is_shown=False)
+            for ours, theirs in zip(numbered, self._packets, strict=True)
+        ]
 
     def _list_frames(self) -> None:
         """Fill ``_order`` (None: only decoding tells), ``_num_frames`` and ``_duration``."""
         self._order = packet_plan.presentation_order(self._packets) if self._plannable else None
         if self._order:
-            stamps = [self._packets[i].pts for i in self._order]
-            self._index = {pts: index for index, pts in enumerate(stamps)}
+            self._index = {self._packets[i].pts: index for index, i in enumerate(self._order)}
             self._num_frames = len(self._order)
         else:
             self._order = None
             stamps = self._count_by_decoding()
+            self._times = [pts for pts in stamps if pts is not None]
             self._num_frames = len(stamps)
-        times = [pts for pts in stamps if pts is not None]
         self._duration: float | None = None
-        if len(times) > 1 and self._stream.time_base:
-            span = float((max(times) - min(times)) * self._stream.time_base)
-            self._duration = span * len(times) / (len(times) - 1)
+        if len(self._times) > 1 and self._stream.time_base:
+            span = float((max(self._times) - min(self._times)) * self._stream.time_base)
+            self._duration = span * len(self._times) / (len(self._times) - 1)
         elif self._stream.duration and self._stream.time_base:
             self._duration = float(self._stream.duration * self._stream.time_base)
 
@@ -190,11 +205,15 @@ class VideoFile(Video):
             return
         missing = set(wanted)
         for run in packet_plan.runs(self._packets, (self._order[i] for i in wanted)):
+            awaited = len(run.wanted)
             for frame in self._decode(run.start, run.stop, run.wanted):
                 index = self._index.get(frame.pts, -1)
                 if index in missing and not frame.is_corrupt:
                     missing.remove(index)
+                    awaited -= 1
                     yield index, frame
+                if not awaited:
+                    break  # emptying the decoder takes as long as some frames
         if missing:
             yield from self._repair(sorted(missing))
 
@@ -245,9 +264,11 @@ class VideoFile(Video):
             self._codec.options = {"max_pixels": str(MAX_PIXELS)}
         skips = self._codec.codec.canonical_name in _CAN_SKIP
         for position, packet in self._from(start, stop):
+            facts = self._packets[position]
             if skips:
-                needed = wanted is None or position in wanted
+                needed = wanted is None or position in wanted or facts.carries
                 self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
+            packet.pts = facts.pts
             try:
                 yield from self._codec.decode(packet)
             except BROKEN_MEDIA:
@@ -286,7 +307,12 @@ class VideoFile(Video):
     def _to_rgb(self, frame: av.VideoFrame, short_side: int | None) -> Frames:
         width, height = scaled_size(self._width, self._height, short_side)
         stored = self._reformatter.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation="BILINEAR"
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation="BILINEAR",
+            threads=1,  # starting more takes longer than converting a frame
         )
         return np.rot90(stored.to_ndarray(), _quarter_turns(frame))
 

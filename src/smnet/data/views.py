@@ -30,6 +30,7 @@ class ViewPlan:
             from its test; not with ``train``.
         crop: the random crop of training.
         mirror: the label after a mirror, for each label; None never mirrors.
+        decoder: of video files, see :func:`smnet.data.decode.open_video`.
     """
 
     sampling: str = "uniform"
@@ -43,6 +44,7 @@ class ViewPlan:
     mirror: tuple[int, ...] | None = None
     clips: int = 1
     crops: int = 1
+    decoder: str = "pyav"
 
     @property
     def views(self) -> int:
@@ -118,7 +120,7 @@ def read_frames(
     Returns:
         (clips * T*L, H, W, 3) uint8 RGB, time fastest.
     """
-    with open_video(path, template=template) as video:
+    with open_video(path, template=template, decoder=plan.decoder) as video:
         available = video.num_frames
         if num_frames is not None and num_frames > available:
             raise UserError(f"{path}: the annotation says {num_frames} frames, it has {available}")

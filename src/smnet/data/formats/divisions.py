@@ -12,7 +12,14 @@ from pathlib import Path, PurePosixPath
 
 from smnet.data.clips import ClipSet
 from smnet.data.formats.names import find_class_names
-from smnet.data.formats.places import Finder, Place, annotation_folders, clip_root, is_video
+from smnet.data.formats.places import (
+    Finder,
+    Place,
+    annotation_folders,
+    clip_root,
+    is_video,
+    visible_files,
+)
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import Hints, Row, assemble
 from smnet.data.formats.text import head, lines, whole_number
@@ -46,21 +53,21 @@ def read_hmdb(data: Path, hints: Hints) -> ClipSet:
 
 def _with_lists(data: Path) -> Path | None:
     for folder in annotation_folders(data):
-        if any(folder.glob("trainlist0[123].txt")) and any(folder.glob("testlist0[123].txt")):
+        if all(visible_files(folder, f"{side}list0[123].txt") for side in ("train", "test")):
             return folder
     return None
 
 
 def _with_flags(data: Path) -> Path | None:
     for folder in annotation_folders(data):
-        for path in sorted(folder.glob("*_test_split[123].txt")):
+        for path in visible_files(folder, "*_test_split[123].txt"):
             if re.search(r"\s[012]$", "".join(head(path, 1))):
                 return folder
     return None
 
 
 def _is_ucf(folder: Path) -> bool:
-    first = head(next(iter(sorted(folder.glob("trainlist0[123].txt")))), 1)
+    first = head(visible_files(folder, "trainlist0[123].txt")[0], 1)
     return bool(first) and _UCF_CLIP.match(first[0]) is not None
 
 
@@ -142,7 +149,7 @@ def _listed(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
 def _flagged(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
     items: list[_Item] = []
     ending = f"_test_split{hints.fold}.txt"
-    files = sorted(folder.glob(f"*{ending}"))
+    files = visible_files(folder, f"*{ending}")
     if not files:
         raise UserError(f"{folder}: there is no *{ending}; fold may be 1, 2 or 3")
     for file in files:

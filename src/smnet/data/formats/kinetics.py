@@ -14,7 +14,14 @@ from pathlib import Path
 
 from smnet.data.clips import ClipSet
 from smnet.data.formats.names import read_class_names
-from smnet.data.formats.places import Place, annotation_folders, is_video, visible
+from smnet.data.formats.places import (
+    Place,
+    annotation_folders,
+    is_video,
+    subfolders,
+    visible,
+    visible_files,
+)
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import SPLIT_WORDS, Hints, Row, assemble
 from smnet.data.formats.text import header_of, name_of, table
@@ -22,6 +29,7 @@ from smnet.errors import UserError
 
 _WANTED = {"youtube_id", "time_start", "time_end"}
 _STEM = re.compile(r".{11}_[0-9]{6}_[0-9]{6}")
+_NAMED = re.compile("kinetics", re.IGNORECASE)
 _DEPTH = 3
 _Found = tuple[str, str, str, str]  # stem, class name or "", split, source
 
@@ -71,8 +79,9 @@ def read(data: Path, hints: Hints) -> ClipSet:
 def _files(data: Path) -> list[Path]:
     if data.is_file():
         return [data] if header_of(data, _WANTED) else []
-    for folder in annotation_folders(data):
-        files = [path for path in sorted(folder.glob("*.csv")) if header_of(path, _WANTED)]
+    # The annotations of Kinetics-700 unpack into a folder kinetics700_2020/.
+    for folder in [*annotation_folders(data), *subfolders(data, _NAMED)]:
+        files = [path for path in visible_files(folder, "*.csv") if header_of(path, _WANTED)]
         if files:
             return files
     return []

@@ -13,13 +13,22 @@ from pathlib import Path
 
 from smnet.data.clips import ClipSet
 from smnet.data.formats.names import find_class_names
-from smnet.data.formats.places import Finder, Place, clip_root
+from smnet.data.formats.places import (
+    Base,
+    Finder,
+    annotation_folders,
+    list_base,
+    notes_on,
+    visible_files,
+)
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import SPLIT_WORDS, Hints, Row, assemble
+from smnet.data.formats.several import check_lines, column_of_several, is_several, refusal
 from smnet.data.formats.text import head, lines, whole_number
 from smnet.errors import UserError
 
 _SUFFIXES = (".txt", ".csv", ".lst", ".list")
+_PATTERNS = [f"*{ending}" for suffix in _SUFFIXES for ending in (suffix, suffix.upper())]
 _SPLIT = re.compile(
     r"(?<![a-z])(training|train|validation|validate|valid|val|testing|test)(?=list|[^a-z]|$)",
     re.IGNORECASE,
@@ -27,27 +36,30 @@ _SPLIT = re.compile(
 
 
 def recognise(data: Path) -> str | None:
-    if data.is_file():
-        return "lines of path and label number" if _is_list(data) else None
-    groups = _groups(data)
+    if data.is_file() and _is_list(data):
+        return "lines of path and label number"
+    groups, _ = _groups_of(data)
     if not groups:
-        return None
+        several = _with_several(data)
+        return f"the columns of {several[0].name}" if several else None
     names = [path.name for group in groups.values() for path in group.values()]
     return f"{' and '.join(names)} with lines of path and label number"
 
 
 def read(data: Path, hints: Hints) -> ClipSet:
+    if several := _with_several(data):
+        raise refusal(f"{several[0]}:1", [f"the column {several[1]}"])
     files, folder = _choose(data)
     problems = Problems(str(data), hints.found)
     named = find_class_names(folder, hints.labels)
     root = hints.root or folder
     finder = Finder(hints.check_files)
     rows: list[Row] = []
-    roots: dict[str, None] = {}
+    bases: list[Base] = []
     for split, path in files.items():
         found, base = _rows(path, split or None, folder, finder, problems, hints)
         rows += found
-        roots[str(base)] = None
+        bases.append(base)
     if named:
         classes, said = named[0], f"class names of {named[1]}"
     else:
@@ -77,8 +89,7 @@ def read(data: Path, hints: Hints) -> ClipSet:
             problems.advise("Labels count from 0. This list counts from 1: say first_label=1.")
     names = " and ".join(path.name for path in files.values())
     why = [f"{names} with lines of path and label number", said]
-    if list(roots) != [str(root)]:
-        why.append(f"clips in {' and '.join(roots)}")
+    why += notes_on(bases, root)
     return assemble(
         kept,
         data=data,
@@ -92,21 +103,35 @@ def read(data: Path, hints: Hints) -> ClipSet:
 
 
 def _is_list(path: Path) -> bool:
-    rows = head(path)
-    return path.suffix.lower() in _SUFFIXES and bool(rows) and _delimiter(rows) is not None
+    rows = head(path) if path.suffix.lower() in _SUFFIXES else []
+    return bool(rows) and _delimiter(rows) is not None
+
+
+def _groups_of(data: Path) -> tuple[dict[str, dict[str, Path]], Path]:
+    """(the lists in a folder, or else in a folder of annotations in it; where they are)"""
+    for folder in annotation_folders(data):
+        if groups := _groups(folder):
+            return groups, folder
+    return {}, data
+
+
+def _with_several(data: Path) -> tuple[Path, str] | None:
+    """(a file, its column with several labels), where there is no list that can be read."""
+    if data.is_dir() and _groups_of(data)[0]:
+        return None
+    for file in visible_files(data, *_PATTERNS) if data.is_dir() else [data]:
+        column = column_of_several(file) if file.suffix.lower() in _SUFFIXES else None
+        if column is not None:
+            return file, column
+    return None
 
 
 def _groups(folder: Path) -> dict[str, dict[str, Path]]:
     """Lists that differ only in the word for the split: {name with "*" for it: {split: path}}."""
     groups: dict[str, dict[str, Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible_files(folder, *_PATTERNS):
         found = list(_SPLIT.finditer(path.stem))
-        if (
-            len(found) == 1
-            and path.suffix.lower() in _SUFFIXES
-            and path.is_file()
-            and _is_list(path)
-        ):
+        if len(found) == 1 and _is_list(path):
             word = found[0]
             pattern = f"{path.stem[: word.start()]}*{path.stem[word.end() :]}{path.suffix}"
             split = SPLIT_WORDS[word.group().lower()]
@@ -133,7 +158,7 @@ def _choose(data: Path) -> tuple[dict[str, Path], Path]:
                     return group, data.parent
             split = ""
         return {split: data}, data.parent
-    groups = _groups(data)
+    groups, folder = _groups_of(data)
     if not groups:
         raise UserError(
             f"{data}: no list files; train.txt and val.txt with lines of path, perhaps the number"
@@ -143,7 +168,7 @@ def _choose(data: Path) -> tuple[dict[str, Path], Path]:
         firsts = ", ".join(next(iter(group.values())).name for group in groups.values())
         raise UserError(f"{data}: several sets of lists; point at one of: {firsts}")
     group = next(iter(groups.values()))
-    return ({"": group["train"]} if list(group) == ["train"] else group), data
+    return ({"": group["train"]} if list(group) == ["train"] else group), folder
 
 
 def _delimiter(rows: list[str]) -> str | None:
@@ -151,15 +176,18 @@ def _delimiter(rows: list[str]) -> str | None:
     scores = {}
     for delimiter in (",", ";", "\t", " "):
         fields = [_fields(row, delimiter) for row in rows]
+        # "3,7" is no label, but a list of such is a list: see smnet.data.formats.several.
         scores[delimiter] = sum(
-            len(row) > 1 and whole_number(row[-1]) is not None and not _all_numbers(row, delimiter)
+            len(row) > 1
+            and (whole_number(row[-1]) is not None or is_several(row[-1]))
+            and not _matrix(row, delimiter)
             for row in fields
         )
     best = max(scores, key=lambda delimiter: scores[delimiter])
     return best if 2 * scores[best] > len(rows) else None
 
 
-def _all_numbers(row: list[str], delimiter: str) -> bool:
+def _matrix(row: list[str], delimiter: str) -> bool:
     """True for ``12,0``: a matrix rather than a list; ``12 0`` is a numbered frame folder."""
     return delimiter != " " and len(row) > 3 and all(whole_number(x) is not None for x in row)
 
@@ -180,26 +208,31 @@ def _rows(
     finder: Finder,
     problems: Problems,
     hints: Hints,
-) -> tuple[list[Row], Path]:
-    """(rows, the folder that their paths are relative to)"""
+) -> tuple[list[Row], Base]:
+    """(rows, what their paths are relative to)"""
     delimiter = _delimiter(head(file)) or " "
     numbered = [(number, text, _fields(text, delimiter)) for number, text in lines(file)]
     with_frames = sum(len(f) > 2 and whole_number(f[-2]) is not None for _, _, f in numbered)
     frames_form = 2 * with_frames > len(numbered)
 
-    def with_count(base: Path, text: str) -> Place:
-        return finder.place(base, _path(text, delimiter, 2))
+    def base_of(behind: int) -> Base:
+        full = [_path(text, delimiter, behind) for _, text, f in numbered if len(f) > behind]
+        return list_base(folder, hints.root, full, finder)
 
-    def without_count(base: Path, text: str) -> Place:
-        return finder.place(base, _path(text, delimiter, 1))
-
-    full = [text for _, text, f in numbered if len(f) > 1 + frames_form]
-    root = clip_root(folder, hints.root, full, with_count if frames_form else without_count)
-    if frames_form and not with_count(root, full[0]).exists:
+    base = base_of(1 + frames_form)
+    if frames_form and not base.found:
         # "take 2 0" may be the folder "take 2". The disk knows.
-        other = clip_root(folder, hints.root, full, without_count)
-        if finder.check and without_count(other, full[0]).exists:
-            frames_form, root = False, other
+        other = base_of(1)
+        if other.found:
+            frames_form, base = False, other
+    behind = 1 + frames_form
+    check_lines(
+        str(file),
+        [(number, text, fields[-1] if fields else "") for number, text, fields in numbered],
+        frames_form,
+        lambda path: base.place(finder, path).exists,
+        lambda text: _path(text, delimiter, behind),
+    )
     wanted = "path, number of frames, label" if frames_form else "path, label"
     rows: list[Row] = []
     for number, text, fields in numbered:
@@ -213,9 +246,9 @@ def _rows(
         elif frames_form and (frames is None or frames < 1):
             problems.add("malformed row", source, f"frames {fields[-2]!r} is not a count")
         else:
-            place = finder.place(root, _path(text, delimiter, 2 if frames_form else 1))
+            place = base.place(finder, _path(text, delimiter, behind))
             rows.append(Row(place, label - hints.first_label, split, source, frames))
-    return rows, root
+    return rows, base
 
 
 def _path(text: str, delimiter: str, behind: int) -> str:

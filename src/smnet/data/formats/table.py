@@ -7,9 +7,10 @@ from pathlib import Path
 
 from smnet.data.clips import ClipSet
 from smnet.data.formats.names import find_class_names
-from smnet.data.formats.places import Finder
+from smnet.data.formats.places import Finder, list_base, notes_on, visible_files
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import SPLIT_WORDS, Hints, Row, assemble
+from smnet.data.formats.several import check_labels
 from smnet.data.formats.text import header_of, name_of, table, whole_number
 from smnet.errors import UserError
 
@@ -52,12 +53,14 @@ def read(data: Path, hints: Hints) -> ClipSet:
     classes, indices, said = _labels(raw, folder, hints, problems)
     root = hints.root or folder
     finder = Finder(hints.check_files)
+    base = list_base(folder, hints.root, [item.path for item in raw], finder)
     rows = [
-        Row(finder.place(root, item.path), index, item.split, item.source, item.frames)
+        Row(base.place(finder, item.path), index, item.split, item.source, item.frames)
         for item, index in zip(raw, indices, strict=True)
         if index is not None
     ]
     why = [f"{' and '.join(file.name for file in files)} with the columns path and label", said]
+    why += notes_on([base], root)
     if ignored:
         why.append(f"columns not used: {', '.join(dict.fromkeys(ignored))}")
     return assemble(
@@ -76,7 +79,7 @@ def _files(data: Path) -> list[Path]:
     if data.is_file():
         candidates = [data]
     else:
-        candidates = sorted(p for p in data.glob("*.[cCtT][sS][vV]") if p.is_file())
+        candidates = visible_files(data, "*.csv", "*.tsv", "*.CSV", "*.TSV")
     return [path for path in candidates if header_of(path, _WANTED)]
 
 
@@ -134,9 +137,10 @@ def _labels(
 ) -> tuple[tuple[str, ...], list[int | None], str]:
     """(class names, index per row or None where the label is wrong, what was decided)."""
     written = {item.label for item in raw if item.label}
+    named = find_class_names(folder, hints.labels)
+    check_labels([(item.source, item.label) for item in raw], named[0] if named else ())
     numbers = {text: whole_number(text) for text in written}
     numeric = bool(written) and all(number is not None for number in numbers.values())
-    named = find_class_names(folder, hints.labels)
     if named and not (numeric and not written <= set(named[0])):
         classes, said = named[0], f"class names of {named[1]}"
         index = {name: position for position, name in enumerate(classes)}

@@ -18,7 +18,7 @@ from typing import Any
 
 from smnet.data.clips import ClipSet
 from smnet.data.formats.names import names_of_json, read_class_names, without_brackets
-from smnet.data.formats.places import Finder, Place, annotation_folders, clip_root
+from smnet.data.formats.places import Finder, Place, annotation_folders, clip_root, visible_files
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import SPLIT_WORDS, Hints, Row, assemble
 from smnet.data.formats.text import head, lines, name_of, read_json
@@ -92,9 +92,9 @@ def _sets(data: Path, ending: str) -> list[dict[str, Path]]:
     """The groups of files that share what stands before "labels", "train", ..."""
     for folder in annotation_folders(data):
         groups: dict[str, dict[str, Path]] = {}
-        for path in sorted(folder.glob(f"*.{ending}")):
+        for path in visible_files(folder, f"*.{ending}"):
             found = re.fullmatch(r"(.*?)(labels|train|validation|test)", path.stem)
-            if found and path.is_file():
+            if found:
                 groups.setdefault(found[1], {})[found[2]] = path
         complete = [g for g in groups.values() if "labels" in g and g.keys() & _LISTS]
         if complete:

@@ -1,0 +1,228 @@
+"""How fast frames come out of video files, beside other libraries, and whether it is enough.
+
+    python benchmarks/decode.py                     # films of nine kinds, drawn and encoded here
+    python benchmarks/decode.py --clips FOLDER      # your own files, each a row
+    python benchmarks/decode.py --patterns "8 segments" --rounds 5 --no-loader
+
+First part: the frames of a pattern out of one file, by each library that is installed, one decode
+thread. The readers take turns, medians of CPU time are compared, so that other work on the machine
+hits all alike; every figure is a ratio to plain sequential decoding with PyAV. Frames are compared
+with those of decoding everything, bit by bit. Second part: clips a second out of the loader of
+training, from files and packed, against those that networks take in training.
+
+Tables go to standard output, the figures to benchmarks/results/decode.json; ``--page FILE`` puts
+the tables of ratios into that page, too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from common import RESULTS, command, commit, keep, table
+from feeding import eaten, made, make_tree, pack_tree
+from films import make_films
+from readers import OF_FOLDERS, READERS, Choose, Frames, Reader, installed
+from smnet.data.formats.places import is_video
+from smnet.data.sampling import sample
+from smnet.files import write_text
+
+PATTERNS: dict[str, Callable[[int], Any]] = {
+    "8 segments": lambda n: sample(n, 8, mode="test"),
+    "16 segments": lambda n: sample(n, 16, mode="test"),
+    "dense, 8 of 64": lambda n: sample(n, 8, mode="test", strategy="dense"),
+    "10 clips of 8": lambda n: sample(n, 8, mode="test", clips=10),
+}
+BASE = next(iter(READERS))
+
+
+def chooser(pattern: str) -> Choose:
+    return lambda count: np.unique(PATTERNS[pattern](count)).tolist()
+
+
+def every_frame(path: Path) -> Frames:
+    """The truth: all that decoding from the beginning gives."""
+    if path.is_dir():
+        return OF_FOLDERS[BASE](path, lambda count: range(count))
+    with av.open(str(path), metadata_errors="ignore") as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_type = "NONE"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+
+
+def readers_for(path: Path, versions: dict[str, str]) -> dict[str, Reader]:
+    """The installed readers that take such a path."""
+    able = OF_FOLDERS if path.is_dir() else {name: reader for name, (reader, _) in READERS.items()}
+    return {name: reader for name, reader in able.items() if versions[name][0].isdigit()}
+
+
+def measure(
+    path: Path, pattern: str, truth: Frames, readers: dict[str, Reader], rounds: int
+) -> dict[str, dict[str, Any]]:
+    """For each reader: CPU seconds (median), and whether its frames are right."""
+    choose = chooser(pattern)
+    right = truth[choose(len(truth))]
+    times: dict[str, list[float]] = {name: [] for name in readers}
+    found: dict[str, dict[str, Any]] = {name: {} for name in readers}
+    for turn in range(rounds + 1):
+        for name, reader in readers.items():
+            if "error" in found[name]:
+                continue
+            began = time.process_time()
+            try:
+                frames = reader(path, choose)
+            except Exception as error:  # whatever a library comes up with
+                found[name]["error"] = f"{type(error).__name__}: {error}".splitlines()[0][:100]
+                continue
+            if turn:  # the first round warms up
+                times[name].append(time.process_time() - began)
+            else:
+                found[name]["exact"] = np.array_equal(frames, right)
+    for name, values in times.items():
+        if values:
+            found[name]["seconds"] = statistics.median(values)
+    return found
+
+
+def size_of(path: Path) -> int:
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
+def compare(
+    films: dict[str, Path], patterns: list[str], rounds: int, versions: dict[str, str]
+) -> list[dict[str, Any]]:
+    rows = []
+    for kind, path in films.items():
+        truth = every_frame(path)
+        readers = readers_for(path, versions)
+        for pattern in patterns:
+            found = measure(path, pattern, truth, readers, rounds)
+            base = found[BASE].get("seconds")
+            for result in found.values():
+                if "seconds" in result:
+                    result["clips_per_second"] = 1 / result["seconds"]
+                    result["megabytes_per_second"] = size_of(path) / 1e6 / result["seconds"]
+                    result["ratio"] = base / result["seconds"] if base else None
+            rows.append({"film": kind, "pattern": pattern, "readers": found})
+            print(f"{kind}, {pattern}: done", flush=True)
+    return rows
+
+
+def cell(row: dict[str, Any], name: str, absolute: bool) -> str:
+    """A ratio; with ``absolute`` also clips/s and MB/s."""
+    result = row["readers"].get(name)
+    if result is None:
+        return "-"
+    if result.get("ratio") is None:
+        return "fails"
+    text = f"{result['ratio']:.2f}"
+    if absolute:
+        text += f" ({result['clips_per_second']:.0f}/s, {result['megabytes_per_second']:.1f} MB/s)"
+    return text if result["exact"] else f"{text} wrong frames"
+
+
+def decoding_table(rows: list[dict[str, Any]], versions: dict[str, str], absolute: bool) -> str:
+    names = [name for name in READERS if versions[name][0].isdigit()]
+    cells = [[r["film"], r["pattern"], *(cell(r, n, absolute) for n in names)] for r in rows]
+    return table(["film", "frames", *names], cells)
+
+
+def loader_rows(films: dict[str, Path], folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Clips a second made and eaten, at one size."""
+    chosen = [path for path in films.values() if path.is_file()][: given.loader_films]
+    tree = make_tree(chosen, folder / "tree", given.copies)
+    sources = {"files": tree, "packed": pack_tree(tree, folder / "packed")}
+    rates = {
+        f"{name}, {workers} workers": made(path, workers, given.size, given.batch, epochs=3)
+        for name, path in sources.items()
+        for workers in given.workers
+    }
+    appetite = {name: eaten(name, given.size, 4, given.threads, steps=3) for name in given.models}
+    return {"size": given.size, "made": rates, "eaten": appetite}
+
+
+def loader_table(facts: dict[str, Any]) -> str:
+    """How many times over the loader feeds each network."""
+    cells = [
+        [source, *(f"{rate / eats:.1f}" for eats in facts["eaten"].values())]
+        for source, rate in facts["made"].items()
+    ]
+    return table([f"clips made / eaten, {facts['size']} pixels", *facts["eaten"]], cells)
+
+
+def page_tables(
+    rows: list[dict[str, Any]], loader: dict[str, Any] | None, libraries: dict[str, str]
+) -> str:
+    """Ratios only: absolute times say more of the machine than of the programs."""
+    versions = {name: libraries[name] for name in READERS}
+    said = ", ".join(f"{name} {number}" for name, number in libraries.items())
+    parts = [decoding_table(rows, versions, absolute=False)]
+    parts += [loader_table(loader)] if loader else []
+    return "\n\n".join([*parts, f"Commit {commit()}: `{command()}`. {said}."])
+
+
+def write_page(page: Path, text: str) -> None:
+    """Put the tables between the two marks of a page."""
+    begin, end = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
+    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise SystemExit(f"{page}: has no lines {begin.strip()} and {end.strip()}")
+    write_text(page, f"{before}{begin}{text}\n{end}{after}")
+
+
+def numbers(text: str) -> list[int]:
+    return [int(word) for word in text.split(",")]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clips", type=Path, help="a folder of video files, instead of drawn ones")
+    parser.add_argument("--patterns", nargs="*", default=list(PATTERNS), choices=list(PATTERNS))
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--no-loader", action="store_true", help="the first part only")
+    parser.add_argument("--models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--workers", type=numbers, default=[1, 2])
+    parser.add_argument("--threads", type=int, default=1, help="of the network")
+    parser.add_argument("--loader-films", type=int, default=2, help="how many of the films")
+    parser.add_argument("--copies", type=int, default=16, help="of each, in the loader's tree")
+    parser.add_argument("--page", type=Path, help="write the tables of ratios there, too")
+    parser.add_argument("--out", type=Path, default=RESULTS / "decode.json")
+    given = parser.parse_args()
+    versions = installed()
+    for name, number in versions.items():
+        print(f"{name}: {number}")
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if given.clips:
+            paths = sorted(p for p in given.clips.rglob("*") if is_video(p.name))
+            films = {str(path.relative_to(given.clips)): path for path in paths}
+        else:
+            (folder / "films").mkdir()
+            films = make_films(folder / "films")
+        rows = compare(films, given.patterns, given.rounds, versions)
+        loader = None if given.no_loader else loader_rows(films, folder, given)
+    print(f"\nratios to {BASE}, with clips/s and MB/s of file\n")
+    print(decoding_table(rows, versions, absolute=True))
+    if loader:
+        print(f"\n{loader_table(loader)}\n\n{loader}")
+    libraries = {**versions, "FFmpeg of PyAV": av.ffmpeg_version_info}
+    if given.page:
+        write_page(given.page, page_tables(rows, loader, libraries))
+    print(f"\ncommit {commit()}; libraries {libraries}")
+    keep(given.out, {"libraries": libraries, "rows": rows, "loader": loader})
+
+
+if __name__ == "__main__":
+    main()
