@@ -834,7 +834,25 @@ def test_shortcut_sees_the_raw_input() -> None:
 @pytest.mark.parametrize("place", ["before_conv1", "after_conv1"])
 @pytest.mark.parametrize(
     ("options", "scale"),
-    [({}, 3.0), ({"fusion": "mean"}, 1.5), ({"motion_input": "z"}, 3.0), ({"parts": "se"}, 1.5)],
+    [
+        ({}, 3.0),
+        ({"fusion": "mean"}, 1.5),
+        ({"fusion": "weighted"}, 3.0),
+        ({"fusion": "se_me"}, 2.25),
+        ({"fusion": "me_se"}, 2.25),
+        ({"motion_input": "z"}, 3.0),
+        ({"motion_input": "z", "residual": "x"}, 3.0),
+        ({"parts": "se"}, 1.5),
+        ({"parts": "se", "residual": "x"}, 1.5),
+        ({"parts": "se", "attention": "none", "residual": "x"}, 1.0),
+        ({"attention": "none"}, 2.5),
+        ({"residual": "none"}, 2.0),
+        ({"residual": "x"}, 3.0),
+        ({"gate": "centred"}, 2.5),
+        ({"gate": "centred", "attention": "none"}, 2.0),
+        ({"order": "attention_first"}, 3.0),
+        ({"order": "parallel", "residual": "none"}, 2.0),
+    ],
 )
 def test_the_module_as_a_whole_starts_as_the_partial_shift(place, options, scale):
     """Else the input that the motion path adds would blur the shifted channels."""

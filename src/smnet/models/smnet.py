@@ -121,10 +121,20 @@ class SMNetOptions:
             raise ValueError("residual=x has no meaning with order=attention_first; see residual=z")
 
     @property
-    def adds_input(self) -> bool:
-        """Whether the fusion adds X, gated, to the features of the SE path."""
+    def beside(self) -> float:
+        """How much of X the module adds to Z at its start, of what it takes of Z.
+
+        Every mask and gate starts at 1/2 (``attention="3d"`` near it).
+        """
+        masked = self.attention != "none"
+        of_z = {"z": 1.5, "x": 0.5, "none": 0.5}[self.residual] if masked else 1.0
+        of_x = 1.0 if masked and self.residual == "x" else 0.0
         both = self.parts == "se+me" and self.fusion in ("sum", "mean", "weighted")
-        return both and self.motion_input == "x"
+        if both and self.motion_input == "x":
+            of_x += 1.0 if self.gate == "centred" else 1.5
+        elif both:
+            of_z += 1.0 if self.gate == "centred" else 1.5
+        return of_x / of_z
 
     @property
     def fusable(self) -> bool:
@@ -196,7 +206,7 @@ class SpatioTemporalExcitation(nn.Module):
                 min(options.groups or channels, channels),
                 options.temporal_space,
                 options.temporal_init,
-                beside=1.0 if options.adds_input else 0.0,
+                beside=options.beside,
             )
             if options.temporal
             else None
