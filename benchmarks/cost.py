@@ -27,6 +27,8 @@ from smnet.models import VideoModel, create_model, multiply_adds, parameter_coun
 FAMILY = (
     "tsn_resnet50",
     "tsm_resnet50",
+    "stm_resnet50",
+    "teinet_resnet50",
     "tam_resnet50",
     "action_resnet50",
     "tdn_resnet50",
