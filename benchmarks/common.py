@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ RESULTS = Path(__file__).parent / "results"
 
 def command() -> str:
     """The command line of this run, from the root of the repository."""
-    return shlex.join([f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
 
 
+@cache
 def commit() -> str:
     """The commit the figures belong to, with a mark if files were changed since."""
     try:
@@ -33,6 +35,9 @@ def commit() -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+commit()  # now, before a table or a page is written
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -5,9 +5,9 @@
     python benchmarks/comparison.py family --data clips/ --name mine size=112 epochs=30
 
 A name is a study (``smnet compare --help`` lists them) or a file of one; KEY=VALUE changes the
-budget for all. ``motion`` is drawn with 300 training clips: with more, the methods meet at the top
-and the table tells nothing. What is trained already is kept, so that the same command goes on after
-an interruption. Tables go to benchmarks/results/ with the command and the commit.
+budget for all. The work is that of ``smnet compare``, in one folder for all studies. What is done
+already is kept, so that the same command goes on after an interruption. Tables go to
+benchmarks/results/ with the command and the commit.
 """
 
 from __future__ import annotations
@@ -17,13 +17,10 @@ import json
 from pathlib import Path
 
 from common import RESULTS, command, commit, keep
-from smnet.compare import compare, read_study
-from smnet.data.motion import write_motion
+from smnet.compare import MOTION, MOTION_BUDGET, compare, read_study
+from smnet.demo import draw
 from smnet.files import write_text
 from smnet.recipe import read_recipe
-
-TRAIN, VAL = 300, 200
-BUDGET = {"epochs": "24"}
 
 
 def main() -> None:
@@ -38,9 +35,8 @@ def main() -> None:
     changes = [word for word in given.words if "=" in word]
     studies = [word for word in given.words if "=" not in word]
     if given.data is None:
-        folder = given.out / "motion"
-        write_motion(folder, train=TRAIN, val=VAL)
-        changes = [*(f"{k}={v}" for k, v in BUDGET.items()), *changes]
+        folder = Path(draw(given.out / "clips", **MOTION).root)
+        changes = [*MOTION_BUDGET, *changes]
     else:
         folder = Path(given.data)
     recipe = read_recipe("motion", changes, {"data": str(folder)})
@@ -56,7 +52,9 @@ def publish(out: Path, name: str) -> None:
     text = f"{text}\nCommit {commit()}: `{command()}`.\n"
     write_text(RESULTS / f"{name}.md", text)
     print(text)
-    keep(RESULTS / f"{name}.json", json.loads((out / "table.json").read_text(encoding="utf-8")))
+    values = json.loads((out / "table.json").read_text(encoding="utf-8"))
+    values["recipe"]["data"] = Path(values["recipe"]["data"]).name
+    keep(RESULTS / f"{name}.json", values)
 
 
 if __name__ == "__main__":

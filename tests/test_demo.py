@@ -191,7 +191,7 @@ def test_a_demo_again_does_not_train_again(quick: Path, monkeypatch: pytest.Monk
         return train(recipe, folder, resume=resume)
 
     monkeypatch.setattr(demo, "train", watch)
-    monkeypatch.setattr(demo, "draw", lambda root, quick: demo.read_clips(root))
+    monkeypatch.setattr(demo, "draw", lambda root, *_: demo.read_clips(root))
     before = (quick / "tsn-quick" / "last.safetensors").read_bytes()
     small = (quick / "tsn-quick" / "recipe.yaml").read_text()
     monkeypatch.setattr(

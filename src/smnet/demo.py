@@ -34,7 +34,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         The path of ``report.html``.
     """
     began = time.monotonic()
-    clips = draw(out / ("motion-quick" if quick else "motion"), quick)
+    clips = draw(out / "motion-quick", 60, 20) if quick else draw(out / "motion", 800, 200)
     changes = ["epochs=2", "warmup=0.5"] if quick else []
     trained = []
     for family in FAMILIES:
@@ -64,16 +64,15 @@ def run_demo(out: Path, quick: bool = False) -> Path:
     return report.resolve()
 
 
-def draw(root: Path, quick: bool) -> ClipSet:
+def draw(root: Path, train_clips: int, val_clips: int, size: int = 72) -> ClipSet:
     """The data set ``motion`` in ``root``, drawn if it is not there yet."""
-    train_clips, val_clips = (60, 20) if quick else (800, 200)
     with progress_bar() as bar:
         task = bar.add_task("drawing clips", total=train_clips + val_clips, note="")
         write_motion(
             root,
             train=train_clips,
             val=val_clips,
-            size=72,
+            size=size,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     return read_clips(root)

@@ -22,7 +22,9 @@ def compare(
     ] = None,
     study: Annotated[
         str | None,
-        typer.Option(help="family, parts, groups, stages, place, fusion, attention, or a file."),
+        typer.Option(
+            help="family, res2net, parts, groups, stages, place, fusion, attention, or a file."
+        ),
     ] = None,
     trunk: Annotated[str | None, typer.Option(help="Put the study on this trunk.")] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each model.")] = 3,
@@ -40,7 +42,7 @@ def compare(
       smnet compare --study parts --seeds 5 --out runs/parts
       smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
     """
-    from smnet.compare import Variant, read_study
+    from smnet.compare import MOTION, MOTION_BUDGET, Variant, read_study
     from smnet.compare import compare as run
     from smnet.recipe import read_recipe
 
@@ -51,7 +53,8 @@ def compare(
     if data is None and source == "motion":
         from smnet.demo import draw
 
-        data = draw(Path(out) / "motion", quick=False).root
+        data = draw(Path(out) / "motion", **MOTION).root
+        words = [*MOTION_BUDGET, *words]
     given = {"data": data and absolute(data), "format": format}
     recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
     variants = (
