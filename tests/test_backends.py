@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,22 +17,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnet.backends import (
-    BACKENDS,
-    INPUT,
-    ONNX_FORMAT,
-    OUTPUT,
-    OnnxBackend,
-    available_cores,
-    onnx_metadata,
-    open_backend,
-)
+from smnet import openvino_backend as openvino_module
+from smnet.backends import BACKENDS, OnnxBackend, open_backend
 from smnet.checkpoint import load
 from smnet.data.dataset import read_views
 from smnet.data.views import ViewPlan, protocol_crops, read_test_views
 from smnet.errors import UserError
 from smnet.evaluate import score_views
+from smnet.exported_backend import INPUT, ONNX_FORMAT, OUTPUT, available_cores, onnx_metadata
+from smnet.exporters import write_openvino
 from smnet.models import ModelSpec
+from smnet.openvino_backend import OpenVinoBackend
 from smnet.predict import Recognizer
 from smnet.specification import dump_specification, read_specification, view_plan
 from smnet.torch_backend import TorchBackend
@@ -303,6 +299,10 @@ def test_the_door(run: Path, bright: Path, tmp_path: Path) -> None:
         ("a.onnx", None, "no such file"),
         ("a.pt2", None, "torch.export.load"),
         ("a.safetensors", "onnxruntime", "smnet export makes it"),
+        ("a.safetensors", "openvino", r"an exported \.xml file"),
+        ("a.onnx", "openvino", "which onnxruntime runs; backend=openvino takes a file of its own"),
+        ("a.xml", "onnxruntime", "which openvino runs"),
+        ("a.xml", "torch", "takes the checkpoint"),
         ("a.safetensors", None, "no such checkpoint"),
     ],
 )
@@ -318,6 +318,84 @@ def test_without_onnxruntime_the_line_to_type_is_told(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match=r"pip install 'smnet-video\[runtime\]'"):
         OnnxBackend(bright, "cpu")
+
+
+# --- OpenVINO.
+
+
+@pytest.fixture
+def described(bright: Path, tmp_path: Path) -> Path:
+    """The same network as OpenVINO's two files."""
+    pytest.importorskip("openvino", reason="the openvino extra is not installed")
+    path = tmp_path / "bright.xml"
+    write_openvino(bright, path, onnx_metadata(SPEC))
+    return path
+
+
+def test_openvino_scores_as_onnxruntime(described: Path, bright: Path, movie: Path) -> None:
+    one, other = OpenVinoBackend(described, "cpu", 1), OnnxBackend(bright, "cpu", 1)
+    assert one.spec == other.spec == SPEC
+    assert one.side == 32
+    views = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 3, 32, 32), np.uint8)
+    assert one.score(views) == pytest.approx(other.score(views), abs=1e-5)
+    assert isinstance(open_backend(described), OpenVinoBackend)
+
+
+def test_openvino_is_imported_without_its_reports(described: Path) -> None:
+    code = f"""
+import sys
+from smnet.openvino_backend import OpenVinoBackend
+OpenVinoBackend({str(described)!r})
+assert sys.modules["openvino_telemetry"] is None
+assert "torch" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (lambda x: x.with_suffix(".bin").unlink(), r"bright\.bin: no such file"),
+        (lambda x: x.with_suffix(".bin").write_bytes(b"1"), "OpenVINO cannot run it"),
+        (lambda x: x.write_bytes(b"\x00\x01network"), "not an OpenVINO description"),
+        (lambda x: x.write_text("<?xml version='1.0'?><net><layers/></net>"), r"bright\.xml: "),
+        (lambda x: x.write_text(x.read_text()[:900]), "OpenVINO cannot run it"),
+        (lambda x: _replace(x, "smnet-onnx/1", "smnet-onnx/9"), "written in the form smnet-onnx/9"),
+        (lambda x: _replace(x, "smnet-onnx/1", "other"), "not one that smnet export wrote"),
+        (lambda x: _replace(x, "num_classes&quot;: 3", "num_classes&quot;: 4"), "bright.xml: its"),
+        (
+            lambda x: _replace(x, "input_size&quot;: 32", "input_size&quot;: 33"),
+            "are not those its",
+        ),
+    ],
+)
+def test_openvino_files_that_lie(described: Path, spoil: Callable[[Path], Any], says: str) -> None:
+    spoil(described)
+    with pytest.raises(UserError, match=says):
+        OpenVinoBackend(described, "cpu", 1)
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def test_openvino_bounds_what_it_reads(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_module, "MAX_DESCRIPTION", 100)
+    with pytest.raises(UserError, match="no such file of ours is that large"):
+        OpenVinoBackend(described)
+    with pytest.raises(UserError, match="device=cuda"):
+        OpenVinoBackend(described, "cuda")
+
+
+def test_without_openvino_the_line_to_type_is_told(
+    bright: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(UserError, match=r"pip install 'smnet-video\[openvino\]'"):
+        OpenVinoBackend(bright, "cpu")
 
 
 # --- A machine without torch.
@@ -343,6 +421,12 @@ def test_prediction_without_torch(bright: Path, movie: Path, smnet: Callable[...
     assert alone.out == smnet("predict", bright, movie, "--json").out
     code = "import smnet; print(smnet.Recognizer.load(sys.argv[1]).predict(sys.argv[2]).label)"
     assert python(code, bright, movie).out.strip() == CLASSES[2]
+
+
+def test_prediction_by_openvino_without_torch(described: Path, movie: Path) -> None:
+    alone = python(CLI, "predict", described, movie, "--json")
+    assert (alone.err, alone.status) == ("", 0)
+    assert json.loads(alone.out)["label"] == CLASSES[2]
 
 
 def test_what_needs_torch_says_so(run: Path, movie: Path) -> None:

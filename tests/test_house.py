@@ -20,7 +20,16 @@ FLOORS = (
     ("errors", "models"),
     ("files", "data", "recipe", "metrics", "distributed", "machine", "hub", "specification"),
     ("checkpoint", "weights", "optim", "results", "runlog", "resume", "augment"),
-    ("evaluate", "predict", "backends", "torch_backend", "setup_run", "step"),
+    (
+        "evaluate",
+        "predict",
+        "backends",
+        "exported_backend",
+        "openvino_backend",
+        "torch_backend",
+        "setup_run",
+        "step",
+    ),
     ("train",),
     (),  # annotate, compare, demo, page, report, export, ...
     ("cli", "__main__"),

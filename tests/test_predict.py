@@ -18,7 +18,7 @@ from smnet.checkpoint import read_checkpoint, save_checkpoint
 from smnet.data.dataset import read_views
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints, score_views
-from smnet.predict import Prediction, Recognizer, find_videos
+from smnet.predict import Prediction, Recognizer, Utilisation, find_videos
 from tests.conftest import CLASSES, class_frames
 from tests.videos import write_video
 
@@ -117,6 +117,23 @@ def test_an_endless_source(recognizer: Recognizer, videos: list[str]) -> None:
     answers = list(itertools.islice(recognizer.predict_many(forever(), batch=2, workers=2), 20))
     assert len(answers) == 20
     assert taken <= 20 + 2 * 2 + 2 + 2  # decoding runs ahead, but not away
+
+
+def test_what_kept_it_busy_is_counted(recognizer: Recognizer, videos: list[str]) -> None:
+    used = Utilisation()
+    answers = list(recognizer.predict_many([*videos, "gone.mp4"], 5, 2, 2, used))
+    assert used.clips == len(answers) == len(videos) + 1
+    assert used.threads == 2
+    assert min(used.network, used.waiting, used.decoding) > 0
+    assert str(used).startswith(f"{used.clips} clips in ")
+    slow = Utilisation(clips=10, threads=2, network=1.0, waiting=3.0, decoding=6.0)
+    assert str(slow) == (
+        "10 clips in 4.0 s, 2.5 clips/s: network busy 25%, 2 decoding threads 75%; decoding is the"
+        " limit"
+    )
+    fast = Utilisation(clips=1, threads=1, network=3.0, waiting=1.0, decoding=1.0)
+    assert str(fast).endswith("network busy 75%, 1 decoding thread 25%; the network is the limit")
+    assert str(Utilisation()).startswith("0 clips in 0.0 s")
 
 
 def test_a_folder_of_frames(recognizer: Recognizer, tmp_path: Path) -> None:

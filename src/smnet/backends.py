@@ -1,4 +1,4 @@
-"""What runs a trained network: PyTorch on a checkpoint, or ONNX Runtime on an exported file.
+"""What runs a trained network: PyTorch on a checkpoint, or ONNX Runtime or OpenVINO on a file.
 
 Nothing here imports PyTorch until a checkpoint is opened, so that a machine without it can predict.
 """
@@ -12,19 +12,21 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.data.views import ViewPlan, read_test_views
+from smnet.data.views import ViewPlan
 from smnet.errors import UserError, missing_extra
+from smnet.exported_backend import (
+    INPUT,
+    OUTPUT,
+    ExportedBackend,
+    available_cores,
+    exported_specification,
+)
 from smnet.hub import is_address
 from smnet.models.spec import ModelSpec
-from smnet.specification import dump_specification, read_specification
 
-BACKENDS = ("torch", "compile", "onnxruntime")
-ONNX_FORMAT = "smnet-onnx/1"
-INPUT, OUTPUT = "frames", "scores"
-SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where PyTorch's exporter writes the modules that a node comes from."""
-CLIPS_AT_ONCE = 4
-"""Clips that go through ONNX Runtime together, at the most: more make it no faster, only larger."""
+ENGINES = {"onnxruntime": ".onnx", "openvino": ".xml"}
+"""What runs exported files, and the suffix of those that it takes."""
+BACKENDS = ("torch", "compile", *ENGINES)
 
 
 class Backend(Protocol):
@@ -54,11 +56,12 @@ def open_backend(
     """The network in a file.
 
     Args:
-        path: an exported ``.onnx`` file; or a checkpoint, see
-            :func:`smnet.checkpoint.read_checkpoint`. A run's folder stands for its
-            ``best.onnx`` with ``backend="onnxruntime"``, else for its best checkpoint.
+        path: an exported ``.onnx`` or ``.xml`` file; or a checkpoint, see
+            :func:`smnet.checkpoint.read_checkpoint`. A run's folder stands for its ``best.onnx``
+            with ``backend="onnxruntime"``, its ``best.xml`` with ``"openvino"``, else for its best
+            checkpoint.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        backend: one of :data:`BACKENDS`; None is the file's own: onnxruntime or torch.
+        backend: one of :data:`BACKENDS`; None is the file's own: onnxruntime, openvino or torch.
 
     Raises:
         UserError: no such file or device, a backend that does not run such a file, or one that is
@@ -68,23 +71,26 @@ def open_backend(
         raise UserError(f"no backend is called {backend!r}; use {', '.join(BACKENDS)}")
     if not is_address(path):
         file = Path(path)
-        if backend == "onnxruntime" and (file / "best.onnx").is_file():
-            file = file / "best.onnx"
-        if file.suffix == ".onnx":
-            if backend not in (None, "onnxruntime"):
-                raise UserError(
-                    f"{file}: an exported file, which onnxruntime runs; backend={backend} takes the"
-                    " checkpoint that it was made from"
-                )
-            return OnnxBackend(file, device)
+        if backend in ENGINES and (found := file / f"best{ENGINES[backend]}").is_file():
+            file = found
+        for engine, suffix in ENGINES.items():
+            if file.suffix == suffix:
+                if backend not in (None, engine):
+                    raise UserError(
+                        f"{file}: an exported file, which {engine} runs; backend={backend} takes"
+                        f" {'a file of its own' if backend in ENGINES else 'the checkpoint'} that"
+                        f" {'smnet export makes' if backend in ENGINES else 'it was made from'}"
+                    )
+                return _open_exported(file, engine, device)
         if file.suffix == ".pt2":
             raise UserError(
                 f"{file}: a torch.export program; load it with torch.export.load, or predict with"
                 " the checkpoint that it was made from"
             )
-    if backend == "onnxruntime":
+    if backend in ENGINES:
         raise UserError(
-            f"{path}: backend=onnxruntime takes an exported file; smnet export makes it"
+            f"{path}: backend={backend} takes an exported {ENGINES[backend]} file; smnet export"
+            " makes it"
         )
     try:
         from smnet.torch_backend import TorchBackend
@@ -98,8 +104,16 @@ def open_backend(
     return TorchBackend.load(path, device, compiled=backend == "compile")
 
 
-class OnnxBackend:
-    """An exported file under ONNX Runtime; pre-processing and softmax are inside the file."""
+def _open_exported(file: Path, engine: str, device: str) -> Backend:
+    if engine == "openvino":
+        from smnet.openvino_backend import OpenVinoBackend
+
+        return OpenVinoBackend(file, device)
+    return OnnxBackend(file, device)
+
+
+class OnnxBackend(ExportedBackend):
+    """An exported file under ONNX Runtime."""
 
     def __init__(
         self, path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
@@ -138,24 +152,11 @@ class OnnxBackend:
         if device.startswith("cuda") and len(self._session.get_providers()) < 2:
             raise UserError(f"device={device}: onnxruntime cannot use it; use device=cpu")
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.spec = _exported_specification(path, metadata)
+        self.spec = exported_specification(path, metadata)
         self._check_interface(path)
 
-    @property
-    def side(self) -> int | None:
-        return self.spec.input_size
-
-    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
-        return read_test_views(path, plan)
-
-    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batch, count = views.shape[:2]
-        flat = views.reshape(-1, *views.shape[2:])
-        parts = [
-            self._session.run([OUTPUT], {INPUT: flat[first : first + CLIPS_AT_ONCE]})[0]
-            for first in range(0, len(flat), CLIPS_AT_ONCE)
-        ]
-        scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
+    def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        scores: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: clips})[0]
         return scores
 
     def _check_interface(self, path: str | os.PathLike[str]) -> None:
@@ -167,43 +168,6 @@ class OnnxBackend:
             (OUTPUT, "tensor(float)", [spec.num_classes])
         ]:
             raise UserError(f"{path}: its inputs and outputs are not those its metadata describe")
-
-
-def onnx_metadata(spec: ModelSpec, **more: str) -> dict[str, str]:
-    """What an exported file says of itself: ``spec`` is all of the specification; the rest is there
-    for programs that know nothing of it."""
-    return {
-        "format": ONNX_FORMAT,
-        "spec": dump_specification(spec),
-        "classes": "\n".join(spec.class_names or map(str, range(spec.num_classes))),
-        "sampling": spec.sampling,
-        "segments": str(spec.num_segments),
-        "frames_per_segment": str(spec.frames_per_segment),
-        "input_size": str(spec.input_size),
-        "short_side": str(spec.short_side),
-        "input": "uint8 RGB (batch, frames, 3, height, width); normalisation is inside",
-        "output": "softmax scores (batch, classes)",
-        **more,
-    }
-
-
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _exported_specification(path: str | os.PathLike[str], metadata: dict[str, str]) -> ModelSpec:
-    written = metadata.get("format", "")
-    if written.partition("/")[0] != ONNX_FORMAT.partition("/")[0]:
-        raise UserError(f"{path}: an ONNX file, but not one that smnet export wrote")
-    if written != ONNX_FORMAT:
-        raise UserError(f"{path}: written in the form {written}, this version reads {ONNX_FORMAT}")
-    try:
-        return read_specification(metadata["spec"])
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: its metadata are damaged ({error})") from None
 
 
 def _providers(device: str, available: list[str]) -> list[Any]:

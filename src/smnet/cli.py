@@ -177,7 +177,7 @@ def evaluate(
 @app.command()
 def predict(
     checkpoint: Annotated[
-        str, typer.Argument(help="A checkpoint, a run's folder, or an exported .onnx file.")
+        str, typer.Argument(help="A checkpoint, a run's folder, or an exported .onnx or .xml file.")
     ],
     sources: Annotated[
         list[str],
@@ -194,7 +194,8 @@ def predict(
     workers: Workers = None,
     device: Device = "auto",
     backend: Annotated[
-        str | None, typer.Option(help="torch, compile, or onnxruntime for an exported file.")
+        str | None,
+        typer.Option(help="torch, compile; onnxruntime or openvino for an exported file."),
     ] = None,
 ) -> None:
     """Name what happens in videos.
@@ -208,7 +209,7 @@ def predict(
       smnet predict runs/mine clip.mp4 --annotate labelled.mp4
       smnet predict model.onnx clip.mp4
     """
-    from smnet.predict import Recognizer, find_videos
+    from smnet.predict import Recognizer, Utilisation, find_videos
     from smnet.recipe import parse_views
     from smnet.report import print_predictions
 
@@ -220,7 +221,8 @@ def predict(
 
         check_suffix(annotate)
     recognizer = Recognizer.load(checkpoint, device, parse_views(views), backend)
-    answers = recognizer.predict_many(videos, top, batch, workers)
+    used = Utilisation()
+    answers = recognizer.predict_many(videos, top, batch, workers, used)
     failed = 0
     if as_json:
         for answer in answers:
@@ -228,6 +230,8 @@ def predict(
             typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
     else:
         failed = print_predictions(answers, len(videos))
+    if len(videos) > 1:
+        typer.echo(used, err=True)
     if failed:
         raise typer.Exit(1)
     if annotate is not None:

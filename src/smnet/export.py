@@ -1,4 +1,4 @@
-"""A trained network as one file that runs without the program that trained it: ONNX, or a
+"""A trained network as a file that runs without the program that trained it: ONNX, OpenVINO, or a
 torch.export program.
 
 What goes in are frames as they were decoded and cropped, uint8; what comes out are softmax scores.
@@ -8,13 +8,11 @@ names, sampling and sizes are in the file's metadata.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import os
 import shutil
-import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -25,23 +23,45 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from smnet import __version__
-from smnet.backends import INPUT, OUTPUT, SCOPES, OnnxBackend, onnx_metadata
 from smnet.checkpoint import checkpoint_file, load
 from smnet.errors import UserError, missing_extra
 from smnet.evaluate import score_views
+from smnet.exported_backend import onnx_metadata
+from smnet.exporters import (
+    RUN,
+    quiet_exporter,
+    trace,
+    write_onnx,
+    write_openvino,
+    write_program,
+)
 from smnet.files import atomic_path, write_text
-from smnet.machine import describe_machine
-from smnet.models import VideoModel, fold_norms, to_channels_last
-from smnet.parity import MOST_CLIPS, Parity, Scorer, compare, drop_of, score, trial_clips
+from smnet.machine import describe_machine, keep_freed_memory
+from smnet.models import ModelSpec, VideoModel, to_channels_last
+from smnet.models.engines import TemporalForm
+from smnet.parity import (
+    MAX_DROP,
+    MOST_CLIPS,
+    Parity,
+    Scorer,
+    Trial,
+    compare,
+    drop_of,
+    score,
+    trial_clips,
+)
 
 if TYPE_CHECKING:
     from smnet.quantise import Quantised
 
-SUFFIX = {"onnx": ".onnx", "torch": ".pt2"}
-PRECISIONS = ("fp32", "int8")
+SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
+PRECISIONS = ("fp32", "fp16", "int8")
+NEEDS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
+    "torch": (),
+}
 CALIBRATION_CLIPS = 64
 TOLERANCE = 1e-3
 """Largest difference of a score that rounding can explain in fp32."""
@@ -49,10 +69,14 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file, the report beside it, and what that says."""
+    """What was written: the file, the report beside it, and what that says.
+
+    ``bytes`` is the size of all that is needed to run it.
+    """
 
     path: Path
     report: Path
+    bytes: int
     parity: Parity
     quantised: Quantised | None
 
@@ -71,179 +95,133 @@ def export(
 
     Args:
         checkpoint: see :func:`smnet.checkpoint.read_checkpoint`.
-        out: the file; None is beside the checkpoint, ``.onnx``, ``-int8.onnx`` or ``.pt2``.
-        to: ``"onnx"`` or ``"torch"`` (a program that ``torch.export.load`` reads).
-        precision: ``"fp32"``; or ``"int8"`` (ONNX only), by static calibration.
+        out: the file; None is beside the checkpoint, ``.onnx``, ``.xml`` (and ``.bin``) or
+            ``.pt2``, with ``-fp16`` or ``-int8`` before it.
+        to: ``"onnx"``, ``"openvino"`` or ``"torch"`` (a program that ``torch.export.load`` reads).
+        precision: ``"fp32"``; ``"fp16"``, half the size, and faster only where the processor
+            computes in 16 bits; or ``"int8"`` (not torch), by static calibration.
         calibration: a data set, in any form that training takes. int8 takes the ranges from clips
-            of its train split; scores are compared on its val split. None compares fp32 on random
+            of its train split; scores are compared on its val split. None compares on random
             clips.
         opset: version of the ONNX operators; None is PyTorch's choice.
         say: takes a line for people.
 
     Raises:
         UserError: settings that do not go together, an extra that is not installed, data that
-            cannot be read, scores that are not those of the checkpoint, or int8 at more than
-            :data:`smnet.quantise.MAX_DROP` points of top-1. Nothing is written then.
+            cannot be read, scores that are not those of the checkpoint, or fp16 or int8 at more
+            than :data:`smnet.parity.MAX_DROP` points of top-1. Nothing is written then.
     """
     _check(to, precision, calibration, opset)
     source = checkpoint_file(checkpoint)
-    ending = f"{'-int8' if precision == 'int8' else ''}{SUFFIX[to]}"
+    ending = f"{'' if precision == 'fp32' else f'-{precision}'}{SUFFIX[to]}"
     target = Path(out) if out is not None else source.with_name(source.stem + ending)
     if target.suffix != SUFFIX[to]:
         raise UserError(f"{target}: --to {to} writes a file whose name ends in {SUFFIX[to]}")
     model = load(checkpoint)
     spec, threads = model.spec, torch.get_num_threads()
+    metadata = onnx_metadata(spec, precision=precision)
     quantised = None
     with (
         TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder,
         trial_clips(spec, calibration, "val", MOST_CLIPS) as trial,
-        _quiet(),
+        quiet_exporter(),
     ):
         say(f"exporting {spec.name}")
-        program = trace(model)
-        before = _scorer(model)
+        before = _scorer(load(checkpoint))  # another copy: tracers write down the order in memory
         expected = score(before, trial)
-        made = Path(folder, f"fp32{SUFFIX[to]}")
+        made, run = Path(folder, f"made{SUFFIX[to]}"), RUN[to]
+        half = precision == "fp16"
         if to == "torch":
-            _write_program(program, made, onnx_metadata(spec, precision=precision))
-            after = _run_program(made)
+            write_program(trace(model, half), made, metadata)
+        elif to == "onnx" and precision != "int8":
+            write_onnx(trace(model, half), made, metadata, opset)
         else:
-            _write_onnx(program, made, onnx_metadata(spec, precision=precision), opset)
-            after = run_onnx(made, threads)
-        if precision == "int8":
-            from smnet.quantise import MAX_DROP, quantise
+            form: TemporalForm = "shifts" if to == "openvino" else "films"
+            whole, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+            write_onnx(trace(model, form=form), whole, metadata, opset, engine_forms=True)
 
-            whole, made = made, Path(folder, "int8.onnx")
-            with trial_clips(spec, calibration, "train", CALIBRATION_CLIPS) as ranges:
-                say(f"calibrating on {ranges.source}, comparing on {trial.source}")
-                one = 100 / len(trial.clips)
-                if one > MAX_DROP:
-                    say(f"{len(trial.clips)} clips show a drop in steps of {one:.1f} points only")
-                if trial.labels is None:
-                    say("their labels are not the model's: each disagreement counts as a loss")
-                quantised = quantise(
-                    whole,
-                    made,
-                    ranges.clips,
-                    lambda file: drop_of(expected, run_onnx(file, threads), trial),
-                    say,
-                )
-            after = run_onnx(made, threads)
+            def finish(file: Path) -> Scorer:
+                if to == "openvino":
+                    write_openvino(file, made, metadata, half)
+                else:
+                    shutil.copyfile(file, made)
+                return run(made, threads)
+
+            if precision == "int8":
+                with _ranges(spec, calibration, trial, say) as clips:
+                    from smnet.quantise import quantise
+
+                    quantised = quantise(
+                        whole,
+                        int8,
+                        clips,
+                        lambda file: drop_of(expected, finish(file), trial),
+                        say,
+                        "openvino" if to == "openvino" else "onnxruntime",
+                    )
+            else:
+                finish(whole)
+        after = run(made, threads)
         parity = compare(before, after, trial, threads, expected)
-        if precision == "fp32" and parity.max_abs > TOLERANCE:
-            raise UserError(
-                f"{source}: the exported scores differ from the checkpoint's by up to"
-                f" {parity.max_abs:.1e}, so nothing was written"
-            )
-        with atomic_path(target) as temporary:
-            shutil.copyfile(made, temporary)
+        _accept(source, precision, parity)
+        size = _place(made, target)
     report = target.with_name(target.name + ".json")
     facts: dict[str, Any] = {
         "file": target.name,
-        "bytes": target.stat().st_size,
+        "bytes": size,
         "checkpoint": str(checkpoint),
         "model": spec.name,
         "to": to,
         "precision": precision,
         "parity": parity.to_dict(),
         "int8": quantised and asdict(quantised),
-        "machine": describe_machine() | _versions(to),
+        "machine": describe_machine() | {name: version(name) for name in NEEDS[to]},
     }
     write_text(report, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-    return Exported(target, report, parity, quantised)
+    return Exported(target, report, size, parity, quantised)
 
 
-class Deployed(nn.Module):
-    """A model between its pre-processing and its softmax.
-
-    Shape:
-        frames (B, T*L, 3, H, W) uint8 -> scores (B, K).
-    """
-
-    def __init__(self, model: VideoModel) -> None:
-        super().__init__()
-        self.model = fold_norms(model)
-        std = torch.tensor(model.spec.std).view(3, 1, 1)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", 1 / (255 * std))
-        self.register_buffer("shift", -torch.tensor(model.spec.mean).view(3, 1, 1) / std)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        logits: Tensor = self.model(frames.float() * self.scale + self.shift)
-        return logits.softmax(-1)
+@contextmanager
+def _ranges(
+    spec: ModelSpec, calibration: str | None, trial: Trial, say: Callable[[str], None]
+) -> Iterator[NDArray[np.uint8]]:
+    """The clips for int8's ranges, after a word on what they and the others can tell."""
+    with trial_clips(spec, calibration, "train", CALIBRATION_CLIPS) as ranges:
+        say(f"calibrating on {ranges.source}, comparing on {trial.source}")
+        one = 100 / len(trial.clips)
+        if one > MAX_DROP:
+            say(f"{len(trial.clips)} clips show a drop in steps of {one:.1f} points only")
+        if trial.labels is None:
+            say("their labels are not the model's: each disagreement counts as a loss")
+        yield ranges.clips
 
 
-def trace(model: VideoModel) -> torch.export.ExportedProgram:
-    """The program of a model from frames to scores, for batches of any size."""
-    spec = model.spec
-    size = (2, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
-    return torch.export.export(
-        Deployed(model).eval(),
-        (torch.zeros(size, dtype=torch.uint8),),
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
-        strict=False,
-    )
-
-
-def run_onnx(file: Path, threads: int) -> Scorer:
-    """The scores of an exported file on the CPU."""
-    backend = OnnxBackend(file, "cpu", threads)
-    return lambda clips: backend.score(clips[:, None])
-
-
-def _write_onnx(
-    program: torch.export.ExportedProgram, path: Path, metadata: dict[str, str], opset: int | None
-) -> None:
-    import onnx
-
-    try:
-        made: Any = torch.onnx.export(
-            program,
-            (),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            opset_version=opset,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
+def _accept(source: Path, precision: str, parity: Parity) -> None:
+    """Refuse scores that are not the checkpoint's."""
+    if precision == "fp32" and parity.max_abs > TOLERANCE:
+        raise UserError(
+            f"{source}: the exported scores differ from the checkpoint's by up to"
+            f" {parity.max_abs:.1e}, so nothing was written"
         )
-    except (RuntimeError, ValueError) as error:
-        if opset is None:
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--opset {opset}: this model cannot be written in it ({reason})") from None
-    model = made.model_proto
-    model.producer_name, model.producer_version = "smnet-video", __version__
-    onnx.helper.set_model_props(model, metadata)
-    for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        # Stack traces, with the paths of this machine. Which part a node is of, quantise.py reads.
-        kept = [entry for entry in item.metadata_props if entry.key == SCOPES]
-        del item.metadata_props[:]
-        item.metadata_props.extend(kept)
-    onnx.save(model, path)
+    if precision == "fp16" and parity.drop > MAX_DROP:
+        raise UserError(
+            f"{source}: fp16 costs {parity.drop:.2f} points of top-1 (at most {MAX_DROP} are"
+            " allowed), so nothing was written; use --precision fp32"
+        )
 
 
-def _write_program(
-    program: torch.export.ExportedProgram, path: Path, metadata: dict[str, str]
-) -> None:
-    text = json.dumps(metadata, ensure_ascii=False)
-    torch.export.save(program, path, extra_files={"smnet.json": text})
-
-
-def _run_program(path: Path) -> Scorer:
-    module = torch.export.load(path).module()
-
-    @torch.inference_mode()
-    def run(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = module(torch.from_numpy(clips)).numpy()
-        return scores
-
-    return run
+def _place(made: Path, target: Path) -> int:
+    """Move what was made to where it was wanted, weights first; its size in bytes."""
+    files = [made, *([made.with_suffix(".bin")] if made.suffix == ".xml" else [])]
+    for file in reversed(files):
+        with atomic_path(target.with_suffix(file.suffix)) as temporary:
+            shutil.copyfile(file, temporary)
+    return sum(file.stat().st_size for file in files)
 
 
 def _scorer(model: VideoModel) -> Scorer:
     """The checkpoint as ``smnet evaluate`` runs it."""
+    keep_freed_memory()
     to_channels_last(model)
 
     def run(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -253,37 +231,20 @@ def _scorer(model: VideoModel) -> Scorer:
     return run
 
 
-def _versions(to: str) -> dict[str, str]:
-    return {name: version(name) for name in ("onnx", "onnxscript", "onnxruntime") if to == "onnx"}
-
-
 def _check(to: str, precision: str, calibration: str | None, opset: int | None) -> None:
     if to not in SUFFIX:
-        raise UserError(f"--to {to}: use {' or '.join(SUFFIX)}")
+        raise UserError(f"--to {to}: use {', '.join(SUFFIX)}")
     if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: use {' or '.join(PRECISIONS)}")
-    if to == "torch" and (precision != "fp32" or opset is not None):
-        raise UserError("--to torch writes fp32 and has no opset; --precision and --opset are ONNX")
+        raise UserError(f"--precision {precision}: use {', '.join(PRECISIONS)}")
+    if to == "torch" and precision == "int8":
+        raise UserError("--to torch has no int8; use --to onnx or --to openvino")
+    if to == "torch" and opset is not None:
+        raise UserError("--to torch has no opset; --opset is of ONNX")
     if precision == "int8" and calibration is None:
         raise UserError(
             "--precision int8 needs clips to calibrate on: give --calibration DATA, the data set"
             " that the model was trained on, or clips of where it will be used"
         )
-    if to == "onnx":
-        for module in ("onnx", "onnxscript", "onnxruntime"):
-            if find_spec(module) is None:
-                raise missing_extra(module, "export")
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter warns of its own deprecations, and that torchvision is not installed."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            log.setLevel(before)
+    for module in NEEDS[to]:
+        if find_spec(module) is None:
+            raise missing_extra(module, "openvino" if module == "openvino" else "export")

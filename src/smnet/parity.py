@@ -17,7 +17,8 @@ from rich.table import Table
 
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
-from smnet.data.dataset import ClipDataset, TestBatches, make_loader
+from smnet.data.dataset import ClipDataset, TestBatches
+from smnet.data.loader import make_loader
 from smnet.errors import UserError
 from smnet.models import ModelSpec
 from smnet.runlog import progress_bar
@@ -26,6 +27,8 @@ from smnet.specification import view_plan
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """Scores (B, K) of clips (B, T*L, 3, h, w) uint8."""
 
+MAX_DROP = 0.5
+"""Points of top-1, in percent, that fp16 or int8 may cost."""
 MOST_CLIPS = 500
 """Clips that are compared at the most, evenly spread over a longer list."""
 RANDOM_CLIPS = 8
@@ -78,8 +81,8 @@ class Parity:
     def drop(self) -> float:
         """Points of top-1 lost, in percent; without labels every disagreement counts as a loss."""
         if self.top1_before is None or self.top1_after is None:
-            return 100 * (1 - self.agreement)
-        return 100 * (self.top1_before - self.top1_after)
+            return _points(1 - self.agreement)
+        return _points(self.top1_before - self.top1_after)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -165,8 +168,13 @@ def drop_of(expected: NDArray[np.float32], after: Scorer, trial: Trial) -> float
     """:attr:`Parity.drop` alone."""
     best, before = score(after, trial).argmax(1), expected.argmax(1)
     if trial.labels is None:
-        return float(100 * (best != before).mean())
-    return float(100 * ((before == trial.labels).mean() - (best == trial.labels).mean()))
+        return _points(float((best != before).mean()))
+    return _points(float((before == trial.labels).mean() - (best == trial.labels).mean()))
+
+
+def _points(share: float) -> float:
+    """In percent, without the last digits, which would make one clip of 200 more than 0.5."""
+    return round(100 * share, 6)
 
 
 def parity_table(parity: Parity, before: str, after: str) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,6 +19,9 @@ from smnet.backends import Backend, open_backend
 from smnet.data.formats.places import holds_frames, is_video, visible
 from smnet.errors import UserError
 from smnet.specification import view_plan
+
+_Decoded = tuple[NDArray[np.uint8] | UserError, float]
+"""The views of a video, or why there are none; and the seconds that took."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,40 @@ class Prediction:
         }
 
 
+@dataclass
+class Utilisation:
+    """What kept a run of :meth:`Recognizer.predict_many` busy, in seconds.
+
+    Attributes:
+        clips: videos answered for, readable or not.
+        threads: that decode.
+        network: in which the network ran.
+        waiting: in which it could not, for the next videos were not decoded yet.
+        decoding: of all decoding threads together.
+    """
+
+    clips: int = 0
+    threads: int = 0
+    network: float = 0.0
+    waiting: float = 0.0
+    decoding: float = 0.0
+
+    @property
+    def wall(self) -> float:
+        """Seconds for all, those of the caller between answers left out."""
+        return self.network + self.waiting
+
+    def __str__(self) -> str:
+        wall = max(self.wall, 1e-9)
+        limit = "the network" if self.network >= self.waiting else "decoding"
+        return (
+            f"{self.clips} clips in {wall:.1f} s, {self.clips / wall:.1f} clips/s: network busy"
+            f" {self.network / wall:.0%}, {self.threads} decoding"
+            f" thread{'s' * (self.threads != 1)} {self.decoding / wall / max(self.threads, 1):.0%};"
+            f" {limit} is the limit"
+        )
+
+
 class Recognizer:
     """A trained model with everything it needs to name what happens in a video.
 
@@ -91,12 +129,13 @@ class Recognizer:
 
         Args:
             path: a ``.safetensors`` checkpoint, a folder that ``smnet train`` wrote,
-                ``hf://owner/name`` on the hub, or an ``.onnx`` file of ``smnet export``.
+                ``hf://owner/name`` on the hub, or an ``.onnx`` or ``.xml`` file of
+                ``smnet export``.
             device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
             views: clips x crops averaged for every video.
             backend: what runs the network: ``"torch"`` or ``"compile"`` a checkpoint,
-                ``"onnxruntime"`` an exported file, which needs no PyTorch. None is torch or
-                onnxruntime, by the file.
+                ``"onnxruntime"`` or ``"openvino"`` an exported file, which needs no PyTorch. None
+                is what the file is for.
 
         Raises:
             UserError: no such file, backend or device.
@@ -120,6 +159,7 @@ class Recognizer:
         top: int = 5,
         batch: int = 8,
         workers: int | None = None,
+        used: Utilisation | None = None,
     ) -> Iterator[Prediction]:
         """Name what happens in many videos, in their order, without holding them all.
 
@@ -131,9 +171,12 @@ class Recognizer:
             top: how many classes to report.
             batch: videos that go through the network together.
             workers: decoding threads; None is one a core, at most 8.
+            used: takes the time that decoding and the network take.
         """
         threads = workers or min(os.cpu_count() or 1, 8)
-        waiting: deque[tuple[str, Future[NDArray[np.uint8]]]] = deque()
+        used = used if used is not None else Utilisation()
+        used.threads = threads
+        waiting: deque[tuple[str, Future[_Decoded]]] = deque()
         paths = (os.fspath(source) for source in sources)
         with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
             try:
@@ -144,27 +187,39 @@ class Recognizer:
                         if path is None:
                             exhausted = True
                         else:
-                            waiting.append((path, pool.submit(self.backend.read, path, self.plan)))
+                            waiting.append((path, pool.submit(self._decode, path)))
                     if not waiting:
                         return
                     group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                    yield from self._score(group, top)
+                    yield from self._score(group, top, used)
             finally:
                 for _, future in waiting:
                     future.cancel()
 
+    def _decode(self, path: str) -> _Decoded:
+        began = time.perf_counter()
+        try:
+            views: NDArray[np.uint8] | UserError = self.backend.read(path, self.plan)
+        except UserError as error:
+            views = error
+        return views, time.perf_counter() - began
+
     def _score(
-        self, group: list[tuple[str, Future[NDArray[np.uint8]]]], top: int
+        self, group: list[tuple[str, Future[_Decoded]]], top: int, used: Utilisation
     ) -> list[Prediction]:
+        began = time.perf_counter()
+        decoded = [future.result() for _, future in group]
+        ready = time.perf_counter()
         answers: dict[int, Prediction] = {}
         views: list[NDArray[np.uint8]] = []
         readable: list[int] = []
-        for number, (path, future) in enumerate(group):
-            try:
-                views.append(future.result())
+        for number, (found, seconds) in enumerate(decoded):
+            used.decoding += seconds
+            if isinstance(found, UserError):
+                answers[number] = Prediction(group[number][0], error=str(found))
+            else:
+                views.append(found)
                 readable.append(number)
-            except UserError as error:
-                answers[number] = Prediction(path, error=str(error))
         if views:
             scores = self.backend.score(np.stack(views))
             best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
@@ -174,6 +229,9 @@ class Recognizer:
                     tuple(self.classes[i] for i in best[row]),
                     tuple(scores[row, best[row]].tolist()),
                 )
+        used.clips += len(group)
+        used.waiting += ready - began
+        used.network += time.perf_counter() - ready
         return [answers[number] for number in range(len(group))]
 
 

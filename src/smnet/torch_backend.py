@@ -15,12 +15,15 @@ from smnet.data.views import ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.evaluate import score_views
+from smnet.machine import keep_freed_memory
 from smnet.models import VideoModel, fold_norms, to_channels_last
 from smnet.models.spec import ModelSpec
 
 
 class TorchBackend:
     """A model with its normalisation folded into the convolutions, channels innermost.
+
+    On a CPU the process keeps freed memory (:func:`smnet.machine.keep_freed_memory`).
 
     Attributes:
         model: the prepared copy.
@@ -37,6 +40,8 @@ class TorchBackend:
             UserError: no such device.
         """
         self.device = choose_device(device)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         self.model = fold_norms(model).to(self.device)
         to_channels_last(self.model)
         self.compiled = compiled

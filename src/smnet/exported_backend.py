@@ -1,0 +1,97 @@
+"""What engines that run exported files share: the file's metadata and its interface.
+
+Nothing here imports PyTorch.
+"""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.data.views import ViewPlan, read_test_views
+from smnet.errors import UserError
+from smnet.models.spec import ModelSpec
+from smnet.specification import dump_specification, read_specification
+
+ONNX_FORMAT = "smnet-onnx/1"
+"""Of the metadata and the interface, in an ONNX file and in an OpenVINO one."""
+INPUT, OUTPUT = "frames", "scores"
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where PyTorch's exporter writes the modules that a node comes from."""
+CLIPS_AT_ONCE = 4
+"""Clips that go through an engine together, at the most: more make it no faster, only larger."""
+
+
+class ExportedBackend:
+    """What engines that run an exported file share: pre-processing and softmax are inside it.
+
+    Attributes:
+        spec: the model, as the file's metadata describe it.
+    """
+
+    spec: ModelSpec
+
+    @property
+    def side(self) -> int | None:
+        return self.spec.input_size
+
+    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+        return read_test_views(path, plan)
+
+    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        batch, count = views.shape[:2]
+        flat = views.reshape(-1, *views.shape[2:])
+        parts = [
+            self.run(flat[first : first + CLIPS_AT_ONCE])
+            for first in range(0, len(flat), CLIPS_AT_ONCE)
+        ]
+        scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
+        return scores
+
+    def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores (B, K) of clips (B, T*L, 3, h, w)."""
+        raise NotImplementedError
+
+
+def onnx_metadata(spec: ModelSpec, **more: str) -> dict[str, str]:
+    """What an exported file says of itself: ``spec`` is all of the specification; the rest is there
+    for programs that know nothing of it."""
+    return {
+        "format": ONNX_FORMAT,
+        "spec": dump_specification(spec),
+        "classes": "\n".join(spec.class_names or map(str, range(spec.num_classes))),
+        "sampling": spec.sampling,
+        "segments": str(spec.num_segments),
+        "frames_per_segment": str(spec.frames_per_segment),
+        "input_size": str(spec.input_size),
+        "short_side": str(spec.short_side),
+        "input": "uint8 RGB (batch, frames, 3, height, width); normalisation is inside",
+        "output": "softmax scores (batch, classes)",
+        **more,
+    }
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def exported_specification(path: str | os.PathLike[str], metadata: dict[str, str]) -> ModelSpec:
+    """The model that an exported file's metadata describe.
+
+    Raises:
+        UserError: a file of another origin or version, or damaged.
+    """
+    written = metadata.get("format", "")
+    if written.partition("/")[0] != ONNX_FORMAT.partition("/")[0]:
+        raise UserError(f"{path}: a network, but not one that smnet export wrote")
+    if written != ONNX_FORMAT:
+        raise UserError(f"{path}: written in the form {written}, this version reads {ONNX_FORMAT}")
+    try:
+        return read_specification(metadata["spec"])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path}: its metadata are damaged ({error})") from None

@@ -1,0 +1,97 @@
+"""The same network in the operators that engines run on the features as they lie.
+
+A mean over channels or pixels, or one row of a map, written as ReduceMean or Gather has no 8-bit
+form, and for OpenVINO none with channels innermost either: the engine makes a float copy of all the
+features for it, or puts them into another order. As a convolution, a pooling and a slice it has
+both. In exact numbers nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from onnx import helper, numpy_helper
+
+
+def use_engine_forms(model: Any) -> None:
+    """Rewrite an fp32 ``onnx.ModelProto`` in place."""
+    graph = model.graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (*graph.value_info, *graph.input, *graph.output)
+    }
+    constants = {t.name: numpy_helper.to_array(t) for t in graph.initializer}
+
+    def change(node: Any) -> list[Any]:
+        shape = shapes.get(node.input[0], []) if node.input else []
+        if len(shape) != 4 or len(node.input) != 2 or node.input[1] not in constants:
+            return [node]
+        which = constants[node.input[1]]
+        if node.op_type == "ReduceMean" and _attribute(node, "keepdims", 1):
+            axes = sorted(int(axis) % 4 for axis in which.reshape(-1))
+            if axes == [2, 3]:
+                return [helper.make_node("GlobalAveragePool", node.input[:1], node.output)]
+            if axes == [1] and shape[1]:
+                kernel = np.full((1, shape[1], 1, 1), 1 / shape[1], np.float32)
+                return [helper.make_node("Conv", [node.input[0], new(node, kernel)], node.output)]
+        if node.op_type == "Gather" and which.ndim == 0:
+            axis, index = _attribute(node, "axis", 0), int(which)
+            end = index + 1 or np.iinfo(np.int64).max
+            where = [new(node, np.array([n], np.int64)) for n in (index, end, axis)]
+            row = f"{node.output[0]}_row"
+            return [
+                helper.make_node("Slice", [node.input[0], *where], [row]),
+                helper.make_node("Squeeze", [row, where[2]], node.output),
+            ]
+        return [node]
+
+    def new(node: Any, values: Any) -> str:
+        name = f"{node.output[0]}_constant_{len(graph.initializer)}"
+        graph.initializer.append(numpy_helper.from_array(values, name))
+        return name
+
+    _replace(graph, change)
+    used = {name for node in graph.node for name in node.input}
+    for number in reversed(range(len(graph.initializer))):
+        if graph.initializer[number].name not in used:
+            del graph.initializer[number]
+
+
+def put_maxima_first(model: Any) -> None:
+    """Take maxima of the 8-bit values, not of the numbers that they stand for, which rise with
+    them; in place, after quantisation."""
+    graph = model.graph
+    made_by = {name: node for node in graph.node for name in node.output}
+
+    def change(node: Any) -> list[Any]:
+        scaled = made_by.get(node.input[0]) if node.op_type == "ReduceMax" else None
+        if scaled is None or scaled.op_type != "DequantizeLinear":
+            return [node]
+        codes = f"{node.output[0]}_codes"
+        largest = helper.make_node("ReduceMax", [scaled.input[0], *node.input[1:]], [codes])
+        largest.attribute.extend(node.attribute)
+        return [
+            largest,
+            helper.make_node("DequantizeLinear", [codes, *scaled.input[1:]], node.output),
+        ]
+
+    _replace(graph, change)
+
+
+def _replace(graph: Any, change: Callable[[Any], list[Any]]) -> None:
+    """Every node by what ``change`` makes of it, under its name and of its part of the network."""
+    nodes = []
+    for node in graph.node:
+        for number, made in enumerate(change(node)):
+            if made is not node:
+                made.name = node.name if not number else f"{node.name}/{number}"
+                made.metadata_props.extend(node.metadata_props)
+            nodes.append(made)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _attribute(node: Any, name: str, default: int) -> int:
+    return next((int(a.i) for a in node.attribute if a.name == name), default)
