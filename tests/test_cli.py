@@ -227,8 +227,9 @@ def test_predict_with_a_broken_video_among_good_ones(
         assert [("error" in row) for row in rows] == [False, True, False, False]
     else:
         assert [line.split()[0] for line in called.out.splitlines()] == [str(p) for p in good]
-        (line,) = called.err.splitlines()
+        line, used = called.err.splitlines()
         assert line.startswith(f"smnet: {broken}: ")
+        assert used.startswith("4 clips in ")
 
 
 def test_predict_from_a_list_and_a_pattern(

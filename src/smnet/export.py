@@ -206,7 +206,8 @@ def _accept(source: Path, precision: str, parity: Parity) -> None:
     if precision == "fp16" and parity.drop > MAX_DROP:
         raise UserError(
             f"{source}: fp16 costs {parity.drop:.2f} points of top-1 (at most {MAX_DROP} are"
-            " allowed), so nothing was written; use --precision fp32"
+            " allowed), so nothing was written; use --precision fp32, or name your own clips with"
+            " --calibration"
         )
 
 
