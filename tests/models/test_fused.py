@@ -229,3 +229,13 @@ def test_every_block_of_the_network_takes_it(
     model.train()(torch.randn(1, SEGMENTS, 3, 32, 32)).sum().backward()
     assert len(calls) == {"resnet18": 8, "resnet50": 16}[trunk]
     assert all(p.grad is not None for p in model.parameters())
+
+
+def test_compilers_see_one_graph() -> None:
+    model = create_model("smnet_resnet18", 5, SEGMENTS, width=8).train()
+    to_channels_last(model)
+    clips = torch.randn(1, SEGMENTS, 3, 32, 32)
+    torch._dynamo.reset()
+    compiled = torch.compile(model.layer1[0], backend="eager", fullgraph=True)
+    x = model.stem(clips[0]).detach().contiguous(memory_format=torch.channels_last)
+    assert compiled(x.requires_grad_(), SEGMENTS).requires_grad

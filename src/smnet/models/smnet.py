@@ -266,6 +266,7 @@ class SMNetModule(nn.Module):
         self.options = options
         self.se = SpatioTemporalExcitation(channels, options) if "se" in options.parts else None
         self.me = MotionExcitation(channels, options) if "me" in options.parts else None
+        self.fusable = options.fusable  # asked once: compilers would trace how it is found out
         if options.fusion == "concat":
             self.join = nn.Conv2d(2 * channels, channels, 1, bias=False)
         elif options.fusion == "weighted":
@@ -301,7 +302,7 @@ class SMNetModule(nn.Module):
 
     def before(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """``conv(self(x))``; in training by :mod:`smnet.models.fused`, which needs less memory."""
-        if not (self.options.fusable and fused.applies(self, conv, x)):
+        if not (self.fusable and fused.applies(self, conv, x)):
             out: Tensor = conv(self(x, num_segments))
             return out
         se: Any = self.se  # such a module has all its parts
