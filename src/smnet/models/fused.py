@@ -20,13 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import (
-    as_films,
-    as_frames,
-    depthwise_temporal_conv,
-    excited_sum,
-    mean_and_max,
-)
+from .passes import passes_over
 
 
 @dataclass(frozen=True)
@@ -51,19 +45,27 @@ class Excitation:
 def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
     """Whether the step can stand for ``conv(module(x))`` here.
 
-    Not where nothing is learned, where a compiler or an exporter wants to see the operators, where
-    somebody's hook would be passed over, and not in a memory layout other than channels-last.
+    Not where nothing is learned, where it is :func:`seen_by_others`, and in no other memory layout
+    than channels-last.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling() or x.is_meta:
+    if not torch.is_grad_enabled() or not module.training or x.is_meta:
         return False
-    if not module.training or type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
+    if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
         return False
     if not x.is_contiguous(memory_format=torch.channels_last):
         return False
     kind = x.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != x.dtype:
         return False
-    return not any(map(_hooked, (conv, *module.modules())))
+    return not seen_by_others(module, conv)
+
+
+def seen_by_others(*modules: nn.Module) -> bool:
+    """Whether a compiler or an exporter wants to see the operators, or somebody's hook on these
+    modules or their parts would be passed over."""
+    if torch.compiler.is_compiling():
+        return True
+    return any(_hooked(part) for module in modules for part in module.modules())
 
 
 def _hooked(module: nn.Module) -> bool:
@@ -108,14 +110,14 @@ class _ExciteAndConvolve(torch.autograd.Function):
         bias: Tensor | None,
         *parameters: Tensor,
     ) -> Tensor:
-        z = depthwise_temporal_conv(x, taps[:, 0], num_segments)
-        seen = mean_and_max(z)
+        passes = passes_over(x, taps[:, 0], num_segments)
+        seen = passes.seen()
         squeezed = _as_map(torch.mm(_pixels(x), squeeze.flatten(1).t().to(x.dtype)), x)
         with torch.enable_grad():
             seen.requires_grad_()
             squeezed.requires_grad_()
             scale, gate = excitation.mask(seen), excitation.gate(squeezed)
-        y = excited_sum(z, scale.detach(), x, gate.detach(), out=z)
+        y = passes.excited(scale.detach(), gate.detach(), last=True)
         ctx.save_for_backward(x, taps, squeeze, weight, *parameters)
         ctx.small = (seen, squeezed, scale, gate)
         ctx.num_segments = num_segments
@@ -129,14 +131,13 @@ class _ExciteAndConvolve(torch.autograd.Function):
         x, taps, squeeze, weight, *parameters = ctx.saved_tensors
         seen, squeezed, scale, gate = ctx.small
         a, b = scale.detach(), gate.detach()
-        z = depthwise_temporal_conv(x, taps[:, 0], ctx.num_segments)
-        y = excited_sum(z, a, x, b, out=torch.empty_like(z))
+        passes = passes_over(x, taps[:, 0], ctx.num_segments)
+        y = passes.excited(a, b)
         grad_y, grad_weight, grad_bias = _convolution_backward(
             grad, y, weight, ctx.bias_sizes, *ctx.conv
         )
-        spare = y  # its memory serves once more for each map that is made only to be summed
-        grad_gate = torch.mul(grad_y, x, out=spare).sum((2, 3), keepdim=True)
-        grad_scale = torch.mul(grad_y, z, out=spare).sum(1, keepdim=True)
+        del y
+        grad_scale, grad_gate, ties = passes.excitation_gradient(grad_y, seen.detach())
         learned = [
             p for p, asked in zip(parameters, ctx.needs_input_grad[8:], strict=True) if asked
         ]
@@ -147,15 +148,9 @@ class _ExciteAndConvolve(torch.autograd.Function):
             retain_graph=True,
         )
         of_learned = iter(grads)
-        # Channels that share the maximum share its gradient.
-        is_top = torch.eq(z, seen[:, 1:].detach(), out=spare)
-        at_top = grad_seen[:, 1:] / is_top.sum(1, keepdim=True)
         everywhere = grad_seen[:, :1] / x.shape[1]
-        grad_z = torch.addcmul(everywhere, grad_y, a, out=z).addcmul_(is_top, at_top)
-        del y, spare, is_top
-        grad_x, grad_taps = _temporal_backward(grad_z, x, taps, ctx.num_segments)
-        del z, grad_z
-        grad_x.addcmul_(grad_y, b)
+        at_top = grad_seen[:, 1:] / ties  # channels that share the maximum share its gradient
+        grad_x, grad_taps = passes.input_gradient(grad_y, a, b, seen.detach(), everywhere, at_top)
         rows = _pixels(grad_squeezed.to(x.dtype))
         _pixels(grad_x).addmm_(rows, squeeze.flatten(1).to(x.dtype))
         grad_squeeze = torch.mm(rows.t(), _pixels(x)).view_as(squeeze)
@@ -164,7 +159,7 @@ class _ExciteAndConvolve(torch.autograd.Function):
             None,
             None,
             None,
-            grad_taps,
+            grad_taps[:, None].to(taps.dtype),
             grad_squeeze.to(squeeze.dtype),
             grad_weight,
             grad_bias,
@@ -181,17 +176,6 @@ def _as_map(pixels: Tensor, like: Tensor) -> Tensor:
     """(N*H*W, K) -> (N, K, H, W), channels last, the same memory."""
     frames, _, height, width = like.shape
     return pixels.view(frames, height, width, -1).permute(0, 3, 1, 2)
-
-
-def _temporal_backward(
-    grad: Tensor, x: Tensor, taps: Tensor, num_segments: int
-) -> tuple[Tensor, Tensor]:
-    """Gradients of the temporal convolution with respect to x and the taps."""
-    films = (as_films(grad, num_segments), as_films(x, num_segments))
-    grad_x, grad_taps, _ = _convolution_backward(
-        *films, taps[:, :, :, None], None, (1, 1), (1, 0), (1, 1), x.shape[1]
-    )
-    return as_frames(grad_x, x), grad_taps[..., 0]
 
 
 def _convolution_backward(

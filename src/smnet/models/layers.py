@@ -334,10 +334,15 @@ class MotionGate(nn.Module):
         by_the_equations = x.is_meta  # where only the multiply-adds are counted
         if self.training or by_the_equations:
             return self.gates_of(self.squeeze(x), num_segments)
-        return self._gates(*self._means(x), num_segments)
+        # F is an affine function of each pixel of X then, so the means of X are all that is needed.
+        f = self.norm(_pointwise(self.squeeze, edge_means(x)))  # M1: (B*T, C/r, 3, 3)
+        return self._gates(*self._transformed(f, *x.shape[-2:]), num_segments)
 
     def gates_of(self, squeezed: Tensor, num_segments: int) -> Tensor:
-        """The same from K_r * X, (B*T, C/r, H, W)."""
+        """The same from K_r * X, (B*T, C/r, H, W), in training."""
+        if _is_plain(self.norm) and not squeezed.is_meta:
+            f = _normalised(edge_means(squeezed), squeezed, self.norm)
+            return self._gates(*self._transformed(f, *squeezed.shape[-2:]), num_segments)
         f = self.norm(squeezed)  # M1
         p = self.transform(f)  # M2
         return self._gates(p.mean((2, 3), keepdim=True), f.mean((2, 3), keepdim=True), num_segments)
@@ -346,26 +351,62 @@ class MotionGate(nn.Module):
         d = frame_difference(p, f, num_segments)  # M3; the mean of a difference is that of means
         if self.both:
             d = (d + backward_difference(p, f, num_segments)) / 2
-        return torch.sigmoid(self.expand_norm(self.expand(d)))  # M5
+        return torch.sigmoid(self.expand_norm(_pointwise(self.expand, d)))  # M5
 
-    def _means(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """GAP(P) and GAP(F) in evaluation, (B*T, C/r, 1, 1) each.
+    def _transformed(self, f: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """GAP(P) and GAP(F), (B*T, C/r, 1, 1) each, from the :func:`edge_means` of F.
 
-        F is an affine function of each pixel then and P a sum of shifted F, so their means follow
-        from those of X over the frame, its edges and its corners (what a shift by one pixel pushes
-        out). That reads X once; no map of F or P is made.
+        P is a sum of shifted F, so its mean follows from those of F over the frame, its edges and
+        its corners (what a shift by one pixel pushes out). No map of P is made.
         """
-        height, width = x.shape[-2:]
-        f = self.norm(self.squeeze(edge_means(x)))  # M1: (B*T, C/r, 3, 3)
         # Entry (i, j) of the kernel meets all pixels but a row (i = 0: the last, 2: the first), a
         # column likewise, and their corner, left out twice, comes back.
         inside = f[:, :, 1:2, 1:2]
-        row = f[:, :, :, 1:2] * x.new_tensor([1, 0, 1])[:, None] / height
-        column = f[:, :, 1:2, :] * x.new_tensor([1, 0, 1]) / width
-        corner = f * x.new_tensor([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / (height * width)
+        row = f[:, :, :, 1:2] * f.new_tensor([1, 0, 1])[:, None] / height
+        column = f[:, :, 1:2, :] * f.new_tensor([1, 0, 1]) / width
+        corner = f * f.new_tensor([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / (height * width)
         met = inside - row - column + corner
         p = met * self.transform.weight[:, 0]  # M2
         return p.sum((2, 3), keepdim=True), inside
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``, 1x1, of a few pixels a frame.
+
+    As one matrix product: a convolution takes the frames one by one.
+    """
+    if torch.compiler.is_compiling() or x.is_meta:
+        out: Tensor = conv(x)
+        return out
+    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+def _is_plain(norm: nn.Module) -> bool:
+    """Whether a normalisation is by the statistics of the features at hand."""
+    return type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None
+
+
+def _normalised(means: Tensor, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    """Means over pixels of ``norm(x)``, in training, from those of x: a map need not be made.
+
+    Args:
+        means: (N, C, ...).
+        x: (N, C, H, W), whose statistics ``norm`` learns as it does when it is called.
+    """
+    over = (0, 2, 3)
+    mean = x.mean(over, dtype=norm.weight.dtype)
+    # The mean is no variable of this: a variance does not change with what it is taken about.
+    centred = x - mean.detach().view(-1, 1, 1)
+    variance = centred.square().mean(over)
+    if norm.running_mean is not None and norm.running_var is not None:
+        count = x.numel() // x.shape[1]
+        with torch.no_grad():
+            norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
+            norm.running_mean.lerp_(mean, norm.momentum or 0)
+            norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum or 0)
+    slope = norm.weight * torch.rsqrt(variance + norm.eps)
+    shape = (-1, *[1] * (means.dim() - 2))
+    return ((means - mean.view(shape)) * slope.view(shape) + norm.bias.view(shape)).to(x.dtype)
 
 
 def edge_means(x: Tensor) -> Tensor:
@@ -374,6 +415,36 @@ def edge_means(x: Tensor) -> Tensor:
     In the middle the whole frame; above and below it the last and the first row, left and right of
     it the last and the first column, in the corners the pixel that such a row and column share.
     """
+    if x.requires_grad and not torch.compiler.is_compiling():
+        means: Tensor = _EdgeMeans.apply(x)
+        return means
+    return _edge_means(x)
+
+
+class _EdgeMeans(torch.autograd.Function):
+    """The same; its backward writes one map, where autograd would add up one for each mean."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)  # for its shape and layout
+        return _edge_means(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        height, width = x.shape[-2:]
+        out = torch.empty_like(x).copy_(grad[:, :, 1:2, 1:2] / (height * width))
+        for i, row in ((0, -1), (2, 0)):
+            out[:, :, row] += grad[:, :, i, 1:2] / width
+            for j, column in ((0, -1), (2, 0)):
+                out[:, :, row, column] += grad[:, :, i, j]
+        for j, column in ((0, -1), (2, 0)):
+            out[:, :, :, column] += grad[:, :, 1, j, None] / height
+        return out
+
+
+def _edge_means(x: Tensor) -> Tensor:
     last, first = x[:, :, -1], x[:, :, 0]  # (N, C, W) each
     whole = F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0]
     left, right = x[:, :, :, -1].mean(2), x[:, :, :, 0].mean(2)

@@ -35,6 +35,7 @@ from .layers import (
     excited_sum,
     mean_and_max,
 )
+from .passes import passes_over
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 
@@ -273,6 +274,8 @@ class SMNetModule(nn.Module):
             self.balance = nn.Parameter(torch.ones(2))
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        if self.fusable and not torch.is_grad_enabled() and not fused.seen_by_others(self):
+            return self._without_gradients(x, num_segments)
         if self.se is None or self.me is None:
             path = self.se if self.se is not None else self.me
             out: Tensor = path(x, num_segments)  # type: ignore[misc]
@@ -286,9 +289,7 @@ class SMNetModule(nn.Module):
         seen = z if self.options.motion_input == "z" else x
         gate = self.me.excitation(seen, num_segments)
         if self.options.fusion == "sum" and scale is not None and self.se.residual != "x":
-            unseen = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-            over_z = unseen and z is not x and z is not seen
-            return excited_sum(z, scale, seen, gate, out=z if over_z else None)
+            return excited_sum(z, scale, seen, gate)
         y_se = self.se.apply_mask(x, z, scale)
         match self.options.fusion:
             case "sum":
@@ -299,6 +300,14 @@ class SMNetModule(nn.Module):
                 return self.balance[0] * y_se + self.balance[1] * (seen * gate)
         joined: Tensor = self.join(torch.cat([y_se, seen * gate], dim=1))
         return joined
+
+    def _without_gradients(self, x: Tensor, num_segments: int) -> Tensor:
+        """The same in the fewest passes over the features."""
+        se: Any = self.se  # such a module has all its parts
+        me: Any = self.me
+        passes = passes_over(x, se.temporal.weight[:, 0], num_segments)
+        scale = se.scale(se.attention.mask(passes.seen(), num_segments))
+        return passes.excited(scale, me.excitation(x, num_segments), last=True)
 
     def before(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """``conv(self(x))``; in training by :mod:`smnet.models.fused`, which needs less memory."""

@@ -1,0 +1,201 @@
+"""The compiled passes against those in PyTorch, which test_fused.py holds to the equations."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from smnet.models import create_model, passes, to_channels_last
+from smnet.models.passes import CompiledPasses, Passes, compiled_for, library
+
+compiled = pytest.mark.skipif(
+    library() is None, reason="installed without a C compiler: passes.c is not compiled"
+)
+
+
+def features(clips: int, segments: int, channels: int, height: int, width: int) -> Tensor:
+    x = torch.randn(clips * segments, channels, height, width).relu()
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def all_of(kind: type[Passes], x: Tensor, segments: int) -> dict[str, Tensor]:
+    """Everything that passes are asked for, from the same random surroundings."""
+    random = torch.Generator().manual_seed(1)
+    frames, channels, height, width = x.shape
+
+    def of(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=random)
+
+    made = kind(x, of(channels, 3), segments)
+    scale, gate = of(frames, 1, height, width), of(frames, channels, 1, 1)
+    grad = of(frames, channels, height, width).contiguous(memory_format=torch.channels_last)
+    everywhere, at_top = of(frames, 1, height, width), of(frames, 1, height, width)
+    seen = made.seen()
+    excited = made.excited(scale, gate)
+    of_scale, of_gate, ties = made.excitation_gradient(grad, seen)
+    of_x, of_taps = made.input_gradient(grad, scale, gate, seen, everywhere, at_top)
+    last = kind(x, made.taps, segments).excited(scale, gate, last=True)
+    return {
+        "seen": seen,
+        "excited": excited,
+        "last": last,
+        "of_scale": of_scale,
+        "of_gate": of_gate,
+        "ties": ties,
+        "of_x": of_x,
+        "of_taps": of_taps,
+    }
+
+
+@compiled
+@settings(deadline=None, max_examples=60)
+@given(
+    clips=st.integers(1, 3),
+    segments=st.integers(1, 9),
+    channels=st.integers(1, 70),
+    height=st.integers(1, 7),
+    width=st.integers(1, 7),
+    seed=st.integers(0, 2**31),
+)
+def test_compiled_equals_pytorch(
+    clips: int, segments: int, channels: int, height: int, width: int, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    x = features(clips, segments, channels, height, width)
+    assert compiled_for(x)
+    expected = all_of(Passes, x, segments)
+    for name, found in all_of(CompiledPasses, x, segments).items():
+        assert found.shape == expected[name].shape, name
+        torch.testing.assert_close(found, expected[name], rtol=1e-4, atol=1e-4, msg=name)
+
+
+@compiled
+def test_large_maps_that_are_worked_on_in_pieces() -> None:
+    torch.manual_seed(0)
+    x = features(2, 3, 160, 33, 31)
+    expected = all_of(Passes, x, 3)
+    for name, found in all_of(CompiledPasses, x, 3).items():
+        scale = float(expected[name].abs().max())
+        torch.testing.assert_close(found, expected[name], rtol=0, atol=1e-5 * scale, msg=name)
+
+
+@compiled
+def test_channels_that_share_the_maximum_are_counted() -> None:
+    x = torch.zeros(2, 5, 3, 3).contiguous(memory_format=torch.channels_last)
+    x[:, 1:3, 0] = 1
+    made = CompiledPasses(x, torch.tensor([[0.0, 1.0, 0.0]]).expand(5, 3), 2)
+    ties = made.excitation_gradient(torch.ones_like(x), made.seen())[2]
+    assert ties[:, 0, 0].unique().tolist() == [2]
+    assert ties[:, 0, 1:].unique().tolist() == [5]
+
+
+@compiled
+def test_the_number_of_threads_changes_no_bit() -> None:
+    torch.manual_seed(0)
+    x = features(3, 4, 24, 9, 11)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = all_of(CompiledPasses, x, 4)
+        torch.set_num_threads(3)
+        together = all_of(CompiledPasses, x, 4)
+    finally:
+        torch.set_num_threads(threads)
+    for name, value in alone.items():
+        assert torch.equal(value, together[name]), name
+
+
+@compiled
+def test_gradients_that_come_in_another_layout() -> None:
+    x = features(1, 4, 8, 5, 5)
+    made = CompiledPasses(x, torch.randn(8, 3), 4)
+    grad, seen = torch.randn(4, 8, 5, 5), made.seen()
+    there = made.excitation_gradient(grad, seen)
+    same = made.excitation_gradient(grad.contiguous(memory_format=torch.channels_last), seen)
+    for a, b in zip(there, same, strict=True):
+        assert torch.equal(a, b)
+
+
+@compiled
+def test_it_stands_back_from_what_it_does_not_know() -> None:
+    x = features(1, 2, 8, 4, 4)
+    assert compiled_for(x)
+    assert not compiled_for(x.double())
+    assert not compiled_for(x.contiguous())
+    assert not compiled_for(x.to("meta"))
+    assert not compiled_for(x[:0])
+    assert not compiled_for(x.as_subclass(type("Own", (Tensor,), {})))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not compiled_for(x)
+    with forward_ad.dual_level():
+        assert not compiled_for(x)
+    torch.func.vmap(lambda y: (y, pytest.fail("compiled"))[0] if compiled_for(y) else y)(x[None])
+
+
+def test_a_network_gives_the_same_without_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = create_model("smnet_resnet18", 5, 4, width=16).eval()
+    to_channels_last(model)
+    for parameter in model.parameters():
+        parameter.data += 0.02 * torch.randn_like(parameter)
+    clips = torch.randn(2, 4, 3, 32, 32)
+
+    def scores_and_gradients() -> list[Tensor]:
+        with torch.inference_mode():
+            scores = model.eval()(clips).clone()
+        model.zero_grad()
+        torch.manual_seed(0)  # of dropout
+        model.train()(clips).square().sum().backward()
+        return [scores, *(p.grad.clone() for p in model.parameters() if p.grad is not None)]
+
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    first = scores_and_gradients()
+    model.load_state_dict(before)
+    monkeypatch.setattr(passes, "library", lambda: None)
+    for a, b in zip(first, scores_and_gradients(), strict=True):
+        scale = float(b.abs().max())
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-4 * scale)
+
+
+@compiled
+def test_a_library_of_another_source_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.cache_clear()
+    try:
+        edited = tmp_path / "passes.c"
+        edited.write_bytes(passes.SOURCE.read_bytes() + b"\n")
+        monkeypatch.setattr(passes, "SOURCE", edited)
+        assert library() is None
+        library.cache_clear()
+        monkeypatch.setattr(passes, "LIBRARY", tmp_path / "none.so")
+        assert library() is None
+    finally:
+        library.cache_clear()
+
+
+@compiled
+def test_it_is_what_a_network_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    run = CompiledPasses._run
+
+    def counted(self: CompiledPasses, name: str, *tensors: Tensor) -> int:
+        asked.append(name)
+        return run(self, name, *tensors)
+
+    monkeypatch.setattr(CompiledPasses, "_run", counted)
+    model = create_model("smnet_resnet18", 5, 4, width=16)
+    to_channels_last(model)
+    clips = torch.randn(1, 4, 3, 32, 32)
+    with torch.no_grad():
+        model.eval()(clips)
+    assert asked == ["pool", "excite"] * 8
+    asked.clear()
+    model.train()(clips).sum().backward()
+    assert asked.count("input_gradient") == 8
