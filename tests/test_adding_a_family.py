@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 import torch
 
+from smnet import demo
 from smnet.checkpoint import load
 from smnet.evaluate import evaluate_checkpoints
 from smnet.models import create_model, fold_norms, list_models, multiply_adds
@@ -50,10 +51,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = module("smnet.models.delta", folder / "delta.py", page["src/smnet/models/delta.py"])
     assert page["src/smnet/models/registry.py"] == "from .delta import delta\n"
     entry = eval("{" + page["FAMILIES"] + "}", {**vars(registry_module), "delta": made.delta})
-    registry_module.FAMILIES.update(entry)
-    yield folder
-    for name in entry:
-        del registry_module.FAMILIES[name]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry_module.FAMILIES, *next(iter(entry.items())))
+        yield folder
     del sys.modules["smnet.models.delta"]
 
 
@@ -66,6 +66,10 @@ def test_it_stands_on_all_trunks(family: Path) -> None:
     "check",
     [
         test_registry.test_scores_and_features,
+        test_registry.test_parts_give_the_shape_that_they_take,
+        test_registry.test_no_attribute_hides_a_method_of_its_module,
+        test_registry.test_who_multiplies_by_weights_of_its_own_says_how_often,
+        test_registry.test_names_are_family_and_trunk,
         test_registry.test_every_parameter_learns,
         test_registry.test_specification_builds_the_model_again,
         test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
@@ -84,7 +88,9 @@ def test_its_own_tests_pass(family: Path) -> None:
     tests = module("tests.models.test_delta", family / "test_delta.py", text)
     del sys.modules["tests.models.test_delta"]
     for segments in (1, 2, 8):
-        tests.test_module_is_its_equation(segments)
+        for training in (False, True):
+            for layout in (torch.contiguous_format, torch.channels_last):
+                tests.test_module_is_its_equation(segments, training, layout)
     tests.test_order_counts()
 
 
@@ -95,6 +101,24 @@ def test_it_is_counted_and_folded(family: Path) -> None:
     clips = torch.randn(2, 4, 3, 32, 32)
     with torch.no_grad():
         torch.testing.assert_close(fold_norms(model)(clips), model.eval()(clips))
+
+
+def test_its_first_run_draws_the_clips(
+    family: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smnet: Callable[..., Called]
+) -> None:
+    line = re.search(r"^smnet (train motion .*)$", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert line is not None
+    monkeypatch.setattr(demo, "DRAWN", (20, 10))
+    monkeypatch.chdir(tmp_path)
+    small = ["epochs=1", "warmup=0.5", "size=32", "options.width=8", "workers=0", "device=cpu"]
+    ours = ["--out", "mine"]
+    elsewhere = smnet(*line[1].split(), *small, *ours, "--data", "nowhere")
+    assert "nowhere" in elsewhere.err
+    assert list(tmp_path.iterdir()) == []
+    called = smnet(*line[1].split(), *small, *ours)
+    assert called.status == 0, called.err
+    assert load(tmp_path / "mine" / "best.safetensors").spec.name == NAME
+    assert len(list((tmp_path / "runs" / "motion" / "train").rglob("*.mp4"))) == 20
 
 
 def test_it_trains_and_is_evaluated(

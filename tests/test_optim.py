@@ -107,7 +107,8 @@ def test_each_has_the_rate_and_decay_of_its_role(model: VideoModel) -> None:
             base = 1.0 if model.is_trunk_key(name) else 3.0
             convolution = isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d)
             twice = 2.0 if convolution and name.endswith(".bias") else 1.0
-            expected = (base * twice, 0.25 if parameter.dim() > 1 else 0.0)
+            decays = parameter.dim() > 1 and not name.endswith(".bias")
+            expected = (base * twice, 0.25 if decays else 0.0)
             role = "trunk" if base == 1 else "temporal"
         assert (scale, decay) == expected, name
         seen.add(role)
@@ -120,6 +121,20 @@ def test_temporal_parts_are_found_where_there_are_some() -> None:
     assert any(group["scale"] == 7 for group in groups)
     plain = create_model("tsn_resnet18", 3, 2, width=8)
     assert not any(group["scale"] == 7 for group in parameter_groups(plain, Recipe(temporal_lr=7)))
+
+
+def test_decay_goes_by_dimensions_but_for_biases() -> None:
+    model = create_model("tsn_resnet18", 3, 2, width=8)
+    model.layer1[0].temporal = part = nn.Module()
+    part.scale, part.weight, part.bias = (
+        nn.Parameter(torch.ones(shape)) for shape in [(4,), (4, 1, 1), (4, 1, 1)]
+    )
+    decay = {
+        id(p): group["weight_decay"]
+        for group in parameter_groups(model, Recipe(weight_decay=0.25))
+        for p in group["params"]
+    }
+    assert [decay[id(p)] for p in (part.scale, part.weight, part.bias)] == [0, 0.25, 0]
 
 
 def test_frozen_parameters_are_left_out() -> None:

@@ -57,12 +57,14 @@ def train(
     """Train a recogniser.
 
     Without a recipe: a sound default for a small set of one's own. `smnet recipes` lists the
-    recipes, and `smnet recipes NAME` shows the keys that can be changed.
+    recipes, and `smnet recipes NAME` shows the keys that can be changed. The recipe motion draws
+    its data set itself, in runs/motion, if none is given.
 
     \b
     Examples:
       smnet train --data clips/
       smnet train --data clips/ model=tsm_resnet50 epochs=20 batch=16
+      smnet train motion model=tsm_resnet18
       smnet train ssv2-8f --data something-v2/ --out runs/ssv2
       smnet train --resume runs/ssv2
     """
@@ -82,6 +84,11 @@ def train(
         given: dict[str, Any] = {"data": data and absolute(data), "format": format}
         given = {key: value for key, value in given.items() if value is not None}
         recipe = read_recipe(source, words, given)
+        if source == "motion" and recipe.data is None:
+            from smnet.demo import DRAWN, draw
+
+            drawn = draw(Path("runs/motion"), *DRAWN).root
+            recipe = recipe.model_copy(update={"data": drawn})
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = out or f"runs/{Path(source).stem if source else recipe.model}-{stamp}"
         outcome = run(recipe, folder)

@@ -21,6 +21,8 @@ from smnet.train import train
 
 FAMILIES = ("smnet", "tsn")
 TRUNK = "resnet18"
+DRAWN = (800, 200)
+"""Clips to train and to validate on, over all classes."""
 
 
 def run_demo(out: Path, quick: bool = False) -> Path:
@@ -34,7 +36,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         The path of ``report.html``.
     """
     began = time.monotonic()
-    clips = draw(out / "motion-quick", 60, 20) if quick else draw(out / "motion", 800, 200)
+    clips = draw(out / "motion-quick", 60, 20) if quick else draw(out / "motion", *DRAWN)
     changes = ["epochs=2", "warmup=0.5"] if quick else []
     trained = []
     for family in FAMILIES:

@@ -48,23 +48,24 @@ def lr_factor(recipe: Recipe, epoch: float) -> float:
 def parameter_groups(model: VideoModel, recipe: Recipe) -> list[dict[str, Any]]:
     """The parameter groups of the TSN family, by name and role.
 
-    Convolution and linear weights decay; biases and normalisations do not, and the biases of
-    convolutions learn twice as fast. The classifier learns ``head_lr`` times as fast (its bias
-    twice that), the temporal parts ``temporal_lr`` times. Each group carries ``scale``, its
-    multiple of the base rate.
+    Convolution and linear weights decay; biases and normalisations do not, that is: what has one
+    dimension or is named ``bias``. So a weight a channel decays if its shape is (C, 1, 1), and does
+    not if it is (C,). The biases of convolutions learn twice as fast. The classifier learns
+    ``head_lr`` times as fast (its bias twice that), the temporal parts ``temporal_lr`` times. Each
+    group carries ``scale``, its multiple of the base rate.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         head = name.startswith("fc.")
-        vector = parameter.dim() == 1
+        decays = parameter.dim() > 1 and name.rpartition(".")[2] != "bias"
         scale = recipe.head_lr if head else 1.0
         if not head and not model.is_trunk_key(name):
             scale = recipe.temporal_lr
         if name.endswith(".bias") and (head or _is_convolution(model, name)):
             scale *= 2.0
-        groups.setdefault((scale, not vector), []).append(parameter)
+        groups.setdefault((scale, decays), []).append(parameter)
     return [
         {"params": p, "scale": scale, "weight_decay": recipe.weight_decay if decays else 0.0}
         for (scale, decays), p in groups.items()

@@ -104,7 +104,10 @@ class Recipe(BaseModel):
         if list(self.milestones) != sorted(self.milestones):
             raise ValueError("milestones must rise")
         if self.warmup >= self.epochs:
-            raise ValueError(f"warmup={self.warmup:g} leaves nothing of epochs={self.epochs}")
+            raise ValueError(
+                f"warmup={self.warmup:g} leaves nothing of epochs={self.epochs}; give more epochs,"
+                f" or a shorter warmup such as warmup={self.epochs / 10:g}"
+            )
         if self.short_side is not None and self.short_side < self.size:
             raise ValueError(f"short_side={self.short_side} is smaller than size={self.size}")
         parse_views(self.views)

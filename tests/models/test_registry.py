@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import functools
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from smnet.models import ModelSpec, VideoModel, build_model, create_model, list_models, load_weights
+from smnet.models import (
+    ModelSpec,
+    VideoModel,
+    build_model,
+    create_model,
+    list_models,
+    load_weights,
+    registry,
+)
+from smnet.models.registry import FAMILIES, TRUNKS, Family, family_of
 
 CLASSES, SEGMENTS = 7, 4
 
@@ -60,6 +71,44 @@ def test_scores_and_features(name: str) -> None:
     assert features.shape[2] == model.num_features == model.fc.in_features
     assert features.shape[3:] == (1, 1)
     torch.testing.assert_close(again, scores)
+
+
+@every_model
+def test_parts_give_the_shape_that_they_take(name: str) -> None:
+    model = shared(name)
+
+    def check(part: nn.Module, args: tuple[Any, ...], out: Any) -> None:
+        took, gave = (getattr(a, "shape", type(a)) for a in (args[0], out))
+        assert gave == took, f"{type(part).__name__} took {took} and gave {gave}"
+
+    parts = [m for n, m in model.named_modules() if n.endswith(".temporal")]
+    hooks = [part.register_forward_hook(check) for part in parts]
+    try:
+        with torch.no_grad():
+            model(clips_for(model))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@every_model
+def test_no_attribute_hides_a_method_of_its_module(name: str) -> None:
+    for path, module in shared(name).named_modules():
+        for attribute in (*vars(module), *module._modules):
+            hidden = callable(getattr(nn.Module, attribute, None))
+            assert not hidden, f"{path}.{attribute} hides nn.Module.{attribute}(): rename it"
+
+
+@every_model
+def test_who_multiplies_by_weights_of_its_own_says_how_often(name: str) -> None:
+    """The counter sees convolutions and matrix products only."""
+    for path, module in shared(name).named_modules():
+        own = {n for n, _ in module.named_parameters(recurse=False)} - {"bias"}
+        if own and not type(module).__module__.startswith("torch.nn."):
+            assert hasattr(module, "uncounted_multiply_adds"), (
+                f"{path} has {', '.join(sorted(own))}: {type(module).__name__} needs a method"
+                " uncounted_multiply_adds(x, num_segments), which may return 0"
+            )
 
 
 @every_model
@@ -159,11 +208,27 @@ def test_a_clip_of_another_shape_is_refused(name: str) -> None:
 # ---------------------------------------------------------------- names and options
 
 
-def test_names_are_family_and_trunk() -> None:
+@every_model
+def test_names_are_family_and_trunk(name: str) -> None:
+    family, _, trunk = name.partition("_")
+    assert trunk in TRUNKS, f"{name}: no trunk is called {trunk!r}; trunks=(NAME, ...) is a tuple"
+    assert family_of(name) is FAMILIES[family]
+
+
+def test_names_are_sorted() -> None:
     names = list_models()
     assert names == sorted(set(names))
     assert {"smnet_resnet50", "smnet_resnet18", "tsn_resnet50"} <= set(names)
-    assert all(name.count("_") == 1 for name in names)
+
+
+@pytest.mark.parametrize("key", ["gate_shift", "gate-shift", "GateShift", "3d", ""])
+def test_a_key_that_names_cannot_begin_with_is_refused_on_import(key: str) -> None:
+    text = Path(registry.__file__).read_text("utf-8")
+    changed = text.replace('    "tsm": Family(', f'    "{key}": Family(')
+    assert changed != text
+    around = {"__name__": registry.__name__, "__package__": registry.__package__}
+    with pytest.raises(ValueError, match=f"FAMILIES: '{key}' .*small letters and digits"):
+        exec(changed, around)
 
 
 def test_names_by_pattern() -> None:
@@ -228,15 +293,37 @@ def test_unknown_option_is_not_answered_with_itself_or_with_a_stranger(
     assert "motion_input'" not in str(caught.value)
 
 
-def test_faults_of_the_code_are_not_taken_for_options(monkeypatch: pytest.MonkeyPatch) -> None:
-    from smnet.models import registry
-
+@pytest.mark.parametrize(
+    "fault", ["unsupported operand", "Conv2d() got an unexpected keyword argument 'bais'"]
+)
+def test_faults_of_the_code_are_not_taken_for_options(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
     def broken(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
-        raise TypeError("unsupported operand")
+        raise TypeError(fault)
 
-    monkeypatch.setitem(registry.FAMILIES, "tsn", registry.Family(broken, "broken"))
-    with pytest.raises(TypeError, match="unsupported operand"):
+    monkeypatch.setitem(FAMILIES, "tsn", Family(broken, "broken"))
+    with pytest.raises(TypeError, match=re.escape(fault)):
         create_model("tsn_resnet18", 5)
+    with pytest.raises(ValueError, match=re.escape(f"built with width=8: {fault}")):
+        create_model("tsn_resnet18", 5, width=8)
+
+
+def test_a_family_that_keeps_the_options_from_its_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    def closed(spec: ModelSpec, trunk: str, reduction: int = 16) -> VideoModel:
+        return create_model("tsn_resnet18", 5)
+
+    monkeypatch.setitem(FAMILIES, "tsn", Family(closed, "takes no **options"))
+    with pytest.raises(ValueError, match=r"has no option 'width'; closed\(\) takes no \*\*options"):
+        create_model("tsn_resnet18", 5, width=8)
+    with pytest.raises(ValueError, match="has no option 'reductoin'; did you mean 'reduction'"):
+        create_model("tsn_resnet18", 5, reductoin=8)
+
+
+@pytest.mark.parametrize("family", ["tsn", "tsm", "teinet", "action", "tam"])
+def test_only_who_says_so_stands_instead_of_a_convolution(family: str) -> None:
+    with pytest.raises(ValueError, match="place must be before_conv1 or after_conv1, not 'instead"):
+        create_model(f"{family}_resnet50", 5, width=8, place="instead_of_conv2")
 
 
 def test_options_and_numbers_are_recorded() -> None:

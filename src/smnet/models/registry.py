@@ -15,9 +15,10 @@ from torch import Tensor
 from .action import action
 from .base import ModelSpec, VideoModel
 from .imagenet import load_weights
+from .resnet import ResNet
 from .resnet3d import i3d, slow
 from .rgbdiff import rgbdiff
-from .smnet import smnet
+from .smnet import SMNetOptions, smnet
 from .stm import stm
 from .tam import tam
 from .tdn import tdn
@@ -30,19 +31,27 @@ from .tsn import tsn
 
 @dataclass(frozen=True)
 class Family:
-    """A way to build models: a function ``(spec, trunk, **options)``, and the trunks it takes.
+    """A way to build models.
 
-    ``spec`` holds what the family fixes in the :class:`ModelSpec` (frames a segment, sampling).
+    Attributes:
+        build: the function ``(spec, trunk, **options)``.
+        about: what it does and where it is from, for readers of this file.
+        trunks: the trunks that it takes.
+        spec: what it fixes in the :class:`ModelSpec` (frames a segment, sampling).
+        replaces_conv2: whether its part can stand instead of a bottleneck's 3x3 convolution.
     """
 
     build: Callable[..., VideoModel]
     about: str
     trunks: tuple[str, ...] = TRUNKS
     spec: Mapping[str, Any] = field(default_factory=dict)
+    replaces_conv2: bool = False
 
 
 FAMILIES: dict[str, Family] = {
-    "smnet": Family(smnet, "spatio-temporal and motion excitation (Entropy 2022)"),
+    "smnet": Family(
+        smnet, "spatio-temporal and motion excitation (Entropy 2022)", replaces_conv2=True
+    ),
     "tsn": Family(tsn, "no temporal part: the image network alone (ECCV 2016)"),
     "rgbdiff": Family(
         rgbdiff,
@@ -64,6 +73,13 @@ FAMILIES: dict[str, Family] = {
         slow, "3D: the Slow pathway of SlowFast (ICCV 2019)", tuple(RESNETS), {"sampling": "dense"}
     ),
 }
+
+for _key in FAMILIES:
+    if not re.fullmatch("[a-z][a-z0-9]*", _key):
+        raise ValueError(
+            f"FAMILIES: {_key!r} cannot begin a model's name, family_trunk: write it in small"
+            " letters and digits, without an underscore"
+        )
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -104,11 +120,16 @@ def build_model(spec: ModelSpec) -> VideoModel:
     """The model that ``spec`` describes, with its starting weights."""
     family = family_of(spec.name)
     trunk = spec.name.partition("_")[2]
+    if spec.options.get("place") == "instead_of_conv2" and not family.replaces_conv2:
+        raise ValueError(
+            f"{spec.name}: place must be before_conv1 or after_conv1, not 'instead_of_conv2', which"
+            " would leave its blocks without a 3x3 convolution"
+        )
     try:
         return family.build(spec, trunk, **spec.options)
     except TypeError as error:
         unknown = _unknown_option(error)
-        if unknown is None:
+        if unknown is None or unknown not in spec.options:  # the latter: of a call further in
             if not spec.options:
                 raise
             given = ", ".join(f"{key}={value!r}" for key, value in spec.options.items())
@@ -138,17 +159,18 @@ def _unknown_option(error: TypeError) -> str | None:
 
 
 def _near(option: str, family: Family) -> str:
-    others = [known for known in _options_of(family) if known != option]
-    near = difflib.get_close_matches(option, others, n=1)
+    known, of_trunks = _options_of(family.build), _options_of(ResNet.__init__)
+    if family.build is smnet:
+        known |= _options_of(SMNetOptions)
+    takes = inspect.signature(family.build).parameters.values()
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
+        known |= of_trunks
+    elif option in of_trunks:
+        return f"; {family.build.__name__}() takes no **options for its trunk"
+    near = difflib.get_close_matches(option, sorted(known - {option}), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def _options_of(family: Family) -> list[str]:
-    from .resnet import ResNet
-    from .smnet import SMNetOptions
-
-    targets: list[Callable[..., Any]] = [family.build, ResNet.__init__]
-    if family.build is smnet:
-        targets.append(SMNetOptions)
-    known = {name for target in targets for name in inspect.signature(target).parameters}
-    return sorted(known - {"self", "spec", "trunk", "depth", "block", "options"})
+def _options_of(target: Callable[..., Any]) -> set[str]:
+    said_otherwise = {"self", "spec", "trunk", "depth", "block", "temporal", "options"}
+    return set(inspect.signature(target).parameters) - said_otherwise

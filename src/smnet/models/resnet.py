@@ -125,8 +125,9 @@ class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 convolutions (ResNet-50 and deeper).
 
     ``stride_in="conv2"`` is torchvision's v1.5; ``"conv1"`` is the original of He et al., which
-    weights converted from Caffe need to be exact. With ``place="instead_of_conv2"`` (as in STM) the
-    temporal part replaces the 3x3 convolution, and conv1 takes its stride.
+    weights converted from Caffe need to be exact. With ``place="instead_of_conv2"`` the temporal
+    part replaces the 3x3 convolution, and conv1 takes its stride; families that can, say so in the
+    registry.
     """
 
     expansion = 4
