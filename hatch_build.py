@@ -1,4 +1,4 @@
-"""Compiles ``src/smnet/models/passes.c`` when the package is built or installed.
+"""Compiles ``src/smnet/models/native.c`` when the package is built or installed.
 
 It is an accelerator: where there is no C compiler with OpenMP, the package is installed without it
 and PyTorch does the same work. The compiled file is plain C that Python opens by ctypes, so one
@@ -19,10 +19,10 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-SOURCE = "src/smnet/models/passes.c"
-LIBRARY = "src/smnet/models/libpasses.so"
+SOURCE = "src/smnet/models/native.c"
+LIBRARY = "src/smnet/models/libnative.so"
 FLAGS = ("-O3", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
-# What passes.py asks of the processor before it opens the file.
+# What native.py asks of the processor before it opens the file.
 OF_MACHINE = {"x86_64": ("-march=x86-64-v3",)}
 
 
@@ -30,7 +30,7 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         del version
         root = Path(self.root)
-        if self.target_name != "wheel" or not compile_passes(root / SOURCE, root / LIBRARY):
+        if self.target_name != "wheel" or not compile_native(root / SOURCE, root / LIBRARY):
             return
         build_data["artifacts"].append(LIBRARY)
         build_data["pure_python"] = False
@@ -38,7 +38,7 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         build_data["tag"] = f"py3-none-{platform_tag}"
 
 
-def compile_passes(source: Path, library: Path) -> bool:
+def compile_native(source: Path, library: Path) -> bool:
     """Whether it could be compiled."""
     compiler = shutil.which(os.environ.get("CC") or "cc")
     library.unlink(missing_ok=True)

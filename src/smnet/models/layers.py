@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import native
+
 TemporalInit = Literal["shift", "identity"]
 
 
@@ -359,15 +361,16 @@ class MotionGate(nn.Module):
         P is a sum of shifted F, so its mean follows from those of F over the frame, its edges and
         its corners (what a shift by one pixel pushes out). No map of P is made.
         """
-        # Entry (i, j) of the kernel meets all pixels but a row (i = 0: the last, 2: the first), a
-        # column likewise, and their corner, left out twice, comes back.
-        inside = f[:, :, 1:2, 1:2]
-        row = f[:, :, :, 1:2] * f.new_tensor([1, 0, 1])[:, None] / height
-        column = f[:, :, 1:2, :] * f.new_tensor([1, 0, 1]) / width
-        corner = f * f.new_tensor([[1, 0, 1], [0, 0, 0], [1, 0, 1]]) / (height * width)
-        met = inside - row - column + corner
-        p = met * self.transform.weight[:, 0]  # M2
-        return p.sum((2, 3), keepdim=True), inside
+        rows, columns = _met(height, f), _met(width, f)
+        k = rows.t() @ self.transform.weight[:, 0].to(f.dtype) @ columns  # M2
+        return (f * k).sum((2, 3), keepdim=True), f[:, :, 1:2, 1:2]
+
+
+def _met(size: int, like: Tensor) -> Tensor:
+    """What entry i of a kernel of 3 meets as it slides over a line of ``size`` pixels, in shares of
+    the line's last pixel, its mean and its first pixel: (3, 3), a row an entry."""
+    edge = -1 / size
+    return like.new_tensor([[edge, 1, 0], [0, 1, 0], [0, 1, edge]])
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
@@ -445,6 +448,10 @@ class _EdgeMeans(torch.autograd.Function):
 
 
 def _edge_means(x: Tensor) -> Tensor:
+    if native.knows(x):
+        means = x.new_empty(len(x), 3, 3, x.shape[1])
+        native.run("edge_means", x, 1, x, means)
+        return means.permute(0, 3, 1, 2)
     last, first = x[:, :, -1], x[:, :, 0]  # (N, C, W) each
     whole = F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0]
     left, right = x[:, :, :, -1].mean(2), x[:, :, :, 0].mean(2)

@@ -1,30 +1,12 @@
-"""The passes of SMNet's module over its features: in PyTorch, and compiled.
-
-The features are by far the largest thing that the module touches, so its time is the number of
-times that they are read and written. PyTorch needs a pass for each operator; ``passes.c`` makes
-the sums of several in one, on CPUs, in float32. Installing the package compiles it where there is a
-C compiler with OpenMP; elsewhere, and for anything else than such features, PyTorch does the work,
-with the same results.
-"""
+"""The passes of SMNet's module over its features: in PyTorch, and compiled."""
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-import platform
-from functools import cache
-from pathlib import Path
-
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from . import native
 from .layers import as_films, as_frames, depthwise_temporal_conv, excited_sum, mean_and_max
-
-SOURCE = Path(__file__).with_name("passes.c")
-LIBRARY = Path(__file__).with_name("libpasses.so")
-CHUNKS = 8
-"""As in ``passes.c``: partial sums of a clip."""
 
 
 class Passes:
@@ -106,28 +88,13 @@ class Passes:
         return as_frames(grad_x, self.x).addcmul_(grad, gate), grad_taps[:, 0, :, 0]
 
 
-class _Size(ctypes.Structure):
-    _fields_ = (
-        ("clips", ctypes.c_long),
-        ("frames", ctypes.c_long),
-        ("pixels", ctypes.c_long),
-        ("channels", ctypes.c_long),
-        ("threads", ctypes.c_int),
-    )
-
-
 class CompiledPasses(Passes):
-    """The same by ``passes.c``, which never stores Z."""
+    """The same by ``native.c``, which never stores Z."""
 
     def __init__(self, x: Tensor, taps: Tensor, num_segments: int) -> None:
         super().__init__(x, taps, num_segments)
-        frames, channels, height, width = x.shape
-        self._library = library()
-        self._size = _Size(
-            frames // num_segments, num_segments, height * width, channels, torch.get_num_threads()
-        )
         self._by_tap = taps.detach().t().contiguous()
-        self._zeros = x.new_zeros(channels)
+        self._zeros = x.new_zeros(x.shape[1])
 
     def seen(self) -> Tensor:
         frames, _, height, width = self.x.shape
@@ -143,8 +110,9 @@ class CompiledPasses(Passes):
 
     def excitation_gradient(self, grad: Tensor, seen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         of_scale, ties = torch.empty_like(seen[:, :1]), torch.empty_like(seen[:, :1])
-        clips, channels = self._size.clips, self._size.channels
-        parts = self.x.new_empty(clips, CHUNKS, self.num_segments, channels)
+        frames, channels = self.x.shape[:2]
+        segments = self.num_segments
+        parts = self.x.new_empty(frames // segments, native.CHUNKS, segments, channels)
         inputs = (_like_features(grad), self.x, self._by_tap, self._zeros, seen)
         self._run("excitation_gradient", *inputs, of_scale, parts, ties)
         return of_scale, parts.sum(1).view(-1, channels, 1, 1), ties
@@ -159,7 +127,8 @@ class CompiledPasses(Passes):
         at_top: Tensor,
     ) -> tuple[Tensor, Tensor]:
         grad_x = torch.empty_like(self.x)
-        parts = self.x.new_empty(self._size.clips * CHUNKS, 3, self._size.channels)
+        clips, channels = len(self.x) // self.num_segments, self.x.shape[1]
+        parts = self.x.new_empty(clips * native.CHUNKS, 3, channels)
         small = [t.contiguous() for t in (scale, gate, seen, everywhere, at_top)]
         inputs = (_like_features(grad), self.x, self._by_tap, self._zeros, *small)
         if self._run("input_gradient", *inputs, grad_x, parts):
@@ -167,8 +136,7 @@ class CompiledPasses(Passes):
         return grad_x, parts.sum(0).t()
 
     def _run(self, name: str, *tensors: Tensor) -> int:
-        addresses = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
-        return int(getattr(self._library, f"smnet_{name}")(*addresses, ctypes.byref(self._size)))
+        return native.run(name, self.x, self.num_segments, *tensors)
 
 
 def _like_features(x: Tensor) -> Tensor:
@@ -177,48 +145,5 @@ def _like_features(x: Tensor) -> Tensor:
 
 def passes_over(x: Tensor, taps: Tensor, num_segments: int) -> Passes:
     """The passes that are fastest for these features; arguments as of :class:`Passes`."""
-    kind = CompiledPasses if compiled_for(x) else Passes
+    kind = CompiledPasses if native.knows(x) else Passes
     return kind(x, taps, num_segments)
-
-
-def compiled_for(x: Tensor) -> bool:
-    """Whether ``passes.c`` is there and knows features of this kind."""
-    return (
-        not _watched()
-        and x.device.type == "cpu"
-        and x.dtype == torch.float32
-        and type(x) is Tensor
-        and x.numel() > 0
-        and x.is_contiguous(memory_format=torch.channels_last)
-        and library() is not None
-    )
-
-
-def _watched() -> bool:
-    """Whether somebody must see every operator: a tracer, vmap, forward-mode differentiation,
-    autocast."""
-    return (
-        torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
-        or torch.jit.is_tracing()
-        or torch._C._functorch.peek_interpreter_stack() is not None
-        or forward_ad._current_level >= 0
-    )
-
-
-@cache
-def library() -> ctypes.CDLL | None:
-    """The compiled form of ``passes.c``; None where there is none, or one of another version."""
-    if platform.machine() == "x86_64" and not _has_avx2():  # for which hatch_build.py compiles
-        return None
-    try:
-        found = ctypes.CDLL(str(LIBRARY))
-        made_of = ctypes.c_char_p.in_dll(found, "smnet_source").value
-        source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
-    except (OSError, ValueError):
-        return None
-    return found if made_of == source.encode() else None
-
-
-def _has_avx2() -> bool:
-    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")

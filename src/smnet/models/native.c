@@ -1,7 +1,7 @@
-/* The passes of SMNet's module over its features, each element read as seldom as can be.
+/* Passes over features, each element read as seldom as can be.
  *
- * With X (N, P, C) the features of N = clips * T frames of P pixels, channels innermost, and the
- * letters of fused.py:
+ * With X (N, P, C) the features of N = clips * T frames of P = H * W pixels, channels innermost,
+ * and the letters of fused.py:
  *
  *     Z[t] = K_0 X[t-1] + K_1 X[t] + K_2 X[t+1]          zero outside the clip
  *     Y    = Z A + X B
@@ -26,7 +26,7 @@ typedef const float *restrict in;
 typedef float *restrict out;
 
 typedef struct {
-    long clips, frames, pixels, channels;
+    long clips, frames, height, width, channels;
     int threads;
 } Size;
 
@@ -36,8 +36,9 @@ typedef struct {
 
 static Chunk chunk_of(Size s, long number)
 {
+    long pixels = s.height * s.width;
     long part = number % CHUNKS;
-    return (Chunk){number / CHUNKS, s.pixels * part / CHUNKS, s.pixels * (part + 1) / CHUNKS};
+    return (Chunk){number / CHUNKS, pixels * part / CHUNKS, pixels * (part + 1) / CHUNKS};
 }
 
 static long pixels_at_once(Size s, long bytes)
@@ -50,7 +51,7 @@ static long pixels_at_once(Size s, long bytes)
 static const float *pixel(const float *x, Size s, const float *zeros, long clip, long t, long p)
 {
     if (t < 0 || t >= s.frames) return zeros;
-    return x + ((clip * s.frames + t) * s.pixels + p) * s.channels;
+    return x + ((clip * s.frames + t) * s.height * s.width + p) * s.channels;
 }
 
 static inline float mixed(float before, float here, float after, float k0, float k1, float k2)
@@ -75,18 +76,18 @@ static void pool_pixel(in before, in here, in after, in k, long channels, float 
 void smnet_pool(const float *x, const float *k, const float *zeros, float *seen, const Size *size)
 {
     Size s = *size;
-    long step = pixels_at_once(s, FRAME_BYTES);
+    long pixels = s.height * s.width, step = pixels_at_once(s, FRAME_BYTES);
 #pragma omp parallel for num_threads(s.threads) schedule(static)
     for (long number = 0; number < s.clips * CHUNKS; number++) {
         Chunk at = chunk_of(s, number);
         for (long from = at.first; from < at.last; from += step)
             for (long t = 0; t < s.frames; t++)
                 for (long p = from; p < from + step && p < at.last; p++) {
-                    float *frame = seen + 2 * (at.clip * s.frames + t) * s.pixels;
+                    float *frame = seen + 2 * (at.clip * s.frames + t) * pixels;
                     pool_pixel(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k, s.channels,
-                        frame + p, frame + s.pixels + p);
+                        frame + p, frame + pixels + p);
                 }
     }
 }
@@ -106,7 +107,7 @@ void smnet_excite(
     float *y, const Size *size)
 {
     Size s = *size;
-    long step = pixels_at_once(s, FRAME_BYTES);
+    long pixels = s.height * s.width, step = pixels_at_once(s, FRAME_BYTES);
 #pragma omp parallel for num_threads(s.threads) schedule(static)
     for (long number = 0; number < s.clips * CHUNKS; number++) {
         Chunk at = chunk_of(s, number);
@@ -116,8 +117,8 @@ void smnet_excite(
                     long n = at.clip * s.frames + t;
                     excite_pixel(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
-                        pixel(x, s, zeros, at.clip, t + 1, p), k, scale[n * s.pixels + p],
-                        gate + n * s.channels, y + (n * s.pixels + p) * s.channels, s.channels);
+                        pixel(x, s, zeros, at.clip, t + 1, p), k, scale[n * pixels + p],
+                        gate + n * s.channels, y + (n * pixels + p) * s.channels, s.channels);
                 }
     }
 }
@@ -145,7 +146,7 @@ void smnet_excitation_gradient(
     float *of_scale, float *of_gate, float *ties, const Size *size)
 {
     Size s = *size;
-    long step = pixels_at_once(s, FRAME_BYTES);
+    long pixels = s.height * s.width, step = pixels_at_once(s, FRAME_BYTES);
 #pragma omp parallel for num_threads(s.threads) schedule(static)
     for (long number = 0; number < s.clips * CHUNKS; number++) {
         Chunk at = chunk_of(s, number);
@@ -158,9 +159,9 @@ void smnet_excitation_gradient(
                     excitation_pixel(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k,
-                        g + (n * s.pixels + p) * s.channels, seen[(2 * n + 1) * s.pixels + p],
-                        sums + t * s.channels, s.channels, of_scale + n * s.pixels + p,
-                        ties + n * s.pixels + p);
+                        g + (n * pixels + p) * s.channels, seen[(2 * n + 1) * pixels + p],
+                        sums + t * s.channels, s.channels, of_scale + n * pixels + p,
+                        ties + n * pixels + p);
                 }
     }
 }
@@ -198,7 +199,7 @@ int smnet_input_gradient(
 {
     Size s = *size;
     int failed = 0;
-    long step = pixels_at_once(s, CLIP_BYTES / s.frames);
+    long pixels = s.height * s.width, step = pixels_at_once(s, CLIP_BYTES / s.frames);
 #pragma omp parallel for num_threads(s.threads) schedule(static) reduction(| : failed)
     for (long number = 0; number < s.clips * CHUNKS; number++) {
         Chunk at = chunk_of(s, number);
@@ -213,16 +214,16 @@ int smnet_input_gradient(
         for (long from = at.first; from < at.last; from += step) {
             for (long t = 0; t < s.frames; t++)
                 for (long p = from; p < from + step && p < at.last; p++) {
-                    long n = at.clip * s.frames + t, np = n * s.pixels + p;
+                    long n = at.clip * s.frames + t, np = n * pixels + p;
                     mixed_gradient(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k, g + np * s.channels, scale[np],
-                        everywhere[np], at_top[np], seen[(2 * n + 1) * s.pixels + p],
+                        everywhere[np], at_top[np], seen[(2 * n + 1) * pixels + p],
                         dz + ((t + 1) * step + p - from) * s.channels, sums, s.channels);
                 }
             for (long t = 0; t < s.frames; t++)
                 for (long p = from; p < from + step && p < at.last; p++) {
-                    long n = at.clip * s.frames + t, np = n * s.pixels + p;
+                    long n = at.clip * s.frames + t, np = n * pixels + p;
                     const float *dz_here = dz + ((t + 1) * step + p - from) * s.channels;
                     features_gradient(
                         dz_here - step * s.channels, dz_here, dz_here + step * s.channels, k,
@@ -233,4 +234,40 @@ int smnet_input_gradient(
         free(dz);
     }
     return failed;
+}
+
+static void add(out sum, in x, long channels)
+{
+    for (long c = 0; c < channels; c++) sum[c] += x[c];
+}
+
+/* Means of X over a frame, its outer rows and columns and its corners: means (N, 3, 3, C), see
+ * edge_means in layers.py. */
+void smnet_edge_means(const float *x, float *means, const Size *size)
+{
+    Size s = *size;
+    long c = s.channels, bottom = s.height - 1, right = s.width - 1;
+    float counts[9] = {1, s.width, 1, s.height, s.height * s.width, s.height, 1, s.width, 1};
+#pragma omp parallel for num_threads(s.threads) schedule(static)
+    for (long n = 0; n < s.clips * s.frames; n++) {
+        const float *frame = x + n * s.height * s.width * c;
+        float *of = means + n * 9 * c;
+        memset(of, 0, sizeof(float) * (size_t)(9 * c));
+        for (long i = 0; i < s.height; i++)
+            for (long j = 0; j < s.width; j++) add(of + 4 * c, frame + (i * s.width + j) * c, c);
+        for (long j = 0; j < s.width; j++) {
+            add(of + 1 * c, frame + (bottom * s.width + j) * c, c);
+            add(of + 7 * c, frame + j * c, c);
+        }
+        for (long i = 0; i < s.height; i++) {
+            add(of + 3 * c, frame + (i * s.width + right) * c, c);
+            add(of + 5 * c, frame + i * s.width * c, c);
+        }
+        add(of + 0 * c, frame + (bottom * s.width + right) * c, c);
+        add(of + 2 * c, frame + bottom * s.width * c, c);
+        add(of + 6 * c, frame + right * c, c);
+        add(of + 8 * c, frame, c);
+        for (long k = 0; k < 9; k++)
+            for (long channel = 0; channel < c; channel++) of[k * c + channel] /= counts[k];
+    }
 }

@@ -1,0 +1,95 @@
+"""What is compiled: ``native.c``, for features on CPUs, in float32, channels innermost.
+
+The features are by far the largest thing that a temporal module touches, so its time is the number
+of times that they are read and written. PyTorch needs a pass for each operator; ``native.c`` makes
+the sums of several in one. Installing the package compiles it where there is a C compiler with
+OpenMP; elsewhere, and for any other features, PyTorch does the work, with the same results.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import platform
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+SOURCE = Path(__file__).with_name("native.c")
+LIBRARY = Path(__file__).with_name("libnative.so")
+CHUNKS = 8
+"""As in ``native.c``: partial sums of a clip."""
+
+
+class _Size(ctypes.Structure):
+    _fields_ = (
+        ("clips", ctypes.c_long),
+        ("frames", ctypes.c_long),
+        ("height", ctypes.c_long),
+        ("width", ctypes.c_long),
+        ("channels", ctypes.c_long),
+        ("threads", ctypes.c_int),
+    )
+
+
+def run(name: str, x: Tensor, num_segments: int, *tensors: Tensor) -> int:
+    """Call ``smnet_<name>`` with tensors that lie as it wants them; its result.
+
+    Args:
+        name: of a function of ``native.c``.
+        x: the features, (B*T, C, H, W), whose size is what is told of all.
+        num_segments: T.
+        tensors: float32; maps of features channels last, others contiguous.
+    """
+    frames, channels, height, width = x.shape
+    size = _Size(
+        frames // num_segments, num_segments, height, width, channels, torch.get_num_threads()
+    )
+    addresses = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
+    return int(getattr(library(), f"smnet_{name}")(*addresses, ctypes.byref(size)))
+
+
+def knows(x: Tensor) -> bool:
+    """Whether ``native.c`` is there, and is for features of this kind."""
+    return (
+        not _watched()
+        and x.device.type == "cpu"
+        and x.dtype == torch.float32
+        and type(x) is Tensor
+        and x.numel() > 0
+        and x.is_contiguous(memory_format=torch.channels_last)
+        and library() is not None
+    )
+
+
+def _watched() -> bool:
+    """Whether somebody must see every operator: a tracer, vmap, forward-mode differentiation,
+    autocast."""
+    return (
+        torch.is_autocast_enabled("cpu")
+        or torch.compiler.is_compiling()
+        or torch.jit.is_tracing()
+        or torch._C._functorch.peek_interpreter_stack() is not None
+        or forward_ad._current_level >= 0
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled form of ``native.c``; None where there is none, or one of another version."""
+    if platform.machine() == "x86_64" and not _has_avx2():  # for which hatch_build.py compiles
+        return None
+    try:
+        found = ctypes.CDLL(str(LIBRARY))
+        made_of = ctypes.c_char_p.in_dll(found, "smnet_source").value
+        source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+    except (OSError, ValueError):
+        return None
+    return found if made_of == source.encode() else None
+
+
+def _has_avx2() -> bool:
+    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")

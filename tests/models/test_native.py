@@ -1,0 +1,73 @@
+"""When the compiled code is used, and that it computes what PyTorch does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from smnet.models import native
+from smnet.models.layers import edge_means
+from smnet.models.native import library
+
+compiled = pytest.mark.skipif(
+    library() is None, reason="installed without a C compiler: native.c is not compiled"
+)
+
+
+def features(clips: int, segments: int, channels: int, height: int, width: int) -> Tensor:
+    x = torch.randn(clips * segments, channels, height, width).relu()
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+@compiled
+@settings(deadline=None, max_examples=40)
+@given(
+    frames=st.integers(1, 5),
+    channels=st.integers(1, 70),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+)
+def test_means_over_edges(frames: int, channels: int, height: int, width: int) -> None:
+    torch.manual_seed(frames + channels + height + width)
+    x = features(1, frames, channels, height, width)
+    assert native.knows(x)
+    torch.testing.assert_close(edge_means(x), edge_means(x.double()).float())
+
+
+@compiled
+def test_it_stands_back_from_what_it_does_not_know() -> None:
+    x = features(1, 2, 8, 4, 4)
+    assert native.knows(x)
+    assert not native.knows(x.double())
+    assert not native.knows(x.contiguous())
+    assert not native.knows(x.to("meta"))
+    assert not native.knows(x[:0])
+    assert not native.knows(x.as_subclass(type("Own", (Tensor,), {})))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not native.knows(x)
+    with forward_ad.dual_level():
+        assert not native.knows(x)
+    torch.func.vmap(lambda y: (y, pytest.fail("compiled"))[0] if native.knows(y) else y)(x[None])
+
+
+@compiled
+def test_a_library_of_another_source_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library.cache_clear()
+    try:
+        edited = tmp_path / "native.c"
+        edited.write_bytes(native.SOURCE.read_bytes() + b"\n")
+        monkeypatch.setattr(native, "SOURCE", edited)
+        assert library() is None
+        library.cache_clear()
+        monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
+        assert library() is None
+    finally:
+        library.cache_clear()
