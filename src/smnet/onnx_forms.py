@@ -33,9 +33,8 @@ def use_engine_forms(model: Any) -> None:
             axes = sorted(int(axis) % 4 for axis in which.reshape(-1))
             if axes == [2, 3]:
                 return [helper.make_node("GlobalAveragePool", node.input[:1], node.output)]
-            if axes == [1] and shape[1]:
-                kernel = np.full((1, shape[1], 1, 1), 1 / shape[1], np.float32)
-                return [helper.make_node("Conv", [node.input[0], new(node, kernel)], node.output)]
+            if axes == [1] and all(shape[1:]):
+                return mean_over_channels(node, *shape[1:])
         if node.op_type == "Gather" and which.ndim == 0:
             axis, index = _attribute(node, "axis", 0), int(which)
             end = index + 1 or np.iinfo(np.int64).max
@@ -46,6 +45,18 @@ def use_engine_forms(model: Any) -> None:
                 helper.make_node("Squeeze", [row, where[2]], node.output),
             ]
         return [node]
+
+    def mean_over_channels(node: Any, channels: int, height: int, width: int) -> list[Any]:
+        # Channels are innermost in 8 bits: a pixel of them is pooled like the pixels of a map.
+        words = [f"{node.output[0]}_{word}" for word in ("innermost", "pixels", "means")]
+        rows, back = ([0, height * width, channels, 1], [0, 1, height, width])
+        turned = helper.make_node("Transpose", node.input[:1], words[:1], perm=[0, 2, 3, 1])
+        return [
+            turned,
+            helper.make_node("Reshape", [words[0], new(node, np.array(rows))], words[1:2]),
+            helper.make_node("GlobalAveragePool", words[1:2], words[2:]),
+            helper.make_node("Reshape", [words[2], new(node, np.array(back))], node.output),
+        ]
 
     def new(node: Any, values: Any) -> str:
         name = f"{node.output[0]}_constant_{len(graph.initializer)}"

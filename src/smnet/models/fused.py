@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .layers import hooked
 from .passes import passes_over
 
 
@@ -65,16 +66,7 @@ def seen_by_others(*modules: nn.Module) -> bool:
     modules or their parts would be passed over."""
     if torch.compiler.is_compiling():
         return True
-    return any(_hooked(part) for module in modules for part in module.modules())
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+    return any(hooked(part) for module in modules for part in module.modules())
 
 
 def excite_and_convolve(

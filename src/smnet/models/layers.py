@@ -373,15 +373,43 @@ def _met(size: int, like: Tensor) -> Tensor:
     return like.new_tensor([[edge, 1, 0], [0, 1, 0], [0, 1, edge]])
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether somebody waits for a module to be called."""
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)``, 1x1, of a few pixels a frame.
 
     As one matrix product: a convolution takes the frames one by one.
     """
-    if torch.compiler.is_compiling() or x.is_meta:
+    if torch.compiler.is_compiling() or x.is_meta or hooked(conv):
         out: Tensor = conv(x)
         return out
-    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+    weight = conv.weight.flatten(1)
+    return F.linear(x.permute(0, 2, 3, 1), weight, conv.bias).permute(0, 3, 1, 2)
+
+
+def to_one_channel(conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
+    """``conv(x)``, of few channels to a single one: (B*T, C, H, W) -> (B*T, 1, H, W).
+
+    Processors compute 8 or 16 channels at a time. Here the frames of a clip stand in for channels:
+    one depthwise convolution of T * C, and the sum over C.
+    """
+    if x.is_cuda or hooked(conv):
+        out: Tensor = conv(x)
+        return out
+    frames, channels, height, width = x.shape
+    kernels = conv.weight[0, :, None].repeat(num_segments, 1, 1, 1)
+    clips = x.reshape(-1, num_segments * channels, height, width)
+    y = F.conv2d(clips, kernels, padding=conv.padding, groups=len(kernels))
+    y = y.reshape(frames, channels, height, width).sum(1, keepdim=True)
+    return y if conv.bias is None else y + conv.bias[:, None, None]
 
 
 def _is_plain(norm: nn.Module) -> bool:
@@ -452,12 +480,11 @@ def _edge_means(x: Tensor) -> Tensor:
         means = x.new_empty(len(x), 3, 3, x.shape[1])
         native.run("edge_means", x, 1, x, means)
         return means.permute(0, 3, 1, 2)
-    last, first = x[:, :, -1], x[:, :, 0]  # (N, C, W) each
-    whole = F.adaptive_avg_pool2d(x, 1)[:, :, 0, 0]
-    left, right = x[:, :, :, -1].mean(2), x[:, :, :, 0].mean(2)
-    rows = [
-        torch.stack([last[:, :, -1], last.mean(2), last[:, :, 0]], dim=2),
-        torch.stack([left, whole, right], dim=2),
-        torch.stack([first[:, :, -1], first.mean(2), first[:, :, 0]], dim=2),
-    ]
-    return torch.stack(rows, dim=2)
+    last, first, right, left = x[:, :, -1:], x[:, :, :1], x[:, :, :, -1:], x[:, :, :, :1]
+    whole, *edges = (part.mean((2, 3), keepdim=True) for part in (x, last, first, right, left))
+    below, above, after, before = edges
+    # Slices and means alone, all of one shape: engines run them on 8-bit features as they lie.
+    nine = [last[..., -1:], below, last[..., :1]]
+    nine += [after, whole, before]
+    nine += [first[..., -1:], above, first[..., :1]]
+    return torch.cat(nine, dim=2).unflatten(2, (3, 3)).squeeze(4)

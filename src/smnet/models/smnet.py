@@ -34,6 +34,7 @@ from .layers import (
     TemporalInit,
     excited_sum,
     mean_and_max,
+    to_one_channel,
 )
 from .passes import passes_over
 from .resnet import BlockSite, Place
@@ -185,8 +186,11 @@ class SpatialAttention(nn.Module):
 
     def mask(self, pooled: Tensor, num_segments: int) -> Tensor:
         """S5: M_s of the mean and/or the maximum over the channels."""
-        time = (num_segments,) if self.pool == "3d" else ()
-        return torch.sigmoid(self.norm(self.conv(pooled, *time)))
+        if isinstance(self.conv, nn.Conv2d):
+            seen = to_one_channel(self.conv, pooled, num_segments)
+        else:
+            seen = self.conv(pooled, num_segments)
+        return torch.sigmoid(self.norm(seen))
 
     def _over_channels(self, x: Tensor) -> Tensor:
         if self.pool == "mean+max":
