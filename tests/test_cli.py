@@ -378,6 +378,7 @@ WRONG = [
     ("evaluate RUN --data DATA --weights 1,2", "give one share"),
     ("evaluate RUN --data DATA --weights nan", "give one share"),
     ("evaluate RUN --data DATA --on-error ignore", "use raise or skip"),
+    ("evaluate RUN --data DATA --decoder decord", "use pyav or torchcodec"),
     ("evaluate RUN --data DATA --device gpu", "no device is called 'gpu'"),
     ("evaluate RUN --data DATA --predictions W/p.xlsx", "written as .csv or .parquet"),
     ("evaluate RUN --data DATA --confusion W/c.bmp", "drawn as .png"),

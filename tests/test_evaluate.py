@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -15,7 +16,10 @@ import numpy as np
 import pytest
 import torch
 
+from smnet import evaluate as evaluate_module
 from smnet.checkpoint import load, read_checkpoint, save_checkpoint
+from smnet.data import torchcodec_file
+from smnet.data import views as views_module
 from smnet.data.annotations import read_clips
 from smnet.data.dataset import read_views
 from smnet.data.transforms import normalise
@@ -193,6 +197,36 @@ def test_or_it_counts_as_wrong(run: Path, damaged: Path) -> None:
     assert result.top(3).value == pytest.approx(4 / 6)
     assert [(r.name, r.clips) for r in result.by_class] == [(name, 2) for name in CLASSES]
     assert result.confusion.sum() == 4
+
+
+def test_the_decoder_is_that_asked_for(
+    run: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    real = views_module.open_video
+
+    def opened(path: str, decoder: str, **options: Any) -> Any:
+        asked.append(decoder)
+        return real(path, **options)
+
+    monkeypatch.setattr(views_module, "open_video", opened)
+    monkeypatch.setattr(evaluate_module, "check_decoder", lambda name: None)
+    evaluation([str(run)], str(clips), decoder="torchcodec")
+    assert asked == ["torchcodec"] * 6
+
+
+def test_a_decoder_that_is_not_there_is_no_matter_of_the_clips(
+    run: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torchcodec", None)
+    torchcodec_file.library.cache_clear()
+    with pytest.raises(UserError, match="decoder torchcodec does not load; install it with"):
+        evaluation([str(run)], str(clips), decoder="torchcodec", on_error="skip")
+    with pytest.raises(UserError, match="decoder torchcodec does not load; install it with"):
+        train(tiny(clips, decoder="torchcodec", on_error="skip"), tmp_path / "run")
+    torchcodec_file.library.cache_clear()
+    with pytest.raises(UserError, match="no decoder 'decord'; there are: pyav, torchcodec"):
+        evaluation([str(run)], str(clips), decoder="decord", on_error="skip")
 
 
 def test_a_list_without_labels_cannot_be_measured(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 
 import smnet
 from smnet.checkpoint import read_checkpoint, save_checkpoint
 from smnet.data.dataset import read_views
+from smnet.data.views import ViewPlan
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints, score_views
 from smnet.predict import Prediction, Recognizer, Utilisation, find_videos
@@ -103,6 +106,27 @@ def test_nothing_but_broken_videos(recognizer: Recognizer, tmp_path: Path) -> No
     paths = [tmp_path / f"{i}.mp4" for i in range(5)]
     assert all(a.error for a in recognizer.predict_many(paths, batch=2))
     assert list(recognizer.predict_many([])) == []
+
+
+def test_a_video_without_end_costs_its_own_answer(
+    recognizer: Recognizer, videos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, end = recognizer.backend.read, threading.Event()
+
+    def hostile(path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+        if path.startswith("stuck"):
+            end.wait()  # as a loop in C is: other threads go on, this one does not come back
+        return read(path, plan)
+
+    monkeypatch.setattr(recognizer.backend, "read", hostile)
+    mixed = ["stuck1.mp4", *videos, "stuck2.mp4", "gone.mp4"]
+    used = Utilisation()
+    answers = list(recognizer.predict_many(mixed, 5, 2, 1, used, timeout=1.0))
+    assert [a.path for a in answers] == mixed
+    assert [bool(a.error) for a in answers] == [a.path not in videos for a in answers]
+    assert answers[0].error.startswith("stuck1.mp4: not read within 1 seconds")
+    assert used.clips == len(mixed)
+    end.set()
 
 
 def test_an_endless_source(recognizer: Recognizer, videos: list[str]) -> None:

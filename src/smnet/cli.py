@@ -132,6 +132,7 @@ def evaluate(
     batch: Annotated[int, typer.Option(min=1, help="Views a batch.")] = 8,
     workers: Workers = None,
     device: Device = "auto",
+    decoder: Annotated[str, typer.Option(help="Of video files: pyav or torchcodec.")] = "pyav",
 ) -> None:
     """Measure a checkpoint on a data set.
 
@@ -151,6 +152,8 @@ def evaluate(
     check_names(predictions, confusion)
     if on_error not in ("raise", "skip"):
         raise UserError(f"--on-error {on_error}: use raise or skip")
+    if decoder not in ("pyav", "torchcodec"):
+        raise UserError(f"--decoder {decoder}: use pyav or torchcodec")
     result = evaluate_checkpoints(
         checkpoints,
         data,
@@ -164,6 +167,7 @@ def evaluate(
         batch=batch,
         workers=workers,
         device=device,
+        decoder=decoder,
     )
     if result is None:  # not the first of several processes
         return

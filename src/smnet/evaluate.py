@@ -16,6 +16,7 @@ from smnet.checkpoint import load, read_checkpoint
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
 from smnet.data.dataset import ClipDataset, TestBatches
+from smnet.data.decode import check_decoder
 from smnet.data.loader import ClipLoader, make_loader
 from smnet.data.sampling import clips_of_validation
 from smnet.data.transforms import normalise
@@ -143,6 +144,7 @@ def evaluate_checkpoints(
     batch: int = 8,
     workers: int | None = None,
     device: str = "auto",
+    decoder: str = "pyav",
 ) -> Evaluation | None:
     """Measure one checkpoint, or the weighted mean of the scores of several, on a data set.
 
@@ -159,13 +161,15 @@ def evaluate_checkpoints(
         fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on, or 1.
         on_error, batch, workers: see :func:`score_clips`; ``batch`` counts views.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+        decoder: of video files, ``"pyav"`` or ``"torchcodec"``.
 
     Returns:
         The evaluation; None on all but the first of several processes.
 
     Raises:
-        UserError: data, checkpoints or class names that do not go together.
+        UserError: data, checkpoints or class names that do not go together, or no such decoder.
     """
+    check_decoder(decoder)
     plan_views = parse_views(views)
     shares = _shares(weights, len(checkpoints))
     clip_set = read_clips(
@@ -187,7 +191,7 @@ def evaluate_checkpoints(
             order = _class_order(model.spec, clip_set, checkpoint)
             spec = replace(model.spec, sampling=sampling or model.spec.sampling)
             rules[spec.sampling] = None
-            plan = view_plan(spec, *plan_views)
+            plan = replace(view_plan(spec, *plan_views), decoder=decoder)
             with progress_bar(quiet=not processes.first) as bar:
                 task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
                 scores, problems = score_clips(

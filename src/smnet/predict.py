@@ -7,7 +7,6 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.backends import Backend, open_backend
-from smnet.data.formats.places import holds_frames, is_video, visible
+from smnet.data.ahead import LIMIT, Ahead, Job
+from smnet.data.formats.listing import visible
+from smnet.data.formats.places import holds_frames, is_video
 from smnet.errors import UserError
 from smnet.specification import view_plan
 
-_Decoded = tuple[NDArray[np.uint8] | UserError, float]
-"""The views of a video, or why there are none; and the seconds that took."""
+_Views = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ class Recognizer:
         batch: int = 8,
         workers: int | None = None,
         used: Utilisation | None = None,
+        timeout: float = LIMIT,
     ) -> Iterator[Prediction]:
         """Name what happens in many videos, in their order, without holding them all.
 
@@ -172,60 +173,48 @@ class Recognizer:
             batch: videos that go through the network together.
             workers: decoding threads; None is one a core, at most 8.
             used: takes the time that decoding and the network take.
+            timeout: seconds for one video, after which it counts as unreadable.
         """
         threads = workers or min(os.cpu_count() or 1, 8)
         used = used if used is not None else Utilisation()
         used.threads = threads
-        waiting: deque[tuple[str, Future[_Decoded]]] = deque()
+        waiting: deque[Job[_Views]] = deque()
         paths = (os.fspath(source) for source in sources)
-        with ThreadPoolExecutor(threads, thread_name_prefix="decode") as pool:
-            try:
-                exhausted = False
-                while True:
-                    while not exhausted and len(waiting) < 2 * batch + threads:
-                        path = next(paths, None)
-                        if path is None:
-                            exhausted = True
-                        else:
-                            waiting.append((path, pool.submit(self._decode, path)))
-                    if not waiting:
-                        return
-                    group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                    yield from self._score(group, top, used)
-            finally:
-                for _, future in waiting:
-                    future.cancel()
-
-    def _decode(self, path: str) -> _Decoded:
-        began = time.perf_counter()
-        try:
-            views: NDArray[np.uint8] | UserError = self.backend.read(path, self.plan)
-        except UserError as error:
-            views = error
-        return views, time.perf_counter() - began
+        with Ahead(lambda path: self.backend.read(path, self.plan), threads, timeout) as ahead:
+            exhausted = False
+            while True:
+                while not exhausted and len(waiting) < 2 * batch + threads:
+                    path = next(paths, None)
+                    if path is None:
+                        exhausted = True
+                    else:
+                        waiting.append(ahead.submit(path))
+                if not waiting:
+                    return
+                group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
+                yield from self._score(ahead, group, top, used)
 
     def _score(
-        self, group: list[tuple[str, Future[_Decoded]]], top: int, used: Utilisation
+        self, ahead: Ahead[_Views], group: list[Job[_Views]], top: int, used: Utilisation
     ) -> list[Prediction]:
         began = time.perf_counter()
-        decoded = [future.result() for _, future in group]
-        ready = time.perf_counter()
         answers: dict[int, Prediction] = {}
-        views: list[NDArray[np.uint8]] = []
+        views: list[_Views] = []
         readable: list[int] = []
-        for number, (found, seconds) in enumerate(decoded):
-            used.decoding += seconds
-            if isinstance(found, UserError):
-                answers[number] = Prediction(group[number][0], error=str(found))
-            else:
-                views.append(found)
+        for number, job in enumerate(group):
+            try:
+                views.append(ahead.result(job))
                 readable.append(number)
+            except UserError as error:
+                answers[number] = Prediction(job.path, error=str(error))
+            used.decoding += job.seconds
+        ready = time.perf_counter()
         if views:
             scores = self.backend.score(np.stack(views))
             best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
             for row, number in enumerate(readable):
                 answers[number] = Prediction(
-                    group[number][0],
+                    group[number].path,
                     tuple(self.classes[i] for i in best[row]),
                     tuple(scores[row, best[row]].tolist()),
                 )

@@ -16,6 +16,7 @@ import torch
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import mirror
 from smnet.data.dataset import ViewPlan
+from smnet.data.decode import check_decoder
 from smnet.data.sampling import check
 from smnet.distributed import Processes
 from smnet.errors import UserError
@@ -70,6 +71,7 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
         raise UserError(str(error)) from None
     # A strategy that does not go with the model is said here.
     check(recipe.sampling, "train", frames_per_segment=frames_per_segment)
+    check_decoder(recipe.decoder)
     plan = ViewPlan(
         sampling=recipe.sampling,
         segments=recipe.segments,

@@ -548,7 +548,7 @@ def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         raise PermissionError(13, "Permission denied", str(path))
 
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
-    monkeypatch.setattr(os, "listdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     assert f"cannot read {tmp_path}: Permission denied" in complaint(tmp_path)
     assert "Permission denied" in complaint(tmp_path, format="list")
 

@@ -455,13 +455,21 @@ def test_truncated(kind: str, make: Any, tmp_path: Path) -> None:
 def test_fuzzed_files_give_frames_or_one_line(kind: str, make: Any, tmp_path: Path) -> None:
     source, _ = make(kind)
     rng = random.Random(kind)
-    whole = source.read_bytes()
-    for round_ in range(12):
+    whole, other = source.read_bytes(), make("pyramid")[0].read_bytes()
+    for round_ in range(18):
         data = bytearray(whole)
-        for _ in range(rng.choice([1, 5, 40])):
-            data[rng.randrange(len(data))] = rng.randrange(256)
-        if round_ % 3 == 0:
-            del data[rng.randrange(len(data)) :]
+        start, end = sorted(rng.choices(range(len(data)), k=2))
+        if round_ % 6 < 3:
+            for _ in range(rng.choice([1, 5, 40])):
+                data[rng.randrange(len(data))] = rng.randrange(256)
+        if round_ % 6 == 0:
+            del data[start:]
+        elif round_ % 6 == 3:
+            data[:1024] = other[:1024]
+        elif round_ % 6 == 4:
+            data[start : start + 500] = bytes(len(data[start : start + 500]))
+        elif round_ % 6 == 5:
+            data[start:start] = data[end : end + 500]
         path = tmp_path / f"{round_}{source.suffix}"
         path.write_bytes(data)
         began = time.monotonic()

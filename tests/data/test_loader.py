@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import gc
+import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -95,6 +98,35 @@ def test_workers_leave_signals_to_the_main_process(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(signal, "signal", lambda number, what: said.update({number: what}))
     loader_module._prepare_signals(0)
     assert said[signal.SIGINT] == said[signal.SIGTERM] == signal.SIG_IGN
+
+
+def test_a_program_with_a_loader_comes_to_an_end(clips: Path) -> None:
+    code = f"""
+from smnet.data.annotations import read_clips
+from smnet.data.dataset import ClipDataset, TestBatches
+from smnet.data.loader import make_loader
+from smnet.data.views import ViewPlan
+rows = read_clips({str(clips)!r}).splits["train"]
+loader = make_loader(ClipDataset(rows, ViewPlan(size=16, short_side=20)), TestBatches(9, 2), 2)
+next(iter(loader))
+"""
+    subprocess.run([sys.executable, "-c", code], timeout=60, check=True)
+
+
+def test_a_loader_that_is_gone_takes_its_workers_along(clips: Path) -> None:
+    rows = read_clips(clips).splits["train"]
+    loader = make_loader(ClipDataset(rows, TEST), TestBatches(len(rows), 2), 2)
+    before = set(multiprocessing.active_children())
+    source = iter(loader)
+    next(source)
+    assert len(set(multiprocessing.active_children()) - before) == 2
+    cycle: list[Any] = [loader, source]  # as the traceback of an error makes one
+    cycle.append(cycle)
+    del loader, source, cycle
+    began = time.monotonic()
+    gc.collect()
+    assert set(multiprocessing.active_children()) <= before
+    assert time.monotonic() - began < 3
 
 
 # --- Decoders that do not come back.

@@ -22,7 +22,7 @@ UNEVEN = np.cumsum(np.random.default_rng(1).integers(10, 90, len(FRAMES))).tolis
 
 def loads() -> bool:
     try:
-        torchcodec_file._decoders()
+        torchcodec_file.library()
     except UserError:
         return False
     return True
@@ -116,7 +116,7 @@ def test_where_it_does_not_load(
             raise error("libavutil.so.58: cannot open\nand so on")
         return plain(name, *rest, **more)
 
-    torchcodec_file._decoders.cache_clear()
+    torchcodec_file.library.cache_clear()
     monkeypatch.setattr(builtins, "__import__", fail)
     with pytest.raises(UserError) as caught:
         open_video(path, decoder="torchcodec")

@@ -11,6 +11,7 @@ from typing import Literal
 
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.formats import ALIASES, FORMATS, Format, packed
+from smnet.data.formats.listing import listing, listing_once
 from smnet.data.formats.places import subfolders
 from smnet.data.formats.problems import Problem
 from smnet.data.formats.rows import Hints
@@ -22,6 +23,7 @@ _WRAPPINGS = 2
 __all__ = ["Clip", "ClipSet", "read_clips", "recognise"]
 
 
+@listing_once()
 def read_clips(
     data: str | os.PathLike[str],
     format: str | None = None,
@@ -95,6 +97,7 @@ def read_clips(
         raise _unreadable(path, error) from error
 
 
+@listing_once()
 def recognise(data: str | os.PathLike[str]) -> tuple[Format, str]:
     """The format of ``data`` and the reason, by looking at names and first lines.
 
@@ -169,7 +172,7 @@ def _existing(path: str | os.PathLike[str], what: str) -> Path:
 def _nothing(path: Path) -> str:
     docs = "; ".join(f"{entry.name}: {entry.doc}" for entry in FORMATS.values())
     if path.is_dir():
-        names = sorted(entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+        names = sorted(name + "/" * bool(is_dir) for name, is_dir in listing(path).kinds.items())
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         seen = f"it holds {', '.join(names[:6])}{more}" if names else "it is empty"
     else:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from smnet.data import torchcodec_file
 from smnet.data.frame_folder import FrameFolder
 from smnet.data.packed import PackedVideo, is_packed
-from smnet.data.torchcodec_file import TorchCodecFile
 from smnet.data.video import Video, VideoInfo
 from smnet.data.video_file import VideoFile
 from smnet.errors import UserError
 
-__all__ = ["Video", "VideoInfo", "open_video", "probe"]
+__all__ = ["Video", "VideoInfo", "check_decoder", "open_video", "probe"]
 
 
 def open_video(
@@ -72,12 +72,23 @@ def open_video(
         raise UserError(
             f"{name}: a file, but a frame template or start number is given, which is for folders"
         )
-    library, _, device = decoder.partition(":")
-    if library == "torchcodec":
-        return TorchCodecFile(name, timeout, device or "cpu")
-    if decoder != "pyav":
-        raise UserError(f"no decoder {decoder!r}; there are: pyav, torchcodec, torchcodec:cuda")
+    check_decoder(decoder)
+    kind, _, device = decoder.partition(":")
+    if kind == "torchcodec":
+        return torchcodec_file.TorchCodecFile(name, timeout, device or "cpu")
     return VideoFile(name, timeout)
+
+
+def check_decoder(decoder: str) -> None:
+    """Refuse a decoder that is not there, before one clip after the other fails for want of it.
+
+    Raises:
+        UserError: no such decoder, or its library is not installed.
+    """
+    if decoder.partition(":")[0] == "torchcodec":
+        torchcodec_file.library()
+    elif decoder != "pyav":
+        raise UserError(f"no decoder {decoder!r}; there are: pyav, torchcodec, torchcodec:cuda")
 
 
 def probe(

@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from smnet.data.jpeg import decode_jpeg, simplejpeg
 from smnet.data.video import Frames, Video, VideoInfo, check_size, scaled_size
 from smnet.errors import UserError
 
+_LARGEST = 64 << 20  # bytes of a file that is read at once
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _Kind = tuple[str, str]
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
@@ -81,6 +83,9 @@ class FrameFolder(Video):
     ) -> Iterator[tuple[int, Frames]]:
         size = scaled_size(*self._size, short_side)
         for index in wanted:
+            if size == self._size and (frame := self._quickly(index)) is not None:
+                yield index, frame
+                continue
             with self._open(index) as image:
                 if image.size != self._size:
                     raise UserError(
@@ -100,6 +105,17 @@ class FrameFolder(Video):
                     yield index, np.asarray(picture)
                 except _BROKEN_IMAGE as error:
                     raise _bad_image(self.path, self._files[index], error) from error
+
+    def _quickly(self, index: int) -> Frames | None:
+        """A frame of full size; None where Pillow has to read it."""
+        if simplejpeg() is None or self._info.codec != "jpeg":
+            return None
+        try:
+            with Path(self.path, self._files[index]).open("rb") as file:
+                data = file.read(_LARGEST + 1)
+        except OSError:
+            return None
+        return decode_jpeg(data, self._size) if len(data) <= _LARGEST else None
 
     def _open(self, index: int) -> Image.Image:
         name = self._files[index]

@@ -16,11 +16,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from multiprocessing.process import BaseProcess
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from smnet.data.ahead import LIMIT, endless
 from smnet.data.dataset import (
     Batch,
     ClipDataset,
@@ -31,10 +34,6 @@ from smnet.data.dataset import (
     collate,
 )
 from smnet.errors import UserError
-
-LIMIT = 180.0
-"""Seconds for one clip, decoded and scaled. Where a decoder lets itself be interrupted, its own
-limit (see ``open_video``) comes first."""
 
 _TRIES = 2  # a clip whose process died may be innocent: others may have taken the memory
 _FIELDS = 3  # of a worker on the board: its process, 1 + the clip it is on or 0, since when
@@ -70,7 +69,10 @@ class ClipLoader:
         self._rest = _Rest(batches)
         self._generator = torch.Generator().manual_seed(dataset.seed)  # leaves the global one alone
         self._loader: DataLoader[Batch] | None = None
+        self._crew: set[BaseProcess] = set()
         self._deaths: Counter[int] = Counter()
+        # When the loader is gone or the program ends, and before others wait for the workers.
+        Finalize(self, _end_workers, args=(self._crew,), exitpriority=0)
 
     def __len__(self) -> int:
         return len(self._rest.batches)
@@ -107,7 +109,9 @@ class ClipLoader:
                 generator=self._generator,
             )
         before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
+        others = set(multiprocessing.active_children()) - self._crew
         source = iter(self._loader)
+        self._crew.update(set(multiprocessing.active_children()) - others)
         # Torch has the end of a worker raise in whatever the main process is doing, the middle of
         # an optimiser step for instance. Waiting for the next batch finds out soon enough.
         if before is not None and signal.getsignal(signal.SIGCHLD) is not before:
@@ -120,15 +124,14 @@ class ClipLoader:
         Raises:
             UserError: a worker died that was on no clip.
         """
-        crew = {p.pid: p for p in multiprocessing.active_children()}
+        alive = {process.pid for process in self._crew if process.is_alive()}
         now, dead = time.monotonic(), False
         for number in range(self._workers):
             process, item, since = self._board[_FIELDS * number : _FIELDS * (number + 1)]
-            if process in crew:
-                crew[int(process)].kill()
-            elif process:
+            if process and process not in alive:
                 dead = True
                 self._note(int(item) - 1, now - since >= self._timeout)
+        _end_workers(self._crew)
         self._loader = None
         self._board[:] = [0.0] * len(self._board)
         return dead
@@ -140,10 +143,7 @@ class ClipLoader:
                 " ran out; use fewer workers"
             )
         if stuck:
-            self._watched.lost[index] = (
-                f"not read within {self._timeout:g} seconds: the decoder does not come to an end;"
-                " the file is damaged, fetch it again or leave it out"
-            )
+            self._watched.lost[index] = endless(self._timeout)
             return
         self._deaths[index] += 1
         if self._deaths[index] >= _TRIES:
@@ -151,6 +151,13 @@ class ClipLoader:
                 f"the process reading it died, {_TRIES} times; the file crashes the decoder,"
                 " or memory ran out (use fewer workers)"
             )
+
+
+def _end_workers(crew: set[BaseProcess]) -> None:
+    """They are deaf to the signal by which torch and Python would end them; both then wait."""
+    for process in crew:
+        process.kill()
+    crew.clear()
 
 
 def make_loader(

@@ -12,13 +12,13 @@ import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Any, overload
 
 import numpy as np
 from PIL import Image
 
 from smnet.data.clips import Clip
+from smnet.data.jpeg import decode_jpeg
 from smnet.data.packed_layout import (
     INDEX,
     MANIFEST,
@@ -286,31 +286,15 @@ class PackedVideo(Video):
 
 def _decode(data: bytes, stored: tuple[int, int], size: tuple[int, int]) -> Frames:
     """A JPEG that must be ``stored`` pixels large, scaled to ``size``."""
-    fast = _simplejpeg()
-    if fast is not None and size == stored:
-        height, width, *_ = fast.decode_jpeg_header(data)
-        _check_stored((width, height), stored)
-        return fast.decode_jpeg(data, colorspace="RGB")
+    if size == stored and (frame := decode_jpeg(data, stored)) is not None:
+        return frame
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        _check_stored(image.size, stored)
+        if image.size != stored:
+            found = f"{image.size[0]}x{image.size[1]}"
+            raise ValueError(f"{found} pixels where the index says {stored}")
         if size != stored:
             image.draft("RGB", (2 * size[0], 2 * size[1]))
         picture: Image.Image = image.convert("RGB")
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(picture)
-
-
-def _check_stored(found: tuple[int, int], stored: tuple[int, int]) -> None:
-    if found != stored:
-        raise ValueError(f"{found[0]}x{found[1]} pixels where the index says {stored}")
-
-
-@cache
-def _simplejpeg() -> Any:
-    """simplejpeg where it is installed: the same pixels as Pillow, in half the time."""
-    try:
-        import simplejpeg
-    except ImportError:
-        return None
-    return simplejpeg

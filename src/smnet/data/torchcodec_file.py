@@ -36,7 +36,7 @@ class TorchCodecFile(VideoFile):
     """
 
     def __init__(self, path: str, timeout: float | None, device: str = "cpu") -> None:
-        library = _decoders()
+        decoders = library()
         super().__init__(path, timeout)
         try:
             codec = self._codec.codec.canonical_name
@@ -49,7 +49,7 @@ class TorchCodecFile(VideoFile):
                     f" read this ({codec}, {bits} bits) with decoder pyav"
                 )
             self._decoder: Any = self._ask(
-                library.VideoDecoder, path, dimension_order="NHWC", device=device
+                decoders.VideoDecoder, path, dimension_order="NHWC", device=device
             )
             if len(self._decoder) != self.num_frames:
                 raise UserError(
@@ -93,7 +93,7 @@ def _scaled(frame: Frames, short_side: int | None) -> Frames:
 
 
 @cache
-def _decoders() -> Any:
+def library() -> Any:
     """``torchcodec.decoders``.
 
     Raises:

@@ -8,14 +8,8 @@ from itertools import islice
 from pathlib import Path
 
 from smnet.data.clips import ClipSet
-from smnet.data.formats.places import (
-    Place,
-    holds_frames,
-    is_image,
-    is_video,
-    subfolders,
-    visible,
-)
+from smnet.data.formats.listing import listing, visible
+from smnet.data.formats.places import Place, holds_frames, is_image, is_video, subfolders
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import SPLIT_WORDS, Hints, Row, assemble
 from smnet.data.formats.text import name_of
@@ -111,8 +105,7 @@ def _is_class(folder: Path) -> bool:
 
 def _clips(folder: Path, problems: Problems, passed_over: list[str]) -> Iterator[Place]:
     try:
-        with os.scandir(folder) as entries:
-            listed = sorted((e.name, e.is_dir()) for e in entries if visible(e.name))
+        listed = sorted(item for item in listing(folder).kinds.items() if visible(item[0]))
     except OSError as error:
         raise UserError(f"cannot list {folder}: {error.strerror or error}") from error
     if any(is_image(name) for name, is_dir in listed if not is_dir):
@@ -137,8 +130,7 @@ def _clips(folder: Path, problems: Problems, passed_over: list[str]) -> Iterator
 
 
 def _loose(base: Path, problems: Problems) -> None:
-    with os.scandir(base) as entries:
-        loose = sorted(e.name for e in entries if visible(e.name) and is_video(e.name))
+    loose = sorted(name for name in listing(base).kinds if visible(name) and is_video(name))
     for name in loose:
         path = str(base / name)
         problems.add("clip without a class", path, "lies outside of any class folder", path)

@@ -13,13 +13,13 @@ import re
 from pathlib import Path
 
 from smnet.data.clips import ClipSet
+from smnet.data.formats.listing import listing, visible
 from smnet.data.formats.names import read_class_names
 from smnet.data.formats.places import (
     Place,
     annotation_folders,
     is_video,
     subfolders,
-    visible,
     visible_files,
 )
 from smnet.data.formats.problems import Problems
@@ -127,14 +127,14 @@ def _clips(root: Path, depth: int = _DEPTH) -> dict[str, list[Place]]:
         deeper: list[str] = []
         for folder in level:
             try:
-                with os.scandir(folder) as entries:
-                    listed = sorted((e.name, e.path, e.is_dir()) for e in entries)
+                listed = sorted(listing(folder).kinds.items())
             except OSError as error:
                 raise UserError(f"cannot list {folder}: {error.strerror or error}") from error
-            for name, path, is_dir in listed:
+            for name, is_dir in listed:
+                path = f"{folder}{os.sep}{name}"
                 stem = name if is_dir else Path(name).stem
                 if _STEM.fullmatch(stem) and (is_dir or is_video(name)):
-                    found.setdefault(stem, []).append(Place(path, is_dir, exists=True))
+                    found.setdefault(stem, []).append(Place(path, bool(is_dir), exists=True))
                 elif is_dir and visible(name) and step < depth:
                     deeper.append(path)
         level = deeper

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
+from smnet.data.formats.listing import listing, visible
 from smnet.data.packed import is_packed
 
 T = TypeVar("T")
@@ -20,7 +21,6 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
     *(".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif"),
 )
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
-_PASSED_OVER = {"__MACOSX", "@eaDir", "__pycache__"}
 
 
 def is_video(name: str) -> bool:
@@ -31,36 +31,26 @@ def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in IMAGE_SUFFIXES
 
 
-def visible(name: str) -> bool:
-    return not name.startswith(".") and name not in _PASSED_OVER
-
-
 def subfolders(folder: Path, named: re.Pattern[str] | None = None) -> list[Path]:
     """The visible folders in ``folder``, of those ``named`` like this, sorted by name; [] where it
     cannot be listed."""
     try:
-        with os.scandir(folder) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if visible(entry.name)
-                and (named is None or named.search(entry.name))
-                and entry.is_dir()
-            ]
+        names = listing(folder).folders
     except OSError:
         return []
-    return [folder / name for name in sorted(names)]
+    return [folder / name for name in names if named is None or named.search(name)]
 
 
 def visible_files(folder: Path, *patterns: str) -> list[Path]:
     """The files in ``folder`` with a name as one of the glob ``patterns``, which end in a suffix,
     sorted; not the hidden ones, such as the ``._labels.json`` that a Mac leaves beside
     ``labels.json``."""
+    files = listing(folder).files
     wanted = re.compile("|".join(map(fnmatch.translate, patterns))).match
-    # The suffix first, the disk last: there may be 200,000 clips in the folder too.
-    endings = tuple(pattern[pattern.rfind(".") :] for pattern in patterns)
-    names = [name for name in os.listdir(folder) if name.endswith(endings) and wanted(name)]
-    return [folder / n for n in sorted(names) if visible(n) and (folder / n).is_file()]
+    # The suffix first: there may be 200,000 clips in the folder too.
+    endings = {pattern[pattern.rfind(".") :] for pattern in patterns}
+    names = sorted(name for ending in endings for name in files.get(ending, ()))
+    return [folder / name for name in names if wanted(name)]
 
 
 def holds_frames(folder: str | Path) -> bool:
@@ -93,7 +83,7 @@ class Finder:
     """
 
     check: bool = True
-    _listed: dict[str, dict[str, bool]] = field(default_factory=dict)
+    _listed: dict[str, dict[str, bool | None]] = field(default_factory=dict)
 
     def place(self, root: str | Path, written: str, suffix: str = "") -> Place:
         """The clip that a list calls ``written``, relative to ``root``.
@@ -129,7 +119,7 @@ class Finder:
         parent, _, name = path.rpartition(os.sep)
         parent = parent or os.sep
         if parent not in self._listed:
-            self._listed[parent] = _list(parent)
+            self._listed[parent] = _kinds(parent)
         if is_packed(path):  # lists of the sound clips of a packed set name rows of its index
             name = name.partition("#")[0]
         return self._listed[parent].get(name)
@@ -140,17 +130,11 @@ def _join(root: str | Path, written: str) -> str:
     return os.path.normpath(os.path.join(root, written))  # noqa: PTH118
 
 
-def _list(folder: str) -> dict[str, bool]:
+def _kinds(folder: str) -> dict[str, bool | None]:
     try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.is_dir() for entry in entries if _there(entry)}
+        return listing(folder).kinds
     except (OSError, ValueError):
         return {}
-
-
-def _there(entry: os.DirEntry[str]) -> bool:
-    """False for a link that leads nowhere."""
-    return entry.is_dir() or entry.is_file()
 
 
 # Folders beside the clips in which annotations are commonly unpacked: annotations/, labels/,

@@ -1,0 +1,78 @@
+"""What is in a folder; listed once for as long as one data set is being recognised and read.
+
+Every format looks for files of its own, and there may be a million clips beside them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cached_property
+from pathlib import Path
+
+_PASSED_OVER = {"__MACOSX", "@eaDir", "__pycache__"}
+_kept: ContextVar[dict[str, Listing] | None] = ContextVar("_kept", default=None)
+
+
+def visible(name: str) -> bool:
+    return not name.startswith(".") and name not in _PASSED_OVER
+
+
+class Listing:
+    """The names in a folder; see :func:`listing`.
+
+    Attributes:
+        kinds: {name: True for a folder, False for a file, None for a link that leads nowhere}.
+    """
+
+    def __init__(self, folder: str) -> None:
+        with os.scandir(folder) as entries:
+            self.kinds = {entry.name: _is_folder(entry) for entry in entries}
+
+    @cached_property
+    def folders(self) -> list[str]:
+        """The visible ones, sorted."""
+        return sorted(name for name, is_dir in self.kinds.items() if is_dir and visible(name))
+
+    @cached_property
+    def files(self) -> dict[str, list[str]]:
+        """The visible ones by their suffix, ".csv", sorted."""
+        found: dict[str, list[str]] = {}
+        for name, is_dir in self.kinds.items():
+            if is_dir is False and visible(name):
+                found.setdefault(name[name.rfind(".") :], []).append(name)
+        return {suffix: sorted(names) for suffix, names in found.items()}
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool | None:
+    return entry.is_dir() or (False if entry.is_file() else None)
+
+
+def listing(folder: str | Path) -> Listing:
+    """What is in a folder, from memory within :func:`listing_once`.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    kept = _kept.get()
+    if kept is None:
+        return Listing(str(folder))
+    found = kept.get(str(folder))
+    if found is None:
+        found = kept[str(folder)] = Listing(str(folder))
+    return found
+
+
+@contextmanager
+def listing_once() -> Iterator[None]:
+    """Within it no folder is listed twice; what changes in one meanwhile is not seen."""
+    if _kept.get() is not None:
+        yield
+        return
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
