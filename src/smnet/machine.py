@@ -10,10 +10,12 @@ from pathlib import Path
 import torch
 
 from smnet import __version__
+from smnet.models import native
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, cores, GPU and versions, for the foot of every table of measurements."""
+    """Processor, cores, GPU, versions and whether :mod:`smnet.models.native` is compiled, for the
+    foot of every table of measurements."""
     facts = {
         "processor": _processor(),
         "cores": str(os.cpu_count() or 1),
@@ -21,6 +23,7 @@ def describe_machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "smnet": __version__,
+        "native": "no" if native.library() is None else "yes",
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name(0)
