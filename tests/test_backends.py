@@ -394,7 +394,7 @@ def test_without_openvino_the_line_to_type_is_told(
     bright: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
-    with pytest.raises(UserError, match=r"pip install 'smnet-video\[openvino\]'"):
+    with pytest.raises(UserError, match=r"pip install 'openvino"):
         OpenVinoBackend(bright, "cpu")
 
 

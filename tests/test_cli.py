@@ -19,8 +19,9 @@ import torch
 import typer
 from safetensors.torch import save_file
 
-from smnet import __version__, cli
+from smnet import __version__, cli, compare
 from smnet.checkpoint import read_checkpoint
+from smnet.recipe import Recipe
 from tests.conftest import CLASSES, Called, write_clips
 from tests.videos import decode_all
 
@@ -260,6 +261,24 @@ def test_models_and_recipes(smnet: Smnet) -> None:
     assert set(smnet("models", "tsn_*").out.split()) >= {"tsn_resnet18", "tsn_resnet50"}
     assert smnet("recipes").out.startswith(("motion", *"abcdefghijkl"))
     assert "model: smnet_resnet18\n" in smnet("recipes", "motion").out
+
+
+def test_compare_on_ones_own_data_trains_whole_networks(
+    smnet: Smnet, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Recipe] = []
+
+    def noted(recipe: Recipe, _variants: Any, _seeds: int, out: Path, _trunk: str | None) -> None:
+        asked.append(recipe)
+        out.mkdir()
+        (out / "table.md").write_text("")
+
+    monkeypatch.setattr(compare, "compare", noted)
+    for words in (["--data", str(clips)], ["motion", "--data", str(clips)]):
+        out = str(tmp_path / str(len(asked)))
+        assert smnet("compare", *words, "--models", "tsn_resnet18", "--out", out).status == 0
+    assert [recipe.options.get("width") for recipe in asked] == [None, 16]
+    assert asked[0].model_copy(update={"data": None, "format": None}) == Recipe()
 
 
 def test_a_closed_pipe_is_no_error() -> None:

@@ -273,7 +273,6 @@ def test_lists(place: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("nowhere.mp4", "nowhere.mp4: no such file or folder"),
         ("*.mkv", r"\*\.mkv: no file matches this pattern"),
         ("empty", "empty: no videos below this folder"),
         ("@nowhere", "nowhere: cannot be read as a list of videos"),
@@ -288,6 +287,12 @@ def test_words_that_mean_nothing(place: Path, word: str, says: str) -> None:
     (place / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=says):
         find_videos(["a.mp4", word])
+
+
+def test_a_missing_file_is_told_of_beside_the_others(place: Path) -> None:
+    assert find_videos(["nowhere.mp4", "a.mp4"]) == ["nowhere.mp4", "a.mp4"]
+    with pytest.raises(UserError, match=r"nowhere\.mp4: no such file or folder"):
+        find_videos(["nowhere.mp4", "neither.mp4"])
 
 
 def test_a_run_that_was_moved_still_predicts(

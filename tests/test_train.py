@@ -295,6 +295,14 @@ def test_or_is_counted_and_said(damaged: Path, tmp_path: Path, said: io.StringIO
         assert row["top1"] <= 5 / 6
 
 
+def test_a_run_that_reads_nothing_is_no_run(damaged: Path, tmp_path: Path) -> None:
+    for clip in (damaged / "train").rglob("*.mp4"):
+        clip.write_bytes(b"not a film")
+    with pytest.raises(UserError, match=r"epoch 1: none of the training clips could be read"):
+        train(tiny(damaged, on_error="skip"), tmp_path / "r")
+    assert not list((tmp_path / "r").glob("*.safetensors"))
+
+
 def test_batches_of_unreadable_clips_only(damaged: Path, tmp_path: Path) -> None:
     recipe = tiny(damaged, on_error="skip", batch=1, accumulate=1, model="tsn_resnet18")
     assert train(recipe, tmp_path / "r").finished

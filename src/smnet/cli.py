@@ -95,9 +95,10 @@ def train(
     if not outcome.finished:
         raise typer.Exit(130)
     best = outcome.best or {}
-    if best.get("clips"):
+    if outcome.first and best.get("clips"):
         typer.echo(f"best: top-1 {best['top1']:.1%} on validation, epoch {best['epoch']}")
-    typer.echo(f"checkpoint: {outcome.folder / 'best.safetensors'}")
+    if outcome.first:
+        typer.echo(f"checkpoint: {outcome.folder / 'best.safetensors'}")
 
 
 @app.command()
@@ -183,6 +184,8 @@ def evaluate(
         write_predictions(predictions, result)
     if confusion:
         draw_confusion(confusion, result)
+    for written in filter(None, (predictions, confusion)):
+        typer.echo(f"written: {written}", err=True)
 
 
 @app.command()

@@ -214,9 +214,11 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
             f" | {row.gmacs:.2f} | {ratio} |"
         )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
+    options = "".join(f" {key}={value}," for key, value in recipe.options.items())
     budget = (
-        f"{recipe.epochs} epochs, {recipe.segments} segments of {recipe.size} x {recipe.size},"
-        f" weights {Path(recipe.weights).name}, {seeds} seed{'s' if seeds > 1 else ''};"
+        f"{recipe.epochs} epochs,{options} {recipe.segments} segments of"
+        f" {recipe.size} x {recipe.size}, weights {Path(recipe.weights).name},"
+        f" {seeds} seed{'s' if seeds > 1 else ''};"
         " last epoch, one view; ± is a 95 % interval of the mean over seeds"
     )
     return "\n".join([*lines, "", f"{budget}.", "", f"Machine: {machine}.", ""])

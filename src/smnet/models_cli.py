@@ -15,7 +15,10 @@ from smnet.options import AsJson, Data, Device, Format, absolute
 def compare(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="The budget; default: motion."),
+        typer.Argument(
+            metavar="[RECIPE] [KEY=VALUE]...",
+            help="The budget; default: motion, or with --data what smnet train has.",
+        ),
     ] = None,
     models: Annotated[
         str | None, typer.Option(help="Names, with commas: tsn_resnet18,tsm_resnet18.")
@@ -49,12 +52,12 @@ def compare(
     if (models is None) == (study is None):
         raise UserError("give either --models or --study")
     words = list(words or [])
-    source = words.pop(0) if words and "=" not in words[0] else "motion"
-    if data is None and source == "motion":
+    source = words.pop(0) if words and "=" not in words[0] else None
+    if data is None and source in (None, "motion"):
         from smnet.demo import draw
 
         data = draw(Path(out) / "motion", **MOTION).root
-        words = [*MOTION_BUDGET, *words]
+        source, words = "motion", [*MOTION_BUDGET, *words]
     given = {"data": data and absolute(data), "format": format}
     recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
     variants = (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.errors import UserError, missing_extra
+from smnet.errors import UserError
 from smnet.exported_backend import (
     INPUT,
     OUTPUT,
@@ -42,7 +42,11 @@ def import_openvino() -> Any:
     try:
         import openvino
     except ImportError:
-        raise missing_extra("openvino", "openvino") from None
+        # The extra would bring PyTorch along, which such files do without.
+        raise UserError(
+            "this needs openvino, which is not installed; install it with:"
+            " pip install 'openvino>=2025.0'"
+        ) from None
     return openvino
 
 

@@ -230,8 +230,10 @@ def find_videos(sources: Sequence[str]) -> list[str]:
     A word is a video file; a folder (all videos below it, or, if it holds images, itself as a
     folder of frames); a pattern with ``*`` or ``?``; or ``@list.txt``, a file with a path a line.
 
+    A file that is not there is returned too, to be told of beside the answers for the others.
+
     Raises:
-        UserError: a word that means nothing there.
+        UserError: a word that means nothing, or none that is there.
     """
     found: dict[str, None] = {}
     for word in sources:
@@ -239,15 +241,15 @@ def find_videos(sources: Sequence[str]) -> list[str]:
             found.update(dict.fromkeys(_listed(word[1:])))
         elif Path(word).is_dir():
             found.update(dict.fromkeys(_in_folder(Path(word))))
-        elif Path(word).exists():
-            found[word] = None
-        elif any(c in word for c in "*?["):
+        elif any(c in word for c in "*?[") and not Path(word).exists():
             matches = sorted(glob.glob(word, recursive=True))
             if not matches:
                 raise UserError(f"{word}: no file matches this pattern")
             found.update(dict.fromkeys(m for m in find_videos(matches)))
         else:
-            raise UserError(f"{word}: no such file or folder")
+            found[word] = None
+    if not any(map(os.path.exists, found)):
+        raise UserError(f"{next(iter(found))}: no such file or folder")
     return list(found)
 
 

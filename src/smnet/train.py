@@ -63,12 +63,14 @@ class Outcome:
         finished: False if it was interrupted; ``smnet train --resume FOLDER`` goes on.
         best: the best validation result so far, by top-1 (None without a validation split).
         epoch: epochs completed.
+        first: whether this is the first of the processes that trained.
     """
 
     folder: Path
     finished: bool
     best: dict[str, Any] | None
     epoch: int
+    first: bool = True
 
 
 def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = False) -> Outcome:
@@ -205,6 +207,11 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         log.say(f"stopped; go on with: smnet train --resume {folder}")
                         return Outcome(folder, False, state.best, epoch)
 
+                if not processes.any(meter.clips > 0):
+                    raise UserError(
+                        f"epoch {epoch + 1}: none of the training clips could be read; `smnet data"
+                        f" check {recipe.data}` tells what is wrong with each"
+                    )
                 log.row("train", epoch + 1, state.step, {"lr": lr, **meter.summary()})
                 result = validate(learner, val_loader, clips, recipe, processes, autocast)
                 state = replace(state, epoch=epoch + 1, batch=0, meter=())
@@ -228,7 +235,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                     log.say(f"stopped; go on with: smnet train --resume {folder}")
                     return Outcome(folder, False, state.best, epoch + 1)
-            return Outcome(folder, True, state.best, recipe.epochs)
+            return Outcome(folder, True, state.best, recipe.epochs, processes.first)
 
 
 # --- what the loop calls, in the order it calls it ------------------------------------------------
