@@ -88,7 +88,7 @@ def exported_networks(
         metadata = onnx_metadata(model.spec, precision=precision)
         half = precision == "fp16" and plain
         with quiet_exporter():
-            write_onnx(trace(model, half, form), path, metadata, engine_forms=not plain)
+            write_onnx(trace(model, half, form), path, metadata, form=form)
         if precision != "int8":
             return path
         from smnet.quantise import quantise

@@ -184,7 +184,7 @@ def test_forms_for_engines_change_no_scores(name: str, form: TemporalForm, tmp_p
     model = small(name)
     path = tmp_path / "model.onnx"
     with quiet_exporter():
-        write_onnx(trace(model, form=form), path, onnx_metadata(model.spec), engine_forms=True)
+        write_onnx(trace(model, form=form), path, onnx_metadata(model.spec), form=form)
     onnx.checker.check_model(onnx.load(path))
     graph = onnx.load(path).graph
     if name != "tdn_resnet18":  # its map of one pixel needs no mean

@@ -138,7 +138,7 @@ def export(
         else:
             form: TemporalForm = "shifts" if to == "openvino" else "films"
             whole, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-            write_onnx(trace(model, form=form), whole, metadata, opset, engine_forms=True)
+            write_onnx(trace(model, form=form), whole, metadata, opset, form)
 
             def finish(file: Path) -> Scorer:
                 if to == "openvino":

@@ -77,10 +77,10 @@ def write_onnx(
     path: Path,
     metadata: dict[str, str],
     opset: int | None = None,
-    engine_forms: bool = False,
+    form: TemporalForm | None = None,
 ) -> None:
-    """Write an ONNX file; ``opset`` None is PyTorch's choice, ``engine_forms`` is
-    :func:`smnet.onnx_forms.use_engine_forms`.
+    """Write an ONNX file; ``opset`` None is PyTorch's choice, ``form`` that of the program: with
+    one go :func:`smnet.onnx_forms.use_engine_forms`.
 
     Raises:
         UserError: the program cannot be written in that opset.
@@ -111,10 +111,10 @@ def write_onnx(
         kept = [entry for entry in item.metadata_props if entry.key == SCOPES]
         del item.metadata_props[:]
         item.metadata_props.extend(kept)
-    if engine_forms:
+    if form is not None:
         from smnet.onnx_forms import use_engine_forms
 
-        use_engine_forms(model)
+        use_engine_forms(model, turns=form == "films")
     onnx.save(model, path)
 
 

@@ -15,8 +15,13 @@ import numpy as np
 from onnx import helper, numpy_helper
 
 
-def use_engine_forms(model: Any) -> None:
-    """Rewrite an fp32 ``onnx.ModelProto`` in place."""
+def use_engine_forms(model: Any, turns: bool = True) -> None:
+    """Rewrite an fp32 ``onnx.ModelProto`` in place.
+
+    Args:
+        turns: the engine drops transpositions that lead there and back, as ONNX Runtime does: a
+            mean over channels is a pooling then, else a convolution.
+    """
     graph = model.graph
     shapes = {
         value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
@@ -33,8 +38,11 @@ def use_engine_forms(model: Any) -> None:
             axes = sorted(int(axis) % 4 for axis in which.reshape(-1))
             if axes == [2, 3]:
                 return [helper.make_node("GlobalAveragePool", node.input[:1], node.output)]
-            if axes == [1] and all(shape[1:]):
+            if axes == [1] and all(shape[1:]) and turns:
                 return mean_over_channels(node, *shape[1:])
+            if axes == [1] and shape[1]:
+                kernel = np.full((1, shape[1], 1, 1), 1 / shape[1], np.float32)
+                return [helper.make_node("Conv", [node.input[0], new(node, kernel)], node.output)]
         if node.op_type == "Gather" and which.ndim == 0:
             axis, index = _attribute(node, "axis", 0), int(which)
             end = index + 1 or np.iinfo(np.int64).max

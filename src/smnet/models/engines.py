@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from .base import VideoModel
 from .layers import TemporalConv, as_films, as_frames, frame_mask
+from .smnet import SpatialAttention
 
 TemporalForm = Literal["films", "shifts"]
 
@@ -52,8 +53,14 @@ class EngineTemporalConv(nn.Module):
 
 
 def set_temporal_form(model: VideoModel, form: TemporalForm) -> None:
-    """Put every channel-wise temporal convolution of a model into a form; it can still be run."""
+    """Put every channel-wise temporal convolution of a model into a form; it can still be run.
+
+    So are SMNet's masks: frames that stand in for channels are put there by a reshaping, which
+    engines for ``"shifts"`` pay for.
+    """
     for parent in list(model.modules()):
+        if isinstance(parent, SpatialAttention):
+            parent.by_frames = form == "films"
         for name, child in parent.named_children():
             if isinstance(child, TemporalConv) and child.weight.shape[1:] == (1, 3):
                 setattr(parent, name, EngineTemporalConv(child, form))

@@ -173,8 +173,9 @@ class SpatialAttention(nn.Module):
     def __init__(self, pool: Attention = "mean+max", kernel: int = 7, norm: bool = False) -> None:
         super().__init__()
         self.pool = pool
+        self.by_frames = True  # see to_one_channel; engines.py may want it otherwise
         if pool == "3d":
-            self.conv: nn.Module = TemporalConv(1, space=3, init="identity")
+            self.conv: Any = TemporalConv(1, space=3, init="identity")
         else:
             planes = 2 if pool == "mean+max" else 1
             self.conv = nn.Conv2d(planes, 1, kernel, padding=kernel // 2, bias=False)
@@ -186,10 +187,12 @@ class SpatialAttention(nn.Module):
 
     def mask(self, pooled: Tensor, num_segments: int) -> Tensor:
         """S5: M_s of the mean and/or the maximum over the channels."""
-        if isinstance(self.conv, nn.Conv2d):
+        if self.pool == "3d":
+            seen = self.conv(pooled, num_segments)
+        elif self.by_frames:
             seen = to_one_channel(self.conv, pooled, num_segments)
         else:
-            seen = self.conv(pooled, num_segments)
+            seen = self.conv(pooled)
         return torch.sigmoid(self.norm(seen))
 
     def _over_channels(self, x: Tensor) -> Tensor:
