@@ -6,6 +6,7 @@ Nothing here imports PyTorch.
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ CLIPS_AT_ONCE = 4
 """Clips that go through an engine together, at the most: more make it no faster, only larger."""
 
 
-class ExportedBackend:
+class ExportedBackend(ABC):
     """What engines that run an exported file share: pre-processing and softmax are inside it.
 
     Attributes:
@@ -50,9 +51,9 @@ class ExportedBackend:
         scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
         return scores
 
+    @abstractmethod
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of clips (B, T*L, 3, h, w)."""
-        raise NotImplementedError
 
 
 def onnx_metadata(spec: ModelSpec, **more: str) -> dict[str, str]:

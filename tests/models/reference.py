@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from smnet.models import create_model
 from smnet.models.base import VideoModel
-from smnet.models.layers import MotionGate
+from smnet.models.excitation import MotionGate
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 

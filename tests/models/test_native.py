@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from smnet.models import native
-from smnet.models.layers import edge_means
+from smnet.models.excitation import edge_means
 from smnet.models.native import library
 
 compiled = pytest.mark.skipif(

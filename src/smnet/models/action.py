@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import MotionGate, TemporalConv
+from .excitation import MotionGate
+from .layers import TemporalConv
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 from .tsm import carries_shift

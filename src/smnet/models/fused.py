@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import hooked
+from .excitation import hooked
 from .passes import passes_over
 
 

@@ -242,7 +242,7 @@ static void add(out sum, in x, long channels)
 }
 
 /* Means of X over a frame, its outer rows and columns and its corners: means (N, 3, 3, C), see
- * edge_means in layers.py. */
+ * edge_means in excitation.py. */
 void smnet_edge_means(const float *x, float *means, const Size *size)
 {
     Size s = *size;

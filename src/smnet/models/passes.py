@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from . import native
-from .layers import as_films, as_frames, depthwise_temporal_conv, excited_sum, mean_and_max
+from .excitation import excited_sum, mean_and_max
+from .layers import as_films, as_frames, depthwise_temporal_conv
 
 
 class Passes:

@@ -28,14 +28,8 @@ from torch import Tensor, nn
 
 from . import fused
 from .base import ModelSpec, VideoModel
-from .layers import (
-    MotionGate,
-    TemporalConv,
-    TemporalInit,
-    excited_sum,
-    mean_and_max,
-    to_one_channel,
-)
+from .excitation import MotionGate, excited_sum, mean_and_max, to_one_channel
+from .layers import TemporalConv, TemporalInit
 from .passes import passes_over
 from .resnet import BlockSite, Place
 from .trunks import build_trunk

@@ -25,7 +25,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import MotionGate, TemporalConv
+from .excitation import MotionGate
+from .layers import TemporalConv
 from .res2net import SCALE, Res2NetBlock
 from .resnet import BlockSite, ResNet
 
