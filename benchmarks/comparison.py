@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--trunk", help="put the studies on this trunk")
     parser.add_argument("--name", default="motion", help="of the tables: NAME-STUDY.md")
     parser.add_argument("--out", type=Path, default=Path("runs/comparison"))
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()  # KEY=VALUE after an option too
     changes = [word for word in given.words if "=" in word]
     studies = [word for word in given.words if "=" not in word]
     if given.data is None:

@@ -171,6 +171,14 @@ def test_the_same_command_goes_on(
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
 
 
+def test_other_workers_make_no_other_run(
+    compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    again = compare(tiny(clips, epochs=1, workers=1), VARIANTS[:1], 2, out)
+    assert again[0].top1 == compared[1][0].top1
+
+
 def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
     with pytest.raises(UserError, match=f"{TSN}-seed0: a run of another recipe is there"):
         compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])

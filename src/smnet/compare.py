@@ -259,13 +259,18 @@ def _check(recipe: Recipe, variant: Variant, model: str) -> None:
 
 def _run(recipe: Recipe, folder: Path, label: str) -> Path:
     started = (folder / "resume.pt").exists()
-    if started and read_recipe(str(folder / "recipe.yaml")) != recipe:
+    if started and _deciding(read_recipe(str(folder / "recipe.yaml"))) != _deciding(recipe):
         raise UserError(f"{folder}: a run of another recipe is there; choose another --out")
     console.rule(f"{label}, seed {recipe.seed}")
     outcome = train(recipe, folder, resume=started)
     if not outcome.finished:
         raise KeyboardInterrupt
     return folder
+
+
+def _deciding(recipe: Recipe) -> dict[str, Any]:
+    """What of a recipe decides the result of its run."""
+    return recipe.model_dump(exclude={"workers"})
 
 
 def _training_seconds(run: Path) -> float:
