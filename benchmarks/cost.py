@@ -2,16 +2,19 @@
 
     python benchmarks/cost.py                       # the family on ResNet-50, 8 frames of 224
     python benchmarks/cost.py tsn_resnet18 smnet_resnet18 --size 112 --rounds 5
+    python benchmarks/cost.py tsn_resnet50 tsn_resnet50+compile smnet_resnet50+compile
 
 Every figure is a ratio to the first model, measured in the same run: the models take turns, medians
 of CPU time are compared, so that other work on the machine hits all alike. Peak memory is that of a
 training step in a fresh process, less what the same process needs before it; the median of five.
+What runs under torch.compile has none, for the compiler's own cannot be told from it.
 The table goes to standard output, the figures to benchmarks/results/cost.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import statistics
 import time
@@ -19,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from common import RESULTS, keep, table
 from smnet.machine import keep_freed_memory
@@ -38,9 +42,12 @@ FAMILY = (
 PEAKS = 5
 
 
+COMPILED = "+compile"
+
+
 def build(word: str) -> VideoModel:
     """``name`` or ``name:option=value`` -> the model, channels innermost."""
-    name, _, option = word.partition(":")
+    name, _, option = word.removesuffix(COMPILED).partition(":")
     key, _, value = option.partition("=")
     model = create_model(name, 174, **({key: value} if option else {}))
     to_channels_last(model)
@@ -51,13 +58,13 @@ def clip_for(model: VideoModel, size: int) -> torch.Tensor:
     return torch.randn(1, model.spec.frames_per_clip, 3, size, size)
 
 
-def forward(model: VideoModel, clip: torch.Tensor) -> None:
+def forward(model: nn.Module, clip: torch.Tensor) -> None:
     model.eval()
     with torch.inference_mode():
         model(clip)
 
 
-def train_step(model: VideoModel, clip: torch.Tensor) -> None:
+def train_step(model: nn.Module, clip: torch.Tensor) -> None:
     model.train()
     labels = torch.zeros(len(clip), dtype=torch.long)
     torch.nn.functional.cross_entropy(model(clip), labels).backward()
@@ -65,15 +72,19 @@ def train_step(model: VideoModel, clip: torch.Tensor) -> None:
 
 
 def medians(
-    models: list[VideoModel], size: int, rounds: int, do: Callable[[VideoModel, torch.Tensor], None]
+    models: list[VideoModel],
+    networks: list[nn.Module],
+    size: int,
+    rounds: int,
+    do: Callable[[nn.Module, torch.Tensor], None],
 ) -> list[float]:
     """Median CPU seconds of ``do`` for each model, the models taking turns."""
     times: list[list[float]] = [[] for _ in models]
     for turn in range(rounds + 1):
-        for k, model in enumerate(models):
+        for k, (model, network) in enumerate(zip(models, networks, strict=True)):
             clip = clip_for(model, size)
             began = time.process_time()
-            do(model, clip)
+            do(network, clip)
             if turn:  # the first round warms up
                 times[k].append(time.process_time() - began)
     return [statistics.median(t) for t in times]
@@ -82,6 +93,8 @@ def medians(
 def peak_bytes(word: str, size: int) -> float:
     """Memory that a training step adds to a process that holds the model and its gradients: the
     median of fresh processes, for how the C library lays it out varies by a tenth."""
+    if word.endswith(COMPILED):
+        return math.nan
     found = []
     for _ in range(PEAKS):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -120,8 +133,12 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     keep_freed_memory()  # as smnet train does
     models = [build(word) for word in given.models]
-    fast = medians(models, given.size, given.rounds, forward)
-    slow = medians(models, given.size, given.rounds, train_step)
+    networks: list[nn.Module] = [
+        torch.compile(model) if word.endswith(COMPILED) else model  # type: ignore[misc]
+        for word, model in zip(given.models, models, strict=True)
+    ]
+    fast = medians(models, networks, given.size, given.rounds, forward)
+    slow = medians(models, networks, given.size, given.rounds, train_step)
     memory = [peak_bytes(word, given.size) for word in given.models]
     rows = [
         {
@@ -130,17 +147,18 @@ def main() -> None:
             "gmacs": multiply_adds(model, size=given.size) / 1e9,
             "forward": fast[k] / fast[0],
             "train": slow[k] / slow[0],
-            "memory": memory[k] / memory[0],
+            "memory": None if math.isnan(memory[k]) else memory[k] / memory[0],
         }
         for k, (word, model) in enumerate(zip(given.models, models, strict=True))
     ]
     print(f"ratios to {rows[0]['model']}\n")
     header = ["model", "parameters", "GMAC", "forward", "train step", "peak memory"]
+    columns = ("gmacs", "forward", "train", "memory")
     cells = [
         [
             str(row["model"]),
             f"{row['parameters'] / 1e6:.2f} M",
-            *(f"{row[key]:.2f}" for key in ("gmacs", "forward", "train", "memory")),
+            *("-" if row[k] is None else f"{row[k]:.2f}" for k in columns),
         ]
         for row in rows
     ]
