@@ -23,14 +23,13 @@ from smnet.checkpoint import load
 from smnet.data.dataset import read_views
 from smnet.data.views import ViewPlan, protocol_crops, read_test_views
 from smnet.errors import UserError
-from smnet.evaluate import score_views
 from smnet.exported_backend import INPUT, ONNX_FORMAT, OUTPUT, available_cores, onnx_metadata
 from smnet.exporters import write_openvino
 from smnet.models import ModelSpec
 from smnet.openvino_backend import OpenVinoBackend
 from smnet.predict import Recognizer
 from smnet.specification import dump_specification, read_specification, view_plan
-from smnet.torch_backend import TorchBackend
+from smnet.torch_backend import TorchBackend, score_views
 from tests.conftest import CLASSES, Called
 from tests.videos import moving_frames, write_video
 

@@ -26,15 +26,14 @@ from smnet.data.transforms import normalise
 from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluate import (
-    VIEWS_AT_ONCE,
     evaluate_checkpoints,
     protocol_loader,
     score_clips,
-    score_views,
     view_plan,
 )
 from smnet.models import VideoModel
 from smnet.results import Evaluation
+from smnet.torch_backend import VIEWS_AT_ONCE, score_views
 from smnet.train import train
 from tests.conftest import CLASSES, tiny, write_clips
 

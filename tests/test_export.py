@@ -27,8 +27,9 @@ from smnet import quantise as quantise_module
 from smnet.backends import OnnxBackend
 from smnet.checkpoint import Checkpoint, load, read_checkpoint, save_checkpoint
 from smnet.errors import UserError
+from smnet.evaluate import evaluate_checkpoints
 from smnet.export import SUFFIX, Exported, export
-from smnet.exported_backend import INPUT, OUTPUT, onnx_metadata
+from smnet.exported_backend import INPUT, OUTPUT, ExportedBackend, onnx_metadata
 from smnet.exporters import (
     quiet_exporter,
     run_onnx,
@@ -566,3 +567,60 @@ def test_a_model_without_names(net: Path, tmp_path: Path) -> None:
     made = export(tmp_path / "bare.safetensors", to="torch")
     assert made.path == tmp_path / "bare.pt2"
     assert made.parity.agreement == 1
+
+
+# --- Measured like a checkpoint.
+
+
+def test_an_exported_file_is_evaluated_like_its_checkpoint(
+    net: Path, exported: Exported, data: Path
+) -> None:
+    ask = {"data": str(data), "views": "2x1", "workers": 0, "device": "cpu"}
+    expected = evaluate_checkpoints([str(net)], **ask)
+    found = evaluate_checkpoints([str(exported.path)], **ask)
+    assert expected is not None
+    assert found is not None
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    assert found.top(1).value == expected.top(1).value
+    assert (found.paths, found.classes) == (expected.paths, expected.classes)
+    both = evaluate_checkpoints([str(net), str(exported.path)], weights="1,3", **ask)
+    assert both is not None
+    np.testing.assert_allclose(both.scores, expected.scores, atol=1e-5)
+
+
+def test_an_unreadable_clip_is_counted_with_an_exported_file_too(
+    exported: Exported, tmp_path: Path
+) -> None:
+    tree = write_clips(tmp_path / "clips", {"val": 2})
+    first = min((tree / "val").rglob("*.mp4"))
+    first.write_bytes(b"no video")
+    ask = {"workers": 0, "device": "cpu"}
+    with pytest.raises(UserError, match=first.name):
+        evaluate_checkpoints([str(exported.path)], str(tree), **ask)
+    result = evaluate_checkpoints([str(exported.path)], str(tree), on_error="skip", **ask)
+    assert result is not None
+    assert len(result.problems) == 1
+    assert np.isnan(result.scores).all(1).sum() == 1
+    assert len(result.labels) == 6
+
+
+def test_evaluation_of_an_exported_file_from_the_command_line(
+    exported: Exported,
+    data: Path,
+    smnet: Callable[..., Called],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["evaluate", str(exported.path), "--data", str(data), "--workers", "0"]
+    assert "top-1" in smnet(*words).out
+    monkeypatch.setattr(ExportedBackend, "side", 30)  # as of a file for other crops
+    answer = smnet(*words, "--views", "1x3")
+    assert answer.status != 0
+    assert "views 1x3 have crops of 32 pixels, and the exported file takes 30" in answer.err
+
+
+def test_evaluation_of_a_file_that_is_none(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere\.onnx: no such file"):
+        evaluate_checkpoints([str(tmp_path / "nowhere.onnx")], str(data), workers=0, device="cpu")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    with pytest.raises(UserError, match=r"empty\.onnx: onnxruntime .* cannot run it"):
+        evaluate_checkpoints([str(tmp_path / "empty.onnx")], str(data), workers=0, device="cpu")

@@ -20,8 +20,9 @@ from smnet.checkpoint import read_checkpoint, save_checkpoint
 from smnet.data.dataset import read_views
 from smnet.data.views import ViewPlan
 from smnet.errors import UserError
-from smnet.evaluate import evaluate_checkpoints, score_views
+from smnet.evaluate import evaluate_checkpoints
 from smnet.predict import Prediction, Recognizer, Utilisation, find_videos
+from smnet.torch_backend import score_views
 from tests.conftest import CLASSES, class_frames
 from tests.videos import write_video
 

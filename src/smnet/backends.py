@@ -104,6 +104,24 @@ def open_backend(
     return TorchBackend.load(path, device, compiled=backend == "compile")
 
 
+def is_exported(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is that of an exported file, by its suffix."""
+    return not is_address(path) and Path(path).suffix in ENGINES.values()
+
+
+def check_crops(backend: Backend, plan: ViewPlan) -> None:
+    """Refuse a plan whose crops are not those that an exported file takes.
+
+    Raises:
+        UserError: they are of another size.
+    """
+    if backend.side not in (None, plan.side):
+        raise UserError(
+            f"views {plan.clips}x{plan.crops} have crops of {plan.side} pixels, and the exported"
+            f" file takes {backend.side}; use {plan.clips}x1, or the checkpoint"
+        )
+
+
 def _open_exported(file: Path, engine: str, device: str) -> Backend:
     if engine == "openvino":
         from smnet.openvino_backend import OpenVinoBackend

@@ -104,7 +104,11 @@ def train(
 @app.command()
 def evaluate(
     checkpoints: Annotated[
-        list[str], typer.Argument(metavar="CHECKPOINT...", help="One, or several to average.")
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT...",
+            help="One, or several to average; exported .onnx and .xml files too.",
+        ),
     ],
     data: Annotated[str, typer.Option(help="The data set, in any form that train takes.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
@@ -143,7 +147,9 @@ def evaluate(
       smnet evaluate runs/ssv2/best.safetensors --data something-v2/ --views 2x3 --json
       smnet evaluate tsm-ssv2.safetensors --data something-v2/ --views 2x3 --sampling twice
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
+      smnet evaluate runs/mine/best.onnx --data clips/
     """
+    from smnet.backends import is_exported
     from smnet.checkpoint import read_checkpoint
     from smnet.evaluate import evaluate_checkpoints
     from smnet.recipe import describe_expected
@@ -177,6 +183,8 @@ def evaluate(
     else:
         print_evaluation(result)
         for checkpoint in checkpoints:
+            if is_exported(checkpoint):
+                continue
             expected = read_checkpoint(checkpoint).recipe.get("expected")
             if expected:
                 typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")

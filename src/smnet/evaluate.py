@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from smnet.backends import check_crops, is_exported, open_backend
 from smnet.checkpoint import load, read_checkpoint
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
@@ -19,56 +19,23 @@ from smnet.data.dataset import ClipDataset, TestBatches
 from smnet.data.decode import check_decoder
 from smnet.data.loader import ClipLoader, make_loader
 from smnet.data.sampling import clips_of_validation
-from smnet.data.transforms import normalise
 from smnet.data.views import ViewPlan
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
+from smnet.exported_backend import ExportedBackend
 from smnet.machine import keep_freed_memory
 from smnet.models import ModelSpec, VideoModel, to_channels_last
 from smnet.recipe import parse_views
 from smnet.results import Evaluation
 from smnet.runlog import console, progress_bar
 from smnet.specification import view_plan
-
-VIEWS_AT_ONCE = 16
-"""Views that go through the network together in evaluation, at the most."""
+from smnet.torch_backend import score_views
 
 
 def validation_plan(spec: ModelSpec) -> ViewPlan:
     """The views of validation during training: one crop of the clips that the sampling rule
     validates with (one in all that are published, also where the test takes two or ten)."""
     return view_plan(spec, clips_of_validation(spec.sampling), validation=True)
-
-
-@torch.inference_mode()
-def score_views(
-    model: VideoModel,
-    views: torch.Tensor,
-    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
-) -> torch.Tensor:
-    """Class scores of videos: softmax of each view, averaged.
-
-    Args:
-        model: in evaluation mode.
-        views: (B, V, T*L, 3, h, w) uint8, on any device.
-        autocast: makes the context the network runs in (mixed precision), none by default.
-
-    Returns:
-        (B, K) float32 on the CPU, rows summing to 1.
-    """
-    device = next(model.parameters()).device
-    batch, count = views.shape[:2]
-    flat = views.flatten(0, 1)
-    scores = []
-    for part in flat.split(VIEWS_AT_ONCE):
-        clips = normalise(part.to(device, non_blocking=True), model.spec.mean, model.spec.std)
-        if autocast is None:
-            logits = model(clips)
-        else:
-            with autocast():
-                logits = model(clips)
-        scores.append(logits.float().softmax(-1))
-    return torch.cat(scores).unflatten(0, (batch, count)).mean(1).cpu()
 
 
 def protocol_loader(
@@ -88,7 +55,7 @@ def protocol_loader(
 
 
 def score_clips(
-    model: VideoModel,
+    network: VideoModel | ExportedBackend,
     loader: ClipLoader,
     processes: Processes,
     *,
@@ -99,12 +66,12 @@ def score_clips(
     """Scores of every clip of a list, each exactly once over all processes.
 
     Args:
-        model: in evaluation mode, on its device.
+        network: a model in evaluation mode, on its device; or an exported file.
         loader: of :func:`protocol_loader`.
         processes: this process among the others.
         on_error: ``"raise"`` stops at the first clip that cannot be read; ``"skip"`` gives it a row
             of NaN, which counts as wrong, and reports it.
-        autocast: see :func:`score_views`.
+        autocast: of a model, see :func:`score_views`.
         progress: called with the number of videos just done.
 
     Returns:
@@ -114,7 +81,7 @@ def score_clips(
         UserError: a clip cannot be read and ``on_error`` is ``"raise"``.
     """
     count = len(loader.dataset)
-    scores = np.full((count, model.spec.num_classes), np.nan, dtype=np.float32)
+    scores = np.full((count, network.spec.num_classes), np.nan, dtype=np.float32)
     problems: list[str] = []
     for part in loader:
         for _, problem in part.problems:
@@ -122,12 +89,16 @@ def score_clips(
                 raise UserError(problem)
             problems.append(problem)
         if len(part.indices):
-            scores[part.indices.numpy()] = score_views(model, part.views, autocast).numpy()
+            if isinstance(network, ExportedBackend):
+                rows = network.score(part.views.numpy())
+            else:
+                rows = score_views(network, part.views, autocast).numpy()
+            scores[part.indices.numpy()] = rows
         progress(len(part.indices) + len(part.problems))
     everyone = processes.gather((scores[processes.rank :: processes.world], problems))
-    for rank, (rows, _) in enumerate(everyone):
-        scores[rank :: processes.world] = rows
-    return scores, [p for _, theirs in everyone for p in theirs]
+    for rank, (theirs, _) in enumerate(everyone):
+        scores[rank :: processes.world] = theirs
+    return scores, [problem for _, their in everyone for problem in their]
 
 
 def evaluate_checkpoints(
@@ -152,7 +123,7 @@ def evaluate_checkpoints(
     checkpoint of other classes is refused.
 
     Args:
-        checkpoints: files or folders of runs.
+        checkpoints: files or folders of runs; or exported ``.onnx`` and ``.xml`` files.
         data, format: see :func:`smnet.data.annotations.read_clips`.
         split: which part of the data set.
         views: clips x crops.
@@ -186,16 +157,17 @@ def evaluate_checkpoints(
         problems: list[str] = []
         rules: dict[str, None] = {}
         for checkpoint, share in zip(checkpoints, shares, strict=True):
-            model = load(checkpoint).to(processes.device)
-            to_channels_last(model)
-            order = _class_order(model.spec, clip_set, checkpoint)
-            spec = replace(model.spec, sampling=sampling or model.spec.sampling)
+            network = _open(checkpoint, device, processes)
+            order = _class_order(network.spec, clip_set, checkpoint)
+            spec = replace(network.spec, sampling=sampling or network.spec.sampling)
             rules[spec.sampling] = None
             plan = replace(view_plan(spec, *plan_views), decoder=decoder)
+            if isinstance(network, ExportedBackend):
+                check_crops(network, plan)
             with progress_bar(quiet=not processes.first) as bar:
                 task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
                 scores, problems = score_clips(
-                    model,
+                    network,
                     protocol_loader(clips, plan, processes, batch, workers),
                     processes,
                     on_error=on_error,
@@ -215,6 +187,18 @@ def evaluate_checkpoints(
     )
 
 
+def _open(path: str, device: str, processes: Processes) -> VideoModel | ExportedBackend:
+    """A checkpoint's model on its device, or an exported file under its engine."""
+    if is_exported(path):
+        # An engine may know another device than PyTorch does; unless told, it takes its best.
+        network = open_backend(path, "auto" if device == "auto" else str(processes.device))
+        assert isinstance(network, ExportedBackend)
+        return network
+    model = load(path).to(processes.device)
+    to_channels_last(model)
+    return model
+
+
 def _shares(weights: str | None, count: int) -> list[float]:
     if weights is None:
         return [1.0] * count
@@ -231,7 +215,7 @@ def _shares(weights: str | None, count: int) -> list[float]:
 
 def _fold(checkpoints: Sequence[str]) -> int:
     """The division of the data set that the checkpoints were trained on."""
-    said = [read_checkpoint(path).recipe.get("fold") for path in checkpoints]
+    said = [read_checkpoint(p).recipe.get("fold") for p in checkpoints if not is_exported(p)]
     folds = [fold for fold in (1, 2, 3) if fold in said]
     if len(folds) > 1:
         raise UserError("the checkpoints were trained on different folds; say which with --fold")

@@ -26,7 +26,6 @@ from numpy.typing import NDArray
 
 from smnet.checkpoint import checkpoint_file, load
 from smnet.errors import UserError, missing_extra
-from smnet.evaluate import score_views
 from smnet.exported_backend import onnx_metadata
 from smnet.exporters import (
     RUN,
@@ -51,6 +50,7 @@ from smnet.parity import (
     score,
     trial_clips,
 )
+from smnet.torch_backend import score_views
 
 if TYPE_CHECKING:
     from smnet.quantise import Quantised

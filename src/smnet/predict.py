@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.backends import Backend, open_backend
+from smnet.backends import Backend, check_crops, open_backend
 from smnet.data.ahead import LIMIT, Ahead, Job
 from smnet.data.formats.listing import visible
 from smnet.data.formats.places import holds_frames, is_video
@@ -111,11 +111,7 @@ class Recognizer:
         self.backend = backend
         self.classes = spec.class_names or tuple(str(i) for i in range(spec.num_classes))
         self.plan = view_plan(spec, *views)
-        if backend.side not in (None, self.plan.side):
-            raise UserError(
-                f"views {views[0]}x{views[1]} have crops of {self.plan.side} pixels, and the"
-                f" exported file takes {backend.side}; use {views[0]}x1, or the checkpoint"
-            )
+        check_crops(backend, self.plan)
 
     @classmethod
     def load(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,16 @@ from numpy.typing import NDArray
 
 from smnet.checkpoint import load
 from smnet.data.dataset import read_views
+from smnet.data.transforms import normalise
 from smnet.data.views import ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
-from smnet.evaluate import score_views
 from smnet.machine import keep_freed_memory
 from smnet.models import VideoModel, fold_norms, to_channels_last
 from smnet.models.spec import ModelSpec
+
+VIEWS_AT_ONCE = 16
+"""Views that go through the network together in evaluation, at the most."""
 
 
 class TorchBackend:
@@ -75,3 +80,34 @@ class TorchBackend:
             ) from None
         array: NDArray[np.float32] = scores.numpy()
         return array
+
+
+@torch.inference_mode()
+def score_views(
+    model: VideoModel,
+    views: torch.Tensor,
+    autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+) -> torch.Tensor:
+    """Class scores of videos: softmax of each view, averaged.
+
+    Args:
+        model: in evaluation mode.
+        views: (B, V, T*L, 3, h, w) uint8, on any device.
+        autocast: makes the context the network runs in (mixed precision), none by default.
+
+    Returns:
+        (B, K) float32 on the CPU, rows summing to 1.
+    """
+    device = next(model.parameters()).device
+    batch, count = views.shape[:2]
+    flat = views.flatten(0, 1)
+    scores = []
+    for part in flat.split(VIEWS_AT_ONCE):
+        clips = normalise(part.to(device, non_blocking=True), model.spec.mean, model.spec.std)
+        if autocast is None:
+            logits = model(clips)
+        else:
+            with autocast():
+                logits = model(clips)
+        scores.append(logits.float().softmax(-1))
+    return torch.cat(scores).unflatten(0, (batch, count)).mean(1).cpu()
