@@ -256,6 +256,17 @@ def test_a_folder_of_frames_is_a_video(place: Path) -> None:
     assert find_videos(["frames"]) == ["frames"]
 
 
+def test_folders_of_frames_below_a_folder(tmp_path: Path) -> None:
+    for name in ("a/take1/00001.jpg", "a/take1/00002.jpg", "a/take1/more/x.mp4", "a/film.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "film.webm").touch()
+    (tmp_path / "b" / "cover.jpg").touch()  # beside videos it is no clip
+    names = [str(Path(found).relative_to(tmp_path)) for found in find_videos([str(tmp_path)])]
+    assert names == ["a/film.mp4", "a/take1", "b/film.webm"]
+
+
 def test_patterns(place: Path) -> None:
     assert find_videos(["*.mp4"]) == ["a.mp4", "b.mp4"]
     assert find_videos(["**/*.webm", "?.mp4"]) == ["deep/er/c.webm", "a.mp4", "b.mp4"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from smnet.backends import Backend, check_crops, open_backend
 from smnet.data.ahead import LIMIT, Ahead, Job
 from smnet.data.formats.listing import visible
-from smnet.data.formats.places import holds_frames, is_video
+from smnet.data.formats.places import holds_frames, is_image, is_video
 from smnet.errors import UserError
 from smnet.specification import view_plan
 
@@ -223,8 +223,9 @@ class Recognizer:
 def find_videos(sources: Sequence[str]) -> list[str]:
     """Paths of all videos that the words of a command line mean, in order, each once.
 
-    A word is a video file; a folder (all videos below it, or, if it holds images, itself as a
-    folder of frames); a pattern with ``*`` or ``?``; or ``@list.txt``, a file with a path a line.
+    A word is a video file; a folder (all videos and folders of frames below it, or, if it holds
+    images, itself as a folder of frames); a pattern with ``*`` or ``?``; or ``@list.txt``, a file
+    with a path a line.
 
     A file that is not there is returned too, to be told of beside the answers for the others.
 
@@ -254,9 +255,14 @@ def _in_folder(folder: Path) -> list[str]:
         return [str(folder)]
     videos: list[str] = []
     for path, folders, files in os.walk(folder):
+        names = sorted(filter(visible, files))
+        films = [name for name in names if is_video(name)]
+        if not films and any(map(is_image, names)):
+            videos.append(path)
+            folders.clear()
+            continue
         folders[:] = sorted(filter(visible, folders))
-        names = sorted(name for name in files if visible(name) and is_video(name))
-        videos += [str(Path(path, name)) for name in names]
+        videos += [str(Path(path, name)) for name in films]
     if not videos:
         raise UserError(f"{folder}: no videos below this folder")
     return videos
