@@ -26,7 +26,10 @@ def compare(
     study: Annotated[
         str | None,
         typer.Option(
-            help="family, res2net, parts, groups, stages, place, fusion, attention, choices, a file."
+            help=(
+                "family, res2net, parts, groups, stages, place, fusion, attention, choices,"
+                " or a file."
+            )
         ),
     ] = None,
     trunk: Annotated[str | None, typer.Option(help="Put the study on this trunk.")] = None,
