@@ -93,6 +93,8 @@ def test_markdown() -> None:
     assert lines[2] == "| TSN | 60.0 ± 24.8 | 2.00 M | 1.25 | 1.00 |"
     assert lines[3] == "| SMNet | 90.0 | 2.50 M | 1.50 | - |"
     assert "12 epochs, 8 segments of 224 x 224, weights imagenet, 3 seeds" in lines[5]
+    other = markdown(ROWS, Recipe(epochs=12, temporal_lr=4, options={"width": 8}), seeds=3)
+    assert "12 epochs, width=8, temporal_lr=4, 8 segments" in other
     assert lines[7].startswith("Machine: processor ")
 
 

@@ -215,6 +215,8 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
         )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
     options = "".join(f" {key}={value}," for key, value in recipe.options.items())
+    if recipe.temporal_lr != 1:
+        options += f" temporal_lr={recipe.temporal_lr:g},"
     budget = (
         f"{recipe.epochs} epochs,{options} {recipe.segments} segments of"
         f" {recipe.size} x {recipe.size}, weights {Path(recipe.weights).name},"
