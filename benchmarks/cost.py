@@ -40,8 +40,6 @@ FAMILY = (
     "smnet_resnet50:place=after_conv1",
 )
 PEAKS = 5
-
-
 COMPILED = "+compile"
 
 
@@ -72,17 +70,15 @@ def train_step(model: nn.Module, clip: torch.Tensor) -> None:
 
 
 def medians(
-    models: list[VideoModel],
     networks: list[nn.Module],
-    size: int,
+    clips: list[torch.Tensor],
     rounds: int,
     do: Callable[[nn.Module, torch.Tensor], None],
 ) -> list[float]:
-    """Median CPU seconds of ``do`` for each model, the models taking turns."""
-    times: list[list[float]] = [[] for _ in models]
+    """Median CPU seconds of ``do`` for each network and its clip, the networks taking turns."""
+    times: list[list[float]] = [[] for _ in networks]
     for turn in range(rounds + 1):
-        for k, (model, network) in enumerate(zip(models, networks, strict=True)):
-            clip = clip_for(model, size)
+        for k, (network, clip) in enumerate(zip(networks, clips, strict=True)):
             began = time.process_time()
             do(network, clip)
             if turn:  # the first round warms up
@@ -137,8 +133,9 @@ def main() -> None:
         torch.compile(model) if word.endswith(COMPILED) else model  # type: ignore[misc]
         for word, model in zip(given.models, models, strict=True)
     ]
-    fast = medians(models, networks, given.size, given.rounds, forward)
-    slow = medians(models, networks, given.size, given.rounds, train_step)
+    clips = [clip_for(model, given.size) for model in models]
+    fast = medians(networks, clips, given.rounds, forward)
+    slow = medians(networks, clips, given.rounds, train_step)
     memory = [peak_bytes(word, given.size) for word in given.models]
     rows = [
         {

@@ -122,7 +122,11 @@ def evaluate(
     format: Format = None,
     fold: Annotated[
         int | None,
-        typer.Option(min=1, max=3, help="Of UCF101, HMDB51; default: the one trained on."),
+        typer.Option(
+            min=1,
+            max=3,
+            help="Of UCF101, HMDB51; default: the one trained on, 1 for exported files.",
+        ),
     ] = None,
     predictions: Annotated[
         str | None, typer.Option(help="Write every clip's scores: .csv or .parquet.")

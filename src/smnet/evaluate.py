@@ -96,9 +96,9 @@ def score_clips(
             scores[part.indices.numpy()] = rows
         progress(len(part.indices) + len(part.problems))
     everyone = processes.gather((scores[processes.rank :: processes.world], problems))
-    for rank, (theirs, _) in enumerate(everyone):
-        scores[rank :: processes.world] = theirs
-    return scores, [problem for _, their in everyone for problem in their]
+    for rank, (found, _) in enumerate(everyone):
+        scores[rank :: processes.world] = found
+    return scores, [p for _, theirs in everyone for p in theirs]
 
 
 def evaluate_checkpoints(
@@ -129,7 +129,8 @@ def evaluate_checkpoints(
         views: clips x crops.
         weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
         sampling: the sampling rule to measure with, instead of that of each checkpoint.
-        fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on, or 1.
+        fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on, or 1
+            (an exported file does not tell).
         on_error, batch, workers: see :func:`score_clips`; ``batch`` counts views.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
         decoder: of video files, ``"pyav"`` or ``"torchcodec"``.
