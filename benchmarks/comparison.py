@@ -3,6 +3,7 @@
     python benchmarks/comparison.py family                      # on motion, ResNet-18, 3 seeds
     python benchmarks/comparison.py parts place fusion --seeds 5
     python benchmarks/comparison.py family --data clips/ --name mine size=112 epochs=30
+    python benchmarks/comparison.py family --data clips/ weights=runs/comparison/motion  # fine-tune
 
 A name is a study (``smnet compare --help`` lists them) or a file of one; KEY=VALUE changes the
 budget for all. The work is that of ``smnet compare``, in one folder for all studies. What is done
@@ -53,7 +54,8 @@ def publish(out: Path, name: str) -> None:
     write_text(RESULTS / f"{name}.md", text)
     print(text)
     values = json.loads((out / "table.json").read_text(encoding="utf-8"))
-    values["recipe"]["data"] = Path(values["recipe"]["data"]).name
+    for key in ("data", "weights"):
+        values["recipe"][key] = Path(values["recipe"][key]).name
     keep(RESULTS / f"{name}.json", values)
 
 

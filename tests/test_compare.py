@@ -25,7 +25,7 @@ from smnet.compare import (
 )
 from smnet.errors import UserError
 from smnet.models import create_model, multiply_adds, parameter_count
-from smnet.recipe import Recipe
+from smnet.recipe import Recipe, read_recipe
 from tests.conftest import tiny
 
 STUDIES = sorted(
@@ -44,7 +44,7 @@ def test_studies_of_the_package(name: str) -> None:
     variants = read_study(name)
     assert len(variants) >= 2
     assert len({v.label for v in variants}) == len(variants)
-    assert len({folder_name(v.model, v.options) for v in variants}) == len(variants)
+    assert len({folder_name(v.model, v.options, 0) for v in variants}) == len(variants)
     for variant in variants:
         with torch.device("meta"):
             create_model(variant.model, 10, 8, **variant.options)
@@ -85,17 +85,33 @@ def test_interval_of_the_mean_by_hand() -> None:
     assert one.mean == 0.9
     assert math.isnan(one.half_width)
     many = Row("x", "x", [0.0, 1.0] * 10, 1, 1, 1, [])
-    assert many.half_width == pytest.approx(1.96 * math.sqrt(5 / 19) / math.sqrt(20))
+    # t(19) = 2.09
+    assert many.half_width == pytest.approx(2.09 * math.sqrt(5 / 19) / math.sqrt(20))
+    more = Row("x", "x", [0.0, 1.0] * 50, 1, 1, 1, [])
+    assert more.half_width == pytest.approx(2.09 * math.sqrt(25 / 99) / math.sqrt(100))
+
+
+def test_difference_seed_by_seed_by_hand() -> None:
+    base = Row("TSN", "tsn_resnet18", [0.5, 0.9, 0.7], 1, 1, 1, [])
+    other = Row("TSM", "tsm_resnet18", [0.6, 1.0, 0.7, 0.1], 1, 1, 1, [])
+    mean, half = other.over(base)
+    assert mean == pytest.approx(0.2 / 3)
+    # differences 0.1, 0.1, 0: s^2 = (2 (1/30)^2 + (2/30)^2) / 2; t(2) = 4.30
+    assert half == pytest.approx(4.30 * math.sqrt(6 / 900 / 2) / math.sqrt(3))
+    assert half < other.half_width
 
 
 def test_markdown() -> None:
     lines = markdown(ROWS, Recipe(epochs=12), seeds=3).splitlines()
-    assert lines[2] == "| TSN | 60.0 ± 24.8 | 2.00 M | 1.25 | 1.00 |"
-    assert lines[3] == "| SMNet | 90.0 | 2.50 M | 1.50 | - |"
+    assert lines[2] == "| TSN | 60.0 ± 24.8 | - | 2.00 M | 1.25 | 1.00 |"
+    assert lines[3] == "| SMNet | 90.0 | +40.0 | 2.50 M | 1.50 | - |"
     assert "12 epochs, 8 segments of 224 x 224, weights imagenet, 3 seeds" in lines[5]
     other = markdown(ROWS, Recipe(epochs=12, temporal_lr=4, options={"width": 8}), seeds=3)
     assert "12 epochs, width=8, temporal_lr=4, 8 segments" in other
     assert lines[7].startswith("Machine: processor ")
+    better = Row("SMNet", "smnet_resnet18", [0.8, 0.8, 0.8], 2_500_000, 1.5, 0.03, [])
+    lines = markdown([ROWS[0], better], Recipe(), seeds=3).splitlines()
+    assert lines[3] == "| SMNet | 80.0 ± 0.0 | +20.0 ± 24.8 | 2.50 M | 1.50 | 1.50 |"
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -198,6 +214,29 @@ def test_a_variant_that_cannot_be_is_found_before_the_first_run(
 ) -> None:
     with pytest.raises(UserError, match=says):
         compare(tiny(clips), [VARIANTS[0], variant], 1, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_run_is_fine_tuned_from_its_own(
+    compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
+) -> None:
+    recipe = tiny(clips, epochs=1, weights=str(compared[0]))
+    compare(recipe, VARIANTS, 2, tmp_path / "out")
+    for name in (TSN, SMNET_LAST):
+        for seed in (0, 1):
+            run = f"{name}-seed{seed}"
+            said = read_recipe(str(tmp_path / "out" / run / "recipe.yaml")).weights
+            assert said == str(compared[0] / run / "last.safetensors")
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert f"weights of each one's own run in {compared[0].name}," in table
+
+
+def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
+    compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
+) -> None:
+    recipe = tiny(clips, epochs=1, weights=str(compared[0]))
+    with pytest.raises(UserError, match=f"that comparison has no finished run {TSN}-seed2"):
+        compare(recipe, VARIANTS, 3, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 

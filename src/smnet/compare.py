@@ -24,8 +24,11 @@ from smnet.recipe import Recipe, nearest, read_recipe
 from smnet.runlog import console
 from smnet.train import train
 
-# Two-sided 95 % quantiles of Student's t for 1 to 10 degrees of freedom; the normal's beyond.
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+# Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; that for 20 beyond.
+STUDENT = (
+    *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23),
+    *(2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09),
+)
 
 MOTION = {"train_clips": 300, "val_clips": 200, "size": 96}
 MOTION_BUDGET = ("epochs=24",)
@@ -68,12 +71,26 @@ class Row:
 
     @property
     def half_width(self) -> float:
-        """Half the 95 % interval of the mean over seeds (Student's t); NaN for one seed."""
-        count = len(self.top1)
-        if count < 2:
-            return math.nan
-        quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
-        return quantile * statistics.stdev(self.top1) / math.sqrt(count)
+        """Half the 95 % interval of the mean over seeds; NaN for one seed."""
+        return half_width(self.top1)
+
+    def over(self, other: Row) -> tuple[float, float]:
+        """How much more top-1 than another row has, seed by seed: mean and :func:`half_width`.
+
+        A seed that is hard for one model is hard for others, so this tells finer differences than
+        the two means with their intervals do.
+        """
+        pairs = zip(self.top1, other.top1, strict=False)  # the seeds that both have
+        differences = [mine - theirs for mine, theirs in pairs]
+        return statistics.fmean(differences), half_width(differences)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean of a sample (Student's t); NaN for one value."""
+    if len(values) < 2:
+        return math.nan
+    quantile = STUDENT[min(len(values) - 2, len(STUDENT) - 1)]
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def read_study(name: str) -> list[Variant]:
@@ -115,7 +132,8 @@ def compare(
     changes initialisation, order and augmentation.
 
     Args:
-        recipe: data, budget and protocol for all.
+        recipe: data, budget and protocol for all. Where its weights are the folder of an earlier
+            comparison, each run starts from the run of the same variant and seed there.
         variants: the rows.
         seeds: runs of each.
         out: folder of the comparison.
@@ -128,16 +146,21 @@ def compare(
     names = [f"{v.model.partition('_')[0]}_{trunk}" if trunk else v.model for v in variants]
     for variant, model in zip(variants, names, strict=True):
         _check(recipe, variant, model)  # now, not after hours of training the others
+        for seed in range(seeds):
+            _weights(recipe, folder_name(model, variant.options, seed))
     rows = []
     models: list[VideoModel] = []
     for variant, model in zip(variants, names, strict=True):
         runs = []
         for seed in range(seeds):
-            options = {**recipe.options, **variant.options}
-            one = recipe.model_copy(update={"model": model, "options": options, "seed": seed})
-            runs.append(
-                _run(one, out / f"{folder_name(model, variant.options)}-seed{seed}", variant.label)
-            )
+            name = folder_name(model, variant.options, seed)
+            changes = {
+                "model": model,
+                "options": {**recipe.options, **variant.options},
+                "weights": _weights(recipe, name),
+                "seed": seed,
+            }
+            runs.append(_run(recipe.model_copy(update=changes), out / name, variant.label))
         trained = load(runs[0] / "last.safetensors")
         models.append(trained)
         rows.append(
@@ -203,15 +226,17 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
     """The table for people, with what it was measured on."""
     base = rows[0].latency
     lines = [
-        "| model | top-1, mean of seeds | parameters | GMAC a clip | latency, of the first row |",
-        "| --- | --- | --- | --- | --- |",
+        "| model | top-1, mean of seeds | over the first row | parameters | GMAC a clip"
+        " | latency, of the first row |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
-        interval = "" if math.isnan(row.half_width) else f" ± {100 * row.half_width:.1f}"
+        mean, half = row.over(rows[0])
+        over = "-" if row is rows[0] else f"{100 * mean:+.1f}{_interval(half)}"
         ratio = "-" if math.isnan(row.latency) else f"{row.latency / base:.2f}"
         lines.append(
-            f"| {row.label} | {100 * row.mean:.1f}{interval} | {row.parameters / 1e6:.2f} M"
-            f" | {row.gmacs:.2f} | {ratio} |"
+            f"| {row.label} | {100 * row.mean:.1f}{_interval(row.half_width)} | {over}"
+            f" | {row.parameters / 1e6:.2f} M | {row.gmacs:.2f} | {ratio} |"
         )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
     options = "".join(f" {key}={value}," for key, value in recipe.options.items())
@@ -219,11 +244,21 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
         options += f" temporal_lr={recipe.temporal_lr:g},"
     budget = (
         f"{recipe.epochs} epochs,{options} {recipe.segments} segments of"
-        f" {recipe.size} x {recipe.size}, weights {Path(recipe.weights).name},"
+        f" {recipe.size} x {recipe.size}, weights {_from_where(recipe)},"
         f" {seeds} seed{'s' if seeds > 1 else ''};"
-        " last epoch, one view; ± is a 95 % interval of the mean over seeds"
+        " last epoch, one view; ± is a 95 % interval of the mean over seeds, of the difference seed"
+        " by seed"
     )
     return "\n".join([*lines, "", f"{budget}.", "", f"Machine: {machine}.", ""])
+
+
+def _from_where(recipe: Recipe) -> str:
+    name = Path(recipe.weights).name
+    return f"of each one's own run in {name}" if _is_comparison(recipe.weights) else name
+
+
+def _interval(half: float) -> str:
+    return "" if math.isnan(half) else f" ± {100 * half:.1f}"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -259,6 +294,23 @@ def _check(recipe: Recipe, variant: Variant, model: str) -> None:
         raise UserError(f"{variant.label}: {error}") from None
 
 
+def _weights(recipe: Recipe, run: str) -> str:
+    """What a run starts from: the recipe's weights, or those that it has in another comparison."""
+    if not _is_comparison(recipe.weights):
+        return recipe.weights
+    earlier = Path(recipe.weights)
+    if not (earlier / run / "last.safetensors").is_file():
+        raise UserError(
+            f"weights={recipe.weights}: that comparison has no finished run {run}; make it there"
+            " first, with as many seeds"
+        )
+    return str(earlier / run / "last.safetensors")
+
+
+def _is_comparison(weights: str) -> bool:
+    return (Path(weights) / "table.json").is_file()
+
+
 def _run(recipe: Recipe, folder: Path, label: str) -> Path:
     started = (folder / "resume.pt").exists()
     if started and _deciding(read_recipe(str(folder / "recipe.yaml"))) != _deciding(recipe):
@@ -281,10 +333,11 @@ def _training_seconds(run: Path) -> float:
     return sum(row["seconds"] for row in rows if row["kind"] == "train")
 
 
-def folder_name(model: str, options: Mapping[str, Any]) -> str:
-    """Where the runs of a variant are kept: by what it is, so that studies share them."""
+def folder_name(model: str, options: Mapping[str, Any], seed: int) -> str:
+    """Where a run of a variant is kept: by what it is, so that studies share it."""
     words = [model, *(f"{key}={value}" for key, value in sorted(options.items()))]
-    return "-".join("".join(c if c.isalnum() else " " for c in " ".join(words)).split())
+    what = "-".join("".join(c if c.isalnum() else " " for c in " ".join(words)).split())
+    return f"{what}-seed{seed}"
 
 
 def _finite(value: Any) -> Any:

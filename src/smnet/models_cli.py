@@ -41,12 +41,14 @@ def compare(
     """Train several models under the same budget and put them in one table.
 
     What is done in the folder already is kept, so the same command goes on after an interruption.
+    With the folder of another comparison as weights, each run is fine-tuned from its own there.
 
     \b
     Examples:
       smnet compare --models tsn_resnet18,tsm_resnet18,smnet_resnet18
       smnet compare --study parts --seeds 5 --out runs/parts
       smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
+      smnet compare motion --study parts --data clips/ weights=runs/parts --out runs/fine-tuned
     """
     from smnet.compare import MOTION, MOTION_BUDGET, Variant, read_study
     from smnet.compare import compare as run
