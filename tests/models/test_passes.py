@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from smnet.models import create_model, native, to_channels_last
+from smnet.models import VideoModel, create_model, native, to_channels_last
 from smnet.models.passes import CompiledPasses, Passes
+from smnet.models.smnet import SMNetModule
 
 from .test_native import compiled, features
 
@@ -156,3 +159,81 @@ def test_it_is_what_a_network_runs_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked.clear()
     model.train()(clips).sum().backward()
     assert asked.count("input_gradient") == 8
+
+
+@compiled
+@pytest.mark.parametrize("segments", [1, 4])
+def test_operators_are_as_pytorch_wants_them(segments: int) -> None:
+    torch.manual_seed(0)
+    x = features(2, segments, 5, 3, 4)
+    taps, scale, gate = (
+        torch.randn(5, 3),
+        torch.randn(len(x), 1, 3, 4),
+        torch.randn(len(x), 5, 1, 1),
+    )
+    torch.library.opcheck(torch.ops.smnet.seen.default, (x, taps, segments))
+    torch.library.opcheck(torch.ops.smnet.excited.default, (x, taps, scale, gate, segments))
+
+
+def random_smnet() -> VideoModel:
+    torch.manual_seed(0)
+    model = create_model("smnet_resnet18", 5, 4, width=8).eval()
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, SMNetModule):  # a fresh one's masks and gates are even
+                module.se.attention.conv.weight.normal_()  # type: ignore[union-attr]
+                module.me.expand.weight.normal_()  # type: ignore[union-attr]
+    to_channels_last(model)
+    return model
+
+
+def close(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
+
+
+@compiled
+def test_a_compiled_network_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, clips = random_smnet(), torch.randn(3, 4, 3, 32, 32)
+    calls: list[str] = []
+    run = native.run
+
+    def watched(name: str, *rest: Any) -> int:
+        calls.append(name)
+        return run(name, *rest)
+
+    monkeypatch.setattr(native, "run", watched)
+    torch._dynamo.reset()
+    network = torch.compile(model, backend="aot_eager", fullgraph=True)
+    with torch.inference_mode():
+        for count in (1, 2, 3):  # the second has it compiled for any number
+            del calls[:]
+            close(network(clips[:count]), model(clips[:count]))
+            assert calls.count("pool") == calls.count("excite") == 2 * 8  # compiled, then eager
+
+
+@compiled
+def test_where_the_compiler_is_given_the_equations() -> None:
+    model, clips = random_smnet(), torch.randn(1, 4, 3, 32, 32)
+    with torch.inference_mode():
+        expected = model(clips)
+    x = features(1, 4, 8, 4, 4)
+    assert not native.has_operators_for(x)  # nobody compiles
+    seen: list[str] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        seen.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    for name, grad, hook in (("", False, False), ("to learn", True, False), ("hook", False, True)):
+        torch._dynamo.reset()
+        del seen[:]
+        handles = [m.register_forward_hook(lambda *_: None) for m in model.modules() if hook]
+        with torch.set_grad_enabled(grad):
+            found = torch.compile(model, backend=backend)(clips)
+        for handle in handles:
+            handle.remove()
+        close(found.detach(), expected)
+        assert any("smnet.seen" in target for target in seen) == (not name), name
+    with torch.no_grad():
+        program = torch.export.export(model, (clips,), strict=False)
+    assert not [n for n in program.graph.nodes if "smnet." in str(n.target)]

@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import native
 from .excitation import hooked
 from .passes import passes_over
 
@@ -46,10 +47,12 @@ class Excitation:
 def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
     """Whether the step can stand for ``conv(module(x))`` here.
 
-    Not where nothing is learned, where it is :func:`seen_by_others`, and in no other memory layout
-    than channels-last.
+    Not where nothing is learned, where a compiler or an exporter wants to see the operators or a
+    hook would be passed over, and in no other memory layout than channels-last.
     """
     if not torch.is_grad_enabled() or not module.training or x.is_meta:
+        return False
+    if torch.compiler.is_compiling():
         return False
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
         return False
@@ -58,14 +61,21 @@ def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
     kind = x.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != x.dtype:
         return False
-    return not seen_by_others(module, conv)
+    return not _is_hooked(module, conv)
 
 
-def seen_by_others(*modules: nn.Module) -> bool:
-    """Whether a compiler or an exporter wants to see the operators, or somebody's hook on these
-    modules or their parts would be passed over."""
-    if torch.compiler.is_compiling():
-        return True
+def runs_in_passes(module: nn.Module, x: Tensor) -> bool:
+    """Whether ``passes_over(x)`` can stand for the module's equations, with nothing learned.
+
+    A compiler is given them where it knows them as operators; an exporter sees the equations.
+    """
+    if torch.is_grad_enabled() or _is_hooked(module):
+        return False
+    return not torch.compiler.is_compiling() or native.has_operators_for(x)
+
+
+def _is_hooked(*modules: nn.Module) -> bool:
+    """Whether somebody's hook on these modules or their parts would be passed over."""
     return any(hooked(part) for module in modules for part in module.modules())
 
 

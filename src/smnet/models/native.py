@@ -54,15 +54,36 @@ def run(name: str, x: Tensor, num_segments: int, *tensors: Tensor) -> int:
 
 def knows(x: Tensor) -> bool:
     """Whether ``native.c`` is there, and is for features of this kind."""
+    return not _watched() and _is_for(x) and library() is not None
+
+
+def has_operators_for(x: Tensor) -> bool:
+    """The same where PyTorch's compiler traces, which is to call what is compiled as operators.
+
+    Not where a program is exported: it is to run without this package.
+    """
     return (
-        not _watched()
-        and x.device.type == "cpu"
+        torch.compiler.is_dynamo_compiling()
+        and not torch.compiler.is_exporting()
+        and not torch.is_autocast_enabled("cpu")
+        and _is_for(x)
+        and _is_there()
+    )
+
+
+def _is_for(x: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
         and x.dtype == torch.float32
         and type(x) is Tensor
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
-        and library() is not None
     )
+
+
+@torch.compiler.assume_constant_result
+def _is_there() -> bool:
+    return library() is not None
 
 
 def _watched() -> bool:

@@ -140,11 +140,46 @@ class CompiledPasses(Passes):
         return native.run(name, self.x, self.num_segments, *tensors)
 
 
+class OperatorPasses(Passes):
+    """Those of :class:`CompiledPasses` that go without gradients, as operators of PyTorch: its own
+    compiler calls them as they are, where it would make slower ones from the equations."""
+
+    def seen(self) -> Tensor:
+        seen: Tensor = _seen(self.x, self.taps, self.num_segments)
+        return seen
+
+    def excited(self, scale: Tensor, gate: Tensor, last: bool = False) -> Tensor:
+        y: Tensor = _excited(self.x, self.taps, scale, gate, self.num_segments)
+        return y
+
+
+@torch.library.custom_op("smnet::seen", mutates_args=())
+def _seen(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+    return CompiledPasses(x, taps, num_segments).seen()
+
+
+@_seen.register_fake
+def _(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+    return x.new_empty(x.shape[0], 2, x.shape[2], x.shape[3])
+
+
+@torch.library.custom_op("smnet::excited", mutates_args=())
+def _excited(x: Tensor, taps: Tensor, scale: Tensor, gate: Tensor, num_segments: int) -> Tensor:
+    return CompiledPasses(x, taps, num_segments).excited(scale, gate)
+
+
+@_excited.register_fake
+def _(x: Tensor, taps: Tensor, scale: Tensor, gate: Tensor, num_segments: int) -> Tensor:
+    return torch.empty_like(x)
+
+
 def _like_features(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
 def passes_over(x: Tensor, taps: Tensor, num_segments: int) -> Passes:
     """The passes that are fastest for these features; arguments as of :class:`Passes`."""
+    if native.has_operators_for(x):
+        return OperatorPasses(x, taps, num_segments)
     kind = CompiledPasses if native.knows(x) else Passes
     return kind(x, taps, num_segments)
