@@ -239,6 +239,77 @@ def test_a_list_without_labels_cannot_be_measured(
         evaluation([str(run)], str(clips), split="test")
 
 
+# --- Clips that were not trained on.
+
+
+@pytest.fixture
+def unsplit(tmp_path: Path) -> Path:
+    """A folder per class, without a split; nothing is learned from its clips here."""
+    folder = write_clips(tmp_path / "made", {"train": 5}) / "train"
+    return folder.rename(tmp_path / "unsplit")
+
+
+def drawn(data: Path, **division: Any) -> set[str]:
+    return {clip.path for clip in read_clips(data, **division).splits["val"]}
+
+
+def trained_on(run: Path, out: Path, **recipe: Any) -> str:
+    """A checkpoint that says it was trained by another recipe."""
+    checkpoint = read_checkpoint(run)
+    save_checkpoint(out, replace(checkpoint, recipe={**checkpoint.recipe, **recipe}))
+    return str(out)
+
+
+def test_a_drawn_split_is_the_one_of_training(
+    run: Path, unsplit: Path, tmp_path: Path, said: io.StringIO
+) -> None:
+    mine = trained_on(run, tmp_path / "a.safetensors", split_seed=1, val_fraction=0.4)
+    result = evaluation([mine], str(unsplit))
+    assert set(result.paths) == drawn(unsplit, seed=1, val_fraction=0.4)
+    assert set(result.paths) != drawn(unsplit, val_fraction=0.4)
+    assert "has no split of its own" in said.getvalue()
+    assert "--split all" in said.getvalue()
+    # Before the split had a seed of its own.
+    old = trained_on(run, tmp_path / "b.safetensors", seed=1, val_fraction=0.4, split_seed=None)
+    recipe = dict(read_checkpoint(old).recipe)
+    del recipe["split_seed"]
+    save_checkpoint(old, replace(read_checkpoint(old), recipe=recipe))
+    assert evaluation([old], str(unsplit)).paths == result.paths
+
+
+def test_training_leaves_these_clips_out_whatever_its_seed(unsplit: Path, tmp_path: Path) -> None:
+    for seed in (0, 5):
+        assert train(tiny(unsplit, seed=seed, epochs=1), tmp_path / str(seed)).finished
+    runs = [str(tmp_path / "0"), str(tmp_path / "5")]
+    result = evaluation(runs, str(unsplit))
+    assert set(result.paths) == drawn(unsplit)
+    assert [read_checkpoint(r).metrics["val"]["clips"] for r in runs] == [len(result.labels)] * 2
+
+
+def test_every_clip(run: Path, unsplit: Path, clips: Path, said: io.StringIO) -> None:
+    assert len(evaluation([str(run)], str(unsplit), split="all").labels) == 15
+    assert len(evaluation([str(run)], str(clips), split="all").labels) == 15
+    assert "split of its own" not in said.getvalue()
+
+
+def test_checkpoints_of_other_clips_are_not_measured_together(
+    run: Path, unsplit: Path, clips: Path, tmp_path: Path
+) -> None:
+    both = [trained_on(run, tmp_path / f"{seed}.safetensors", split_seed=seed) for seed in (0, 1)]
+    with pytest.raises(UserError, match=r"different divisions of it .*split_seed=1"):
+        evaluation(both, str(unsplit))
+    assert evaluation(both, str(clips)).labels.tolist()  # which has a split of its own
+    assert len(evaluation(both, str(unsplit), split="all").labels) == 15
+
+
+@pytest.mark.parametrize("damage", [{"fold": "x"}, {"val_fraction": 7}, {"split_seed": None}])
+def test_a_recipe_that_does_not_tell(
+    run: Path, unsplit: Path, tmp_path: Path, damage: dict[str, Any]
+) -> None:
+    found = evaluation([trained_on(run, tmp_path / "a.safetensors", **damage)], str(unsplit))
+    assert set(found.paths) == drawn(unsplit)
+
+
 # --- Classes, by name.
 
 

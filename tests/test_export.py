@@ -26,6 +26,7 @@ from smnet import parity as parity_module
 from smnet import quantise as quantise_module
 from smnet.backends import OnnxBackend
 from smnet.checkpoint import Checkpoint, load, read_checkpoint, save_checkpoint
+from smnet.data.annotations import read_clips
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.export import SUFFIX, Exported, export
@@ -586,6 +587,29 @@ def test_an_exported_file_is_evaluated_like_its_checkpoint(
     both = evaluate_checkpoints([str(net), str(exported.path)], weights="1,3", **ask)
     assert both is not None
     np.testing.assert_allclose(both.scores, expected.scores, atol=1e-5)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_it_knows_which_clips_it_was_trained_on(net: Path, tmp_path: Path, to: str) -> None:
+    data = write_clips(tmp_path / "made", {"train": 5}) / "train"  # without a split
+    other = read_checkpoint(net)
+    other = replace(other, recipe={**other.recipe, "split_seed": 1, "val_fraction": 0.4})
+    save_checkpoint(tmp_path / "other.safetensors", other)
+    wanted = [c.path for c in read_clips(data, seed=1, val_fraction=0.4).splits["val"]]
+    assert wanted != [c.path for c in read_clips(data).splits["val"]]
+    told: list[str] = []
+    made = export(
+        tmp_path / "other.safetensors",
+        to=to,
+        precision="int8" if to == "onnx" else "fp32",
+        calibration=str(data),
+        say=told.append,
+    )
+    assert made.parity.clips == len(wanted)
+    assert to != "onnx" or f"calibrating on {15 - len(wanted)} clips" in told[1]
+    result = evaluate_checkpoints([str(made.path)], str(data), workers=0, device="cpu")
+    assert result is not None
+    assert list(result.paths) == wanted
 
 
 def test_an_unreadable_clip_is_counted_with_an_exported_file_too(

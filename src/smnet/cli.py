@@ -111,7 +111,7 @@ def evaluate(
         ),
     ],
     data: Annotated[str, typer.Option(help="The data set, in any form that train takes.")],
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
     views: Views = "1x1",
     weights: Annotated[
         str | None, typer.Option(help="Shares of several checkpoints, such as 1,1.5.")
@@ -125,7 +125,7 @@ def evaluate(
         typer.Option(
             min=1,
             max=3,
-            help="Of UCF101, HMDB51; default: the one trained on, 1 for exported files.",
+            help="Of UCF101, HMDB51; default: the one trained on.",
         ),
     ] = None,
     predictions: Annotated[

@@ -21,6 +21,7 @@ from smnet.data.loader import ClipLoader, make_loader
 from smnet.data.sampling import clips_of_validation
 from smnet.data.views import ViewPlan
 from smnet.distributed import Processes, join
+from smnet.division import Division, division_of_recipe
 from smnet.errors import UserError
 from smnet.exported_backend import ExportedBackend
 from smnet.machine import keep_freed_memory
@@ -125,12 +126,12 @@ def evaluate_checkpoints(
     Args:
         checkpoints: files or folders of runs; or exported ``.onnx`` and ``.xml`` files.
         data, format: see :func:`smnet.data.annotations.read_clips`.
-        split: which part of the data set.
+        split: which part of the data set; or ``"all"`` of it.
         views: clips x crops.
         weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
         sampling: the sampling rule to measure with, instead of that of each checkpoint.
-        fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on, or 1
-            (an exported file does not tell).
+        fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on. A
+            split that the annotation does not have is drawn as it was for training.
         on_error, batch, workers: see :func:`score_clips`; ``batch`` counts views.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
         decoder: of video files, ``"pyav"`` or ``"torchcodec"``.
@@ -144,22 +145,33 @@ def evaluate_checkpoints(
     check_decoder(decoder)
     plan_views = parse_views(views)
     shares = _shares(weights, len(checkpoints))
-    clip_set = read_clips(
-        data,
-        format,
-        fold=fold or _fold(checkpoints),
-        missing="report" if on_error == "skip" else "error",
-    )
-    clips = _labelled(clip_set, split)
     with join(device) as processes:
         if processes.device.type == "cpu":
             keep_freed_memory()
+        networks = [_open(checkpoint, device, processes) for checkpoint in checkpoints]
+        clip_set, clips = _clips_to_measure(
+            data,
+            split,
+            [_division(c, n) for c, n in zip(checkpoints, networks, strict=True)],
+            fold,
+            format=format,
+            missing="report" if on_error == "skip" else "error",
+        )
+        if clip_set.drawn and split == "val" and processes.first:
+            console.print(
+                f"{data}: has no split of its own; measured on the clips that training on it leaves"
+                " out. For every clip: --split all",
+                markup=False,
+                soft_wrap=True,
+            )
+        orders = [
+            _class_order(network.spec, clip_set, checkpoint)
+            for checkpoint, network in zip(checkpoints, networks, strict=True)
+        ]
         total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
         problems: list[str] = []
         rules: dict[str, None] = {}
-        for checkpoint, share in zip(checkpoints, shares, strict=True):
-            network = _open(checkpoint, device, processes)
-            order = _class_order(network.spec, clip_set, checkpoint)
+        for network, order, share in zip(networks, orders, shares, strict=True):
             spec = replace(network.spec, sampling=sampling or network.spec.sampling)
             rules[spec.sampling] = None
             plan = replace(view_plan(spec, *plan_views), decoder=decoder)
@@ -214,18 +226,40 @@ def _shares(weights: str | None, count: int) -> list[float]:
     return shares
 
 
-def _fold(checkpoints: Sequence[str]) -> int:
-    """The division of the data set that the checkpoints were trained on."""
-    said = [read_checkpoint(p).recipe.get("fold") for p in checkpoints if not is_exported(p)]
-    folds = [fold for fold in (1, 2, 3) if fold in said]
-    if len(folds) > 1:
-        raise UserError("the checkpoints were trained on different folds; say which with --fold")
-    return folds[0] if folds else 1
+def _division(checkpoint: str, network: VideoModel | ExportedBackend) -> Division | None:
+    if isinstance(network, ExportedBackend):
+        return network.division
+    return division_of_recipe(read_checkpoint(checkpoint).recipe)
+
+
+def _clips_to_measure(
+    data: str, split: str, divisions: Sequence[Division | None], fold: int | None, **reading: Any
+) -> tuple[ClipSet, list[Clip]]:
+    """The data set and the clips of a split, as those divide it that are measured on it.
+
+    Raises:
+        UserError: they divide it differently, so that clips of the split are not new to all.
+    """
+    told = dict.fromkeys(d for d in divisions if d is not None) or {Division(): None}
+    wanted = dict.fromkeys(replace(d, fold=fold or d.fold) for d in told)
+    found = []
+    for division in wanted:
+        clip_set = read_clips(data, **division.words, **reading)
+        found.append((clip_set, _labelled(clip_set, split)))
+    first, *others = ({clip.path for clip in clips} for _, clips in found)
+    if any(other != first for other in others):
+        raise UserError(
+            f"{data}: the checkpoints were trained on different divisions of it"
+            f" ({'; '.join(map(str, wanted))}); measure each alone, or say which with --fold"
+        )
+    return found[0]
 
 
 def _labelled(clip_set: ClipSet, split: str) -> list[Clip]:
     """The clips to measure on; those that the disk lacks are among them and count as unreadable."""
-    clips = [*clip_set.splits.get(split, ()), *clip_set.missing.get(split, ())]
+    names = ("train", "val", "test") if split == "all" else (split,)
+    sides = (clip_set.splits, clip_set.missing)
+    clips = [clip for name in names for side in sides for clip in side.get(name, ())]
     if not clips:
         there = ", ".join(f"{name} ({len(rows)})" for name, rows in clip_set.splits.items())
         raise UserError(f"{clip_set.root}: no split {split!r}; there are: {there}")

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smnet.checkpoint import checkpoint_file, load
+from smnet.checkpoint import checkpoint_file, load, read_checkpoint
+from smnet.division import Division, division_of_recipe
 from smnet.errors import UserError, missing_extra
 from smnet.exported_backend import onnx_metadata
 from smnet.exporters import (
@@ -119,11 +120,12 @@ def export(
         raise UserError(f"{target}: --to {to} writes a file whose name ends in {SUFFIX[to]}")
     model = load(checkpoint)
     spec, threads = model.spec, torch.get_num_threads()
-    metadata = onnx_metadata(spec, precision=precision)
+    division = division_of_recipe(read_checkpoint(checkpoint).recipe)
+    metadata = onnx_metadata(spec, division, precision=precision)
     quantised = None
     with (
         TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder,
-        trial_clips(spec, calibration, "val", MOST_CLIPS) as trial,
+        trial_clips(spec, calibration, "val", MOST_CLIPS, division) as trial,
         quiet_exporter(),
     ):
         say(f"exporting {spec.name}")
@@ -148,7 +150,7 @@ def export(
                 return run(made, threads)
 
             if precision == "int8":
-                with _ranges(spec, calibration, trial, say) as clips:
+                with _ranges(spec, calibration, division, trial, say) as clips:
                     from smnet.quantise import quantise
 
                     quantised = quantise(
@@ -183,10 +185,14 @@ def export(
 
 @contextmanager
 def _ranges(
-    spec: ModelSpec, calibration: str | None, trial: Trial, say: Callable[[str], None]
+    spec: ModelSpec,
+    calibration: str | None,
+    division: Division | None,
+    trial: Trial,
+    say: Callable[[str], None],
 ) -> Iterator[NDArray[np.uint8]]:
     """The clips for int8's ranges, after a word on what they and the others can tell."""
-    with trial_clips(spec, calibration, "train", CALIBRATION_CLIPS) as ranges:
+    with trial_clips(spec, calibration, "train", CALIBRATION_CLIPS, division) as ranges:
         say(f"calibrating on {ranges.source}, comparing on {trial.source}")
         one = 100 / len(trial.clips)
         if one > MAX_DROP:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnet.data.views import ViewPlan, read_test_views
+from smnet.division import Division, division_of_json
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
 from smnet.specification import dump_specification, read_specification
@@ -30,9 +32,20 @@ class ExportedBackend(ABC):
 
     Attributes:
         spec: the model, as the file's metadata describe it.
+        division: which clips of its data set it was trained on, if the file tells.
     """
 
     spec: ModelSpec
+    division: Division | None
+
+    def describe(self, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
+        """Set the attributes from a file's metadata.
+
+        Raises:
+            UserError: a file of another origin or version, or damaged.
+        """
+        self.spec = _specification(path, metadata)
+        self.division = division_of_json(metadata.get("division", ""))
 
     @property
     def side(self) -> int | None:
@@ -56,9 +69,11 @@ class ExportedBackend(ABC):
         """Scores (B, K) of clips (B, T*L, 3, h, w)."""
 
 
-def onnx_metadata(spec: ModelSpec, **more: str) -> dict[str, str]:
-    """What an exported file says of itself: ``spec`` is all of the specification; the rest is there
-    for programs that know nothing of it."""
+def onnx_metadata(spec: ModelSpec, division: Division | None = None, **more: str) -> dict[str, str]:
+    """What an exported file says of itself: ``spec`` is all of the specification, ``division`` what
+    it was trained on; the rest is there for programs that know nothing of these."""
+    if division is not None:
+        more["division"] = division.to_json()
     return {
         "format": ONNX_FORMAT,
         "spec": dump_specification(spec),
@@ -81,12 +96,7 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def exported_specification(path: str | os.PathLike[str], metadata: dict[str, str]) -> ModelSpec:
-    """The model that an exported file's metadata describe.
-
-    Raises:
-        UserError: a file of another origin or version, or damaged.
-    """
+def _specification(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> ModelSpec:
     written = metadata.get("format", "")
     if written.partition("/")[0] != ONNX_FORMAT.partition("/")[0]:
         raise UserError(f"{path}: a network, but not one that smnet export wrote")

@@ -20,7 +20,6 @@ from smnet.exported_backend import (
     OUTPUT,
     ExportedBackend,
     available_cores,
-    exported_specification,
 )
 
 SECTION = "smnet"
@@ -81,7 +80,7 @@ class OpenVinoBackend(ExportedBackend):
         try:
             model = core.read_model(description, weights)
             metadata = _metadata(model)
-            self.spec = exported_specification(path, metadata)
+            self.describe(path, metadata)
             self._check_interface(path, model, openvino.Type)
             settings = {
                 "INFERENCE_NUM_THREADS": threads or available_cores(),

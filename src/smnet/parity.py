@@ -19,6 +19,7 @@ from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
 from smnet.data.dataset import ClipDataset, TestBatches
 from smnet.data.loader import make_loader
+from smnet.division import Division
 from smnet.errors import UserError
 from smnet.models import ModelSpec
 from smnet.runlog import progress_bar
@@ -90,7 +91,9 @@ class Parity:
 
 
 @contextmanager
-def trial_clips(spec: ModelSpec, data: str | None, split: str, most: int) -> Iterator[Trial]:
+def trial_clips(
+    spec: ModelSpec, data: str | None, split: str, most: int, division: Division | None = None
+) -> Iterator[Trial]:
     """Clips of a data set under the 1x1 test view; random ones without a data set.
 
     Args:
@@ -98,6 +101,7 @@ def trial_clips(spec: ModelSpec, data: str | None, split: str, most: int) -> Ite
         data: see :func:`smnet.data.annotations.read_clips`.
         split: whose clips; another one that exists takes the place of one that is missing.
         most: no more than so many, evenly spread over the list.
+        division: which clips the model was trained on, where the data leave that open.
 
     Raises:
         UserError: no data there, or a clip that cannot be read.
@@ -106,7 +110,7 @@ def trial_clips(spec: ModelSpec, data: str | None, split: str, most: int) -> Ite
     if data is None:
         yield Trial(_random_clips(shape), None, f"{RANDOM_CLIPS} random clips, not of your data")
         return
-    clip_set = read_clips(data)
+    clip_set = read_clips(data, **(division or Division()).words)
     clips, split = _choose(clip_set, split)
     chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, most).astype(int))]
     labels = _labels(spec, clip_set, chosen)

@@ -53,6 +53,7 @@ class Recipe(BaseModel):
     format: str | None = None
     fold: int = Field(1, ge=1, le=3)
     val_fraction: float = Field(0.2, gt=0, lt=1)
+    split_seed: int = Field(0, ge=0, lt=2**32)
     on_error: Literal["raise", "skip"] = "raise"
     decoder: Literal["pyav", "torchcodec"] = "pyav"
     sampling: str = "uniform"

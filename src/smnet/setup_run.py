@@ -35,7 +35,7 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
         recipe.format,
         fold=recipe.fold,
         val_fraction=recipe.val_fraction,
-        seed=recipe.seed,
+        seed=recipe.split_seed,  # not the run's: runs with other seeds are measured on the same
         missing="report" if recipe.on_error == "skip" else "error",
     )
     if not clips.splits.get("train"):

@@ -41,6 +41,7 @@ class ClipSet:
         missing: per split, the clips that the list names and the disk lacks. Empty unless asked
             for with ``missing="report"``; the full size of a split is
             ``len(splits[s]) + len(missing.get(s, ()))``.
+        drawn: whether "train" and "val" were drawn by chance, the annotation having no split.
     """
 
     root: str
@@ -49,3 +50,4 @@ class ClipSet:
     classes: tuple[str, ...]
     splits: dict[str, Sequence[Clip]]
     missing: dict[str, list[Clip]] = field(default_factory=dict)
+    drawn: bool = False

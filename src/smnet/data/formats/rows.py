@@ -96,7 +96,8 @@ def assemble(
         why = [*why, f"without a training clip: {', '.join(classes[index] for index in idle)}"]
     elif idle:
         _refuse_idle(idle, classes, problems)
-    if any(row.split is None for row in kept):
+    drawn = any(row.split is None for row in kept)
+    if drawn:
         draw_split(kept, root, hints)
         why = [*why, f"split drawn by class, val_fraction {hints.val_fraction}, seed {hints.seed}"]
     splits: dict[str, list[Clip]] = {}
@@ -137,6 +138,7 @@ def assemble(
         classes=tuple(classes),
         splits={split: splits[split] for split in order},
         missing=gone,
+        drawn=drawn,
     )
 
 
