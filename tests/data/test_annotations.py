@@ -583,6 +583,7 @@ def test_dangling_link_is_missing(tmp_path: Path) -> None:
         ("map.json", json.dumps({"a": "1", "b c": "0"})),
         ("map.json", json.dumps({"a": 1, "b c": 0})),
         ("map.json", json.dumps(["b c", "a"])),
+        ("id2label.json", json.dumps({"1": "a", "0": "b c"})),
     ],
 )
 def test_class_name_files(tmp_path: Path, name: str, content: str) -> None:
@@ -611,6 +612,10 @@ def test_bad_class_name_files(tmp_path: Path, name: str, content: str, said: str
 def test_class_names_that_begin_with_numbers(tmp_path: Path) -> None:
     path = write(tmp_path / "labels.txt", "1 hand\n2 hands\nno hand\n")
     assert read_class_names(path) == ("1 hand", "2 hands", "no hand")
+    path = write(tmp_path / "labels.json", json.dumps({"7": "1", "3": "0"}))  # names of digits
+    assert read_class_names(path) == ("3", "7")
+    with pytest.raises(UserError, match="'a' of '0' is no whole number"):
+        read_class_names(write(tmp_path / "mixed.json", json.dumps({"0": "a", "1": "x", "b": 2})))
 
 
 def test_nothing_is_recognised(tmp_path: Path) -> None:

@@ -70,8 +70,8 @@ def read_class_names(path: Path) -> tuple[str, ...]:
     """The class names in ``path``, in index order.
 
     Reads one name a line (counting from 0), ``index name`` lines as in classInd.txt (from 0 or 1)
-    or ``index;name``, a csv with the columns id and name (or label), or json: {name: index} or
-    [names].
+    or ``index;name``, a csv with the columns id and name (or label), or json: {name: index},
+    {index: name} or [names].
 
     Raises:
         UserError: not readable, no name, a name twice, indices that are not 0..K-1 or 1..K.
@@ -107,12 +107,19 @@ def read_class_names(path: Path) -> tuple[str, ...]:
 
 
 def names_of_json(content: Any, path: Path) -> list[str]:
-    """The names in {name: index} (indices may be strings) or [names], in index order."""
+    """The names in {name: index}, {index: name} (indices may be strings) or [names], in order."""
     if isinstance(content, list) and all(isinstance(name, str) for name in content):
         return [name_of(name) for name in content]
     if isinstance(content, dict):
-        return _in_order([(str(index), name) for name, index in content.items()], path)
+        pairs = [(str(index), name) for name, index in content.items()]
+        if pairs and all(_is_name_of_number(key, value) for key, value in content.items()):
+            pairs = list(content.items())
+        return _in_order(pairs, path)
     raise UserError(f"{path}: class names want to be {{name: index}} or a list of names")
+
+
+def _is_name_of_number(key: str, value: Any) -> bool:
+    return isinstance(value, str) and whole_number(value) is None and whole_number(key) is not None
 
 
 def _in_order(pairs: list[tuple[str, str]], path: Path) -> list[str]:
