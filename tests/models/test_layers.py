@@ -108,6 +108,31 @@ def test_temporal_conv_starts_as_the_partial_shift_or_as_identity(
     torch.testing.assert_close(TemporalConv(16, groups, space, init="identity").double()(x, 4), x)
 
 
+def with_difference(x: Tensor, segments: int) -> Tensor:
+    """X[t] +- (X[t+1] - X[t-1]) / 2, frame by frame, plus in even channels."""
+    out = x.clone()
+    for clip in range(len(x) // segments):
+        for t in range(segments):
+            here = clip * segments + t
+            ahead = x[here + 1] if t + 1 < segments else torch.zeros_like(x[0])
+            behind = x[here - 1] if t > 0 else torch.zeros_like(x[0])
+            out[here, 0::2] += (ahead - behind)[0::2] / 2
+            out[here, 1::2] -= (ahead - behind)[1::2] / 2
+    return out
+
+
+@pytest.mark.parametrize("groups", [None, 1, 2, 8])
+@pytest.mark.parametrize("space", [1, 3])
+@pytest.mark.parametrize("beside", [0.0, 1.0])
+def test_temporal_conv_starts_with_the_difference(
+    groups: int | None, space: int, beside: float
+) -> None:
+    x = frames(channels=16)
+    conv = TemporalConv(16, groups, space, "difference", beside=beside).double()
+    expected = with_difference(x, 4) * (1 + beside)
+    torch.testing.assert_close(conv(x, 4) + beside * x, expected)
+
+
 def test_temporal_conv_parameter_counts() -> None:
     for channels, groups in [(64, None), (64, 2), (256, 32), (64, 1)]:
         per_group = channels if groups is None else groups
@@ -123,7 +148,7 @@ def test_temporal_conv_parameter_counts() -> None:
         ({"groups": 0}, "groups"),
         ({"groups": 16}, "groups"),
         ({"space": 2}, "1 or 3"),
-        ({"init": "random"}, "shift or identity"),
+        ({"init": "random"}, "shift, difference, identity"),
     ],
 )
 def test_temporal_conv_refuses(options: dict[str, object], said: str) -> None:

@@ -29,6 +29,8 @@ from smnet.models.layers import partial_shift
 from smnet.models.resnet import BlockSite
 from smnet.models.smnet import SMNetModule, SMNetOptions
 
+from .test_layers import with_difference
+
 
 @pytest.fixture(autouse=True)
 def seeded() -> None:
@@ -313,7 +315,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
         "groups": [None, 1, 2, 8],
         "temporal": [True, True, True, False],
         "temporal_space": [1, 1, 3],
-        "temporal_init": ["shift", "identity"],
+        "temporal_init": ["shift", "difference", "identity"],
         "attention": ["mean+max", "mean", "max", "3d", "none"],
         "attention_kernel": [3, 5, 7],
         "attention_norm": [False, True],
@@ -854,13 +856,17 @@ def test_shortcut_sees_the_raw_input() -> None:
         ({"order": "parallel", "residual": "none"}, 2.0),
     ],
 )
-def test_the_module_as_a_whole_starts_as_the_partial_shift(place, options, scale):
-    """Else the input that the motion path adds would blur the shifted channels."""
+@pytest.mark.parametrize(
+    ("init", "start"), [("shift", partial_shift), ("difference", with_difference)]
+)
+def test_how_the_module_as_a_whole_starts(init, start, place, options, scale):
+    """Else the input that the motion path adds would blur what comes from other frames."""
+    options = {**options, "temporal_init": init}
     model = create_model("smnet_resnet18", 5, width=16, place=place, **options).eval()
     module = model.layer2[0].temporal
     channels = 16 if place == "before_conv1" else 32
     x = torch.randn(2 * 4, channels, 5, 6)
-    torch.testing.assert_close(module(x, 4), scale * partial_shift(x, 4))
+    torch.testing.assert_close(module(x, 4), scale * start(x, 4))
 
 
 def test_instead_of_conv2_the_module_replaces_the_convolution_and_conv1_takes_the_stride():

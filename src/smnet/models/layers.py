@@ -3,13 +3,13 @@ unfold to (B*H*W, C, T): that permutation is what makes depthwise temporal convo
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TemporalInit = Literal["shift", "identity"]
+TemporalInit = Literal["shift", "difference", "identity"]
 
 
 class TemporalConv(nn.Module):
@@ -25,10 +25,13 @@ class TemporalConv(nn.Module):
         space: spatial side of the kernel, 1 or 3.
         init: ``"shift"``: the first C/``shift_div`` channels take the next frame, as many take the
             previous one, the rest keep their own (TSM's partial shift, Lin et al., ICCV 2019, as a
-            trainable start; ACTION-Net and TDN start so). ``"identity"``: every channel its own.
+            trainable start; ACTION-Net and TDN start so). ``"difference"``: every channel its own,
+            plus (X[t+1] - X[t-1]) / 2 in even channels and minus that in odd ones.
+            ``"identity"``: every channel its own.
         shift_div: see ``init``.
-        beside: how much of X the caller adds to the result. The shifted channels start at
-            (1 + beside) X[t+1] - beside X[t], so that the sum starts as the shift.
+        beside: how much of X the caller adds to the result. What ``init`` takes of other frames is
+            1 + beside as large, so that the sum starts as ``init`` says. The shifted channels, for
+            one, start at (1 + beside) X[t+1] - beside X[t].
 
     Shape:
         x (B*T, C, H, W) -> (B*T, C, H, W); ``weight`` is (C, C/G, 3), or (C, C/G, 3, 3, 3).
@@ -58,8 +61,9 @@ class TemporalConv(nn.Module):
 
     @torch.no_grad()
     def _initialise(self, init: TemporalInit, shift_div: int, beside: float) -> None:
-        if init not in ("shift", "identity"):
-            raise ValueError(f"temporal init must be shift or identity, not {init!r}")
+        if init not in get_args(TemporalInit):
+            allowed = ", ".join(get_args(TemporalInit))
+            raise ValueError(f"temporal init must be one of {allowed}, not {init!r}")
         fold = self.channels // shift_div if init == "shift" else 0
         taps = self.weight if self.space == 1 else self.weight[..., 1, 1]
         channel = torch.arange(self.channels)
@@ -70,6 +74,9 @@ class TemporalConv(nn.Module):
         # By slices, for an index by a mask cannot be made on the meta device.
         taps[channel[: 2 * fold], own[: 2 * fold], 1] = -beside
         taps[channel, own, tap] = 1.0 + beside * moved
+        if init == "difference":
+            half = (1 + beside) * (0.5 - channel % 2)
+            taps[channel, own, 0], taps[channel, own, 2] = -half, half
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, space={self.space}"

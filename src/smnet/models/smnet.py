@@ -52,9 +52,11 @@ class SMNetOptions:
             than G channels (printing the model shows the G of each); otherwise G must divide C.
         temporal: False leaves the temporal convolution out, Z = X (ablation).
         temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
-        temporal_init: start of the temporal convolution. ``"shift"``: so that the module as a
-            whole starts as TSM's partial shift (where X is added beside Z, the shifted channels of
-            Z start at 2 X[t+1] - X[t], else the sum would blur them); ``"identity"``: Z = X.
+        temporal_init: start of the temporal convolution, so that the module as a whole starts as
+            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"shift"``, TSM's
+            partial shift (where X is added beside Z, the shifted channels of Z start at
+            2 X[t+1] - X[t], else the sum would blur them); ``"difference"``, the input and half
+            the central difference of its neighbours; or ``"identity"``, Z = X.
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
@@ -77,7 +79,7 @@ class SMNetOptions:
     groups: int | None = None
     temporal: bool = True
     temporal_space: int = 1
-    temporal_init: TemporalInit = "shift"
+    temporal_init: TemporalInit = "difference"
     attention: Attention = "mean+max"
     attention_kernel: int = 7
     attention_norm: bool = False
