@@ -53,10 +53,11 @@ class SMNetOptions:
         temporal: False leaves the temporal convolution out, Z = X (ablation).
         temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
         temporal_init: start of the temporal convolution, so that the module as a whole starts as
-            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"shift"``, TSM's
-            partial shift (where X is added beside Z, the shifted channels of Z start at
-            2 X[t+1] - X[t], else the sum would blur them); ``"difference"``, the input and half
-            the central difference of its neighbours; or ``"identity"``, Z = X.
+            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"difference"``, the
+            input and half the difference of its neighbours in time, which finds motion sooner
+            from all seeds (benchmarks/results/motion-start.md); ``"shift"``, TSM's partial shift,
+            as ACTION-Net's code (where X is added beside Z, the shifted channels of Z start at
+            2 X[t+1] - X[t], else the sum would blur them); or ``"identity"``, Z = X.
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
