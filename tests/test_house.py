@@ -18,7 +18,17 @@ SOURCE = Path(smnet.__file__).parent
 # stand on the highest floor but that of the command line.
 FLOORS = (
     ("errors", "models"),
-    ("files", "data", "recipe", "metrics", "distributed", "machine", "hub", "specification"),
+    (
+        "data",
+        "distributed",
+        "division",
+        "files",
+        "hub",
+        "machine",
+        "metrics",
+        "recipe",
+        "specification",
+    ),
     ("checkpoint", "weights", "optim", "results", "runlog", "resume", "augment"),
     (
         "evaluate",
