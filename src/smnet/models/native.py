@@ -24,6 +24,10 @@ CHUNKS = 8
 """As in ``native.c``: partial sums of a clip."""
 
 
+# Since PyTorch 2.7. Before, a strict export cannot be told from a compilation.
+_is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
+
+
 class _Size(ctypes.Structure):
     _fields_ = (
         ("clips", ctypes.c_long),
@@ -64,7 +68,7 @@ def has_operators_for(x: Tensor) -> bool:
     """
     return (
         torch.compiler.is_dynamo_compiling()
-        and not torch.compiler.is_exporting()
+        and not _is_exporting()
         and not torch.is_autocast_enabled("cpu")
         and _is_for(x)
         and _is_there()
