@@ -308,6 +308,7 @@ def test_csv_all_problems_at_once(tmp_path: Path) -> None:
         "a.csv:12: the path is empty",
         "a.csv:13: the label is empty",
         "no training clip of 'never'",
+        "leave such classes out of the list of classes",
     ):
         assert line in said
 

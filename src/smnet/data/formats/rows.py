@@ -172,6 +172,11 @@ def _refuse_idle(idle: list[int], classes: Sequence[str], problems: Problems) ->
         problems.add("class without a clip", problems.subject, text)
     if idle == [0] and classes[0] == "0":
         problems.advise("Labels count from 0. Where this list counts from 1, say first_label=1.")
+    else:
+        problems.advise(
+            "What has no training clip cannot be learned: leave such classes out of the list of"
+            " classes (or their folders away), also for a part of a published set; or add clips."
+        )
 
 
 def draw_split(rows: list[Row], root: Path, hints: Hints) -> None:
