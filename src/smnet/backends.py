@@ -169,7 +169,7 @@ class OnnxBackend(ExportedBackend):
         if device.startswith("cuda") and len(self._session.get_providers()) < 2:
             raise UserError(f"device={device}: onnxruntime cannot use it; use device=cpu")
         metadata = self._session.get_modelmeta().custom_metadata_map
-        self.describe(path, metadata)
+        self._take_metadata(path, metadata)
         self._check_interface(path)
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:

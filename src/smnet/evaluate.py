@@ -235,10 +235,11 @@ def _division(checkpoint: str, network: VideoModel | ExportedBackend) -> Divisio
 def _clips_to_measure(
     data: str, split: str, divisions: Sequence[Division | None], fold: int | None, **reading: Any
 ) -> tuple[ClipSet, list[Clip]]:
-    """The data set and the clips of a split, as those divide it that are measured on it.
+    """The data set and the clips of a split, divided as the networks that are measured on it were
+    trained; ``reading`` goes to ``read_clips``.
 
     Raises:
-        UserError: they divide it differently, so that clips of the split are not new to all.
+        UserError: on other clips each, so that not every clip of the split is new to all.
     """
     told = dict.fromkeys(d for d in divisions if d is not None) or {Division(): None}
     wanted = dict.fromkeys(replace(d, fold=fold or d.fold) for d in told)

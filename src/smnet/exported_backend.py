@@ -38,7 +38,7 @@ class ExportedBackend(ABC):
     spec: ModelSpec
     division: Division | None
 
-    def describe(self, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
+    def _take_metadata(self, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
         """Set the attributes from a file's metadata.
 
         Raises:

@@ -80,7 +80,7 @@ class OpenVinoBackend(ExportedBackend):
         try:
             model = core.read_model(description, weights)
             metadata = _metadata(model)
-            self.describe(path, metadata)
+            self._take_metadata(path, metadata)
             self._check_interface(path, model, openvino.Type)
             settings = {
                 "INFERENCE_NUM_THREADS": threads or available_cores(),

@@ -19,6 +19,8 @@ from smnet.models.layers import (
     shift_frames,
 )
 
+from .reference import with_difference
+
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
 
@@ -106,19 +108,6 @@ def test_temporal_conv_starts_as_the_partial_shift_or_as_identity(
     quarter = TemporalConv(16, groups, space, shift_div=4).double()
     torch.testing.assert_close(quarter(x, 4), partial_shift(x, 4, shift_div=4))
     torch.testing.assert_close(TemporalConv(16, groups, space, init="identity").double()(x, 4), x)
-
-
-def with_difference(x: Tensor, segments: int) -> Tensor:
-    """X[t] +- (X[t+1] - X[t-1]) / 2, frame by frame, plus in even channels."""
-    out = x.clone()
-    for clip in range(len(x) // segments):
-        for t in range(segments):
-            here = clip * segments + t
-            ahead = x[here + 1] if t + 1 < segments else torch.zeros_like(x[0])
-            behind = x[here - 1] if t > 0 else torch.zeros_like(x[0])
-            out[here, 0::2] += (ahead - behind)[0::2] / 2
-            out[here, 1::2] -= (ahead - behind)[1::2] / 2
-    return out
 
 
 @pytest.mark.parametrize("groups", [None, 1, 2, 8])

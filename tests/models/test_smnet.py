@@ -29,7 +29,7 @@ from smnet.models.layers import partial_shift
 from smnet.models.resnet import BlockSite
 from smnet.models.smnet import SMNetModule, SMNetOptions
 
-from .test_layers import with_difference
+from .reference import with_difference
 
 
 @pytest.fixture(autouse=True)

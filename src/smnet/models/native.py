@@ -23,7 +23,6 @@ LIBRARY = Path(__file__).with_name("libnative.so")
 CHUNKS = 8
 """As in ``native.c``: partial sums of a clip."""
 
-
 # Since PyTorch 2.7. Before, a strict export cannot be told from a compilation.
 _is_exporting = getattr(torch.compiler, "is_exporting", lambda: False)
 
@@ -76,6 +75,7 @@ def has_operators_for(x: Tensor) -> bool:
 
 
 def _is_for(x: Tensor) -> bool:
+    """Whether ``native.c`` is for features (B*T, C, H, W) of this kind."""
     return (
         x.device.type == "cpu"
         and x.dtype == torch.float32
@@ -87,6 +87,7 @@ def _is_for(x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result
 def _is_there() -> bool:
+    """A question that the compiler asks once; it cannot trace the answer."""
     return library() is not None
 
 
