@@ -11,7 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.queues import Queue
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -202,6 +204,48 @@ def test_a_crash_is_tried_again_and_then_costs_its_clip(
     assert [i for batch in found for i in batch.indices.tolist()] == [0, 1, 3, 4, 5]
     (problem,) = [p for batch in found for p in batch.problems]
     assert problem[1].startswith("list.csv:3: /clips/2.mp4: the process reading it died, 2 times")
+
+
+@unix
+@pytest.mark.parametrize("error", [EOFError, ConnectionResetError])
+def test_a_worker_may_end_while_it_hands_a_batch_over(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection breaks before the kernel says that it has ended."""
+    break_clips(monkeypatch, {"3.mp4": loop_in_c})
+    loader = loader_of(6, timeout=60, workers=1)
+    get, broken, here = Queue.get, [], os.getpid()
+
+    def get_of_a_dying_worker(queue: Any, *rest: Any, **more: Any) -> Any:
+        if os.getpid() == here and len(broken) < 2:
+            while loader._board[1] != 1 + 3:
+                time.sleep(0.01)
+            broken.append(int(loader._board[0]))
+            Timer(0.3, os.kill, (broken[-1], signal.SIGKILL)).start()
+            raise error
+        return get(queue, *rest, **more)
+
+    monkeypatch.setattr(Queue, "get", get_of_a_dying_worker)
+    found = list(loader)
+    assert len(set(broken)) == 2
+    assert [i for batch in found for i in batch.indices.tolist()] == [0, 1, 2, 4, 5]
+    (problem,) = [p for batch in found for p in batch.problems]
+    assert problem[1].startswith("list.csv:4: /clips/3.mp4: the process reading it died, 2 times")
+
+
+@unix
+def test_a_worker_that_died_between_two_epochs_is_one_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    break_clips(monkeypatch, {})
+    loader = loader_of(6, workers=1)
+    before = set(multiprocessing.active_children())
+    assert len(list(loader)) == 3
+    (worker,) = set(multiprocessing.active_children()) - before
+    worker.kill()
+    worker.join()
+    with pytest.raises(UserError, match="ended while it had nothing to do"):
+        list(loader)
 
 
 @unix

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
+from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from typing import Any
@@ -36,6 +37,7 @@ from smnet.data.dataset import (
 from smnet.errors import UserError
 
 _TRIES = 2  # a clip whose process died may be innocent: others may have taken the memory
+_PATIENCE = 1.0  # seconds for a worker to end after an error that its end may have caused
 _FIELDS = 3  # of a worker on the board: its process, 1 + the clip it is on or 0, since when
 
 
@@ -79,14 +81,18 @@ class ClipLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         self._rest.done = 0
-        source = self._start()
+        source: Iterator[Batch] | None = None
         while True:
             try:
+                if source is None:
+                    source = self._start()
                 batch = next(source, None)
-            except RuntimeError:
+            # Torch's own error is the first; the others come when a worker ends in the middle of
+            # handing a batch over, and torch asks whether it lives before the kernel is done.
+            except (RuntimeError, EOFError, OSError):
                 if not self._clear_away():
                     raise
-                source = self._start()
+                source = None
                 continue
             if batch is None:
                 return
@@ -124,6 +130,11 @@ class ClipLoader:
         Raises:
             UserError: a worker died that was on no clip.
         """
+        # The connections of a process that is ending are closed before it counts as ended.
+        ending = wait([process.sentinel for process in self._crew], _PATIENCE)
+        for process in self._crew:
+            if process.sentinel in ending:
+                process.join()
         alive = {process.pid for process in self._crew if process.is_alive()}
         now, dead = time.monotonic(), False
         for number in range(self._workers):
