@@ -48,7 +48,7 @@ def test_a_clip_without_end_costs_itself_alone(threads: int, stuck: threading.Ev
             stuck.wait()
         return path.upper()
 
-    limit = 0.2
+    limit = 0.5
     paths = ["a", "stuck 1", "b", "stuck 2", "stuck 3", *"cdefgh"]
     with Ahead(read, threads, limit) as ahead:
         found = {}
@@ -59,8 +59,8 @@ def test_a_clip_without_end_costs_itself_alone(threads: int, stuck: threading.Ev
             except UserError as error:
                 found[job.path] = str(error)
                 assert job.seconds >= limit
-        assert time.monotonic() - began < 5
-    said = "not read within 0.2 seconds: the decoder does not come to an end"
+        assert time.monotonic() - began < 20
+    said = "not read within 0.5 seconds: the decoder does not come to an end"
     for path in paths:
         if path.startswith("stuck"):
             assert found[path].startswith(f"{path}: {said}")

@@ -323,10 +323,10 @@ def test_a_killed_and_a_hanging_worker_cost_a_clip_each(
 ) -> None:
     monkeypatch.setattr(check_memory, "inspect_clip", hostile)
     began = time.monotonic()
-    report = check_clips(tree, workers=2, timeout=1.0)
-    assert time.monotonic() - began < 10
+    report = check_clips(tree, workers=2, timeout=3.0)
+    assert time.monotonic() - began < 30
     assert kinds(report) == [("crash", "list.csv:5"), ("stuck", "list.csv:10")]
-    assert "within 1 seconds" in report.findings[1].message
+    assert "within 3 seconds" in report.findings[1].message
     assert sum(map(len, report.sound.values())) == 8
 
 
@@ -420,7 +420,7 @@ def test_crashed_and_stuck_clips_are_tried_again(
     memory = tmp_path / "m"
     with monkeypatch.context() as patched:
         patched.setattr(check_memory, "inspect_clip", hostile)
-        check_clips(tree, workers=2, timeout=1.0, memory=memory)
+        check_clips(tree, workers=2, timeout=3.0, memory=memory)
     report = check_clips(tree, workers=2, memory=memory)
     assert (report.counts, report.remembered) == ({}, 8)
 

@@ -400,7 +400,7 @@ def test_time_limit_reaches_a_demuxer_in_search_of_a_packet(make: Any, tmp_path:
     os.truncate(path, 16 << 30)  # zeros that take no room on the disk, but minutes to read
     began = time.monotonic()
     assert "not read within 0.3 seconds" in refused(path, timeout=0.3)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 20
 
 
 def test_after_closing(make: Any) -> None:
@@ -483,7 +483,7 @@ def test_fuzzed_files_give_frames_or_one_line(kind: str, make: Any, tmp_path: Pa
         else:
             complaint = str(path)
         assert complaint.startswith(str(path))
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 20
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="counts through /proc")

@@ -128,7 +128,7 @@ def test_a_loader_that_is_gone_takes_its_workers_along(clips: Path) -> None:
     began = time.monotonic()
     gc.collect()
     assert set(multiprocessing.active_children()) <= before
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
 
 
 # --- Decoders that do not come back.
@@ -165,7 +165,7 @@ def rows(count: int) -> list[Clip]:
     return [Clip(f"/clips/{k}.mp4", k % 3, f"list.csv:{k + 1}") for k in range(count)]
 
 
-def loader_of(count: int, timeout: float = 0.6, workers: int = 2) -> ClipLoader:
+def loader_of(count: int, timeout: float = 1.5, workers: int = 2) -> ClipLoader:
     return ClipLoader(
         ClipDataset(rows(count), TEST), TestBatches(count, 2), workers, timeout=timeout
     )
@@ -180,14 +180,14 @@ def test_an_endless_loop_costs_its_clip_only(
     loader = loader_of(12)
     began = time.monotonic()
     found = list(loader)
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 40
     assert [i for batch in found for i in batch.indices.tolist()] == [0, 1, 2, 3, 4, *range(6, 12)]
     (problem,) = [p for batch in found for p in batch.problems]
     assert problem[0] == 5
-    assert problem[1].startswith("list.csv:6: /clips/5.mp4: not read within 0.6 seconds")
+    assert problem[1].startswith("list.csv:6: /clips/5.mp4: not read within 1.5 seconds")
     again = time.monotonic()
     assert [p for batch in loader for p in batch.problems] == [problem]
-    assert time.monotonic() - again < 2, "it is not tried again"
+    assert time.monotonic() - again < 5, "it is not tried again"
 
 
 @unix
@@ -264,7 +264,7 @@ def test_evaluation_ends_with_one_error(monkeypatch: pytest.MonkeyPatch) -> None
 def test_training_ends_with_one_error(
     clips: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(loader_module.ClipLoader.__init__, "__defaults__", (False, 0.8))
+    monkeypatch.setattr(loader_module.ClipLoader.__init__, "__defaults__", (False, 2.0))
     bad = read_clips(clips).splits["train"][4]
     real = dataset_module.read_frames
 
@@ -274,7 +274,7 @@ def test_training_ends_with_one_error(
         return real(path, *rest, **more)
 
     monkeypatch.setattr(dataset_module, "read_frames", read_frames)
-    with pytest.raises(UserError, match=r"not read within 0\.8 seconds") as caught:
+    with pytest.raises(UserError, match=r"not read within 2 seconds") as caught:
         train(tiny(clips, workers=1), tmp_path / "run")
     assert bad.path in str(caught.value)
 
@@ -299,5 +299,5 @@ def test_the_main_process_is_not_interrupted_by_the_end_of_a_worker(
     source = iter(loader_of(6))
     next(source)
     assert signal.getsignal(signal.SIGCHLD) is before
-    time.sleep(1.5)  # the worker dies meanwhile; nothing is raised here
+    time.sleep(2.5)  # the worker dies meanwhile; nothing is raised here
     assert sum(len(batch.problems) for batch in source) == 1
