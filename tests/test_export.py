@@ -43,7 +43,7 @@ from smnet.models import VideoModel, create_model, fold_norms
 from smnet.models import mobilenetv2 as mobilenet_module
 from smnet.models import resnet as resnet_module
 from smnet.models.engines import TemporalForm
-from smnet.onnx_forms import put_maxima_first
+from smnet.onnx_forms import put_maxima_first, use_engine_forms
 from smnet.openvino_backend import OpenVinoBackend
 from smnet.parity import Trial, compare, drop_of, parity_table, score, trial_clips
 from smnet.predict import Recognizer
@@ -189,6 +189,7 @@ def test_forms_for_engines_change_no_scores(name: str, form: TemporalForm, tmp_p
         write_onnx(trace(model, form=form), path, onnx_metadata(model.spec), form=form)
     onnx.checker.check_model(onnx.load(path))
     graph = onnx.load(path).graph
+    assert (form == "films") == ("SpaceToDepth" in {node.op_type for node in graph.node})
     if name != "tdn_resnet18":  # its map of one pixel needs no mean
         assert "GlobalAveragePool" in {node.op_type for node in graph.node}
     assert not any(
@@ -209,6 +210,43 @@ def test_forms_for_engines_change_no_scores(name: str, form: TemporalForm, tmp_p
 def _shape(graph: Any, name: str) -> Any:
     found = [v.type.tensor_type.shape.dim for v in graph.value_info if v.name == name]
     return found[0] if found else []
+
+
+@pytest.mark.parametrize(
+    ("kernel", "pad", "size", "squares"),
+    [
+        (7, 3, (12, 8), True),
+        (3, 1, (4, 6), True),
+        (7, 3, (12, 9), False),
+        (5, 2, (8, 8), False),
+        (3, 0, (8, 8), False),
+    ],
+)
+def test_a_convolution_of_squares_is_the_convolution_of_pixels(
+    kernel: int, pad: int, size: tuple[int, int], squares: bool
+) -> None:
+    helper, rng = onnx.helper, np.random.default_rng(0)
+    x = rng.normal(size=(2, 3, *size)).astype(np.float32)
+    weight, bias = rng.normal(size=(5, 3, kernel, kernel)), rng.normal(size=5)
+    conv = helper.make_node("Conv", ["x", "w", "b"], ["y"], strides=[2, 2], pads=[pad] * 4)
+    graph = helper.make_graph(
+        [conv],
+        "stem",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["n", "c", "h", "w"])],
+        [
+            onnx.numpy_helper.from_array(weight.astype(np.float32), "w"),
+            onnx.numpy_helper.from_array(bias.astype(np.float32), "b"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    expected = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    use_engine_forms(model)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node] == ["SpaceToDepth"] * squares + ["Conv"]
+    found = onnx.reference.ReferenceEvaluator(model).run(None, {"x": x})
+    assert found[0].shape == expected[0].shape
+    assert np.abs(found[0] - expected[0]).max() < 1e-4
 
 
 def test_the_largest_of_codes_is_the_code_of_the_largest(tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 A mean over channels or pixels, or one row of a map, written as ReduceMean or Gather has no 8-bit
 form, and for OpenVINO none with channels innermost either: the engine makes a float copy of all the
 features for it, or puts them into another order. As a convolution, a pooling and a slice it has
-both. In exact numbers nothing changes.
+both. And a convolution of three channels gathers its pixels three bytes at a time: of squares of
+2 x 2 pixels, as channels, it is twice as fast. In exact numbers nothing changes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
 
     Args:
         turns: the engine drops transpositions that lead there and back, as ONNX Runtime does: a
-            mean over channels is a pooling then, else a convolution.
+            mean over channels is a pooling then, else a convolution; and it has an 8-bit form of
+            putting squares of pixels into channels.
     """
     graph = model.graph
     shapes = {
@@ -31,7 +33,11 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
 
     def change(node: Any) -> list[Any]:
         shape = shapes.get(node.input[0], []) if node.input else []
-        if len(shape) != 4 or len(node.input) != 2 or node.input[1] not in constants:
+        if len(shape) != 4 or len(node.input) < 2 or node.input[1] not in constants:
+            return [node]
+        if node.op_type == "Conv" and turns:
+            return convolution(node, *shape[1:])
+        if len(node.input) != 2:
             return [node]
         which = constants[node.input[1]]
         if node.op_type == "ReduceMean" and _attribute(node, "keepdims", 1):
@@ -64,6 +70,29 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
             helper.make_node("Reshape", [words[0], new(node, np.array(rows))], words[1:2]),
             helper.make_node("GlobalAveragePool", words[1:2], words[2:]),
             helper.make_node("Reshape", [words[2], new(node, np.array(back))], node.output),
+        ]
+
+    def convolution(node: Any, channels: int, height: int, width: int) -> list[Any]:
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        kernel = constants[node.input[1]]  # (D, C, 2p + 1, 2p + 1)
+        pad = kernel.shape[2] // 2
+        few = channels <= 4 and not height % 2 and not width % 2
+        halved = kernel.shape[2:] == (2 * pad + 1,) * 2 and list(given["strides"]) == [2, 2]
+        if not (few and halved and pad % 2 and list(given.get("pads", [])) == [pad] * 4):
+            return [node]
+        if given.get("group", 1) != 1 or list(given.get("dilations", [1, 1])) != [1, 1]:
+            return [node]
+        # From the pixel before the kernel's first on, two at a time in both directions.
+        kernel = np.pad(kernel, [(0, 0), (0, 0), (1, 0), (1, 0)])
+        side = pad + 1
+        kernel = kernel.reshape(len(kernel), channels, side, 2, side, 2)
+        kernel = kernel.transpose(0, 3, 5, 1, 2, 4).reshape(-1, 4 * channels, side, side)
+        squares = f"{node.output[0]}_squares"
+        before, after = side // 2, side - 1 - side // 2
+        inputs = [squares, new(node, np.ascontiguousarray(kernel)), *node.input[2:]]
+        return [
+            helper.make_node("SpaceToDepth", node.input[:1], [squares], blocksize=2),
+            helper.make_node("Conv", inputs, node.output, pads=[before] * 2 + [after] * 2),
         ]
 
     def new(node: Any, values: Any) -> str:
