@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,7 +68,7 @@ def trace(
     return torch.export.export(
         Deployed(model, half, form).eval(),
         (torch.zeros(size, dtype=torch.uint8),),
-        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamic_shapes=({0: torch.export.Dim("batch", max=2**31 - 1)},),
         strict=False,
     )
 
@@ -99,10 +100,13 @@ def write_onnx(
             verbose=False,
         )
     except (RuntimeError, ValueError) as error:
-        if opset is None:
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"--opset {opset}: this model cannot be written in it ({reason})") from None
+        reason = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200]
+        what = (
+            f"PyTorch {torch.__version__} cannot write this model as ONNX; a newer one may"
+            if opset is None
+            else f"--opset {opset}: this model cannot be written in it"
+        )
+        raise UserError(f"{what} ({reason})") from error
     model = made.model_proto
     model.producer_name, model.producer_version = "smnet-video", __version__
     onnx.helper.set_model_props(model, metadata)

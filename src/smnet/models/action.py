@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .excitation import MotionGate
+from .excitation import MotionGate, excited_sum
 from .layers import TemporalConv
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
@@ -63,7 +63,7 @@ class Action(nn.Module):
         mask = torch.sigmoid(self.ste(s.mean(1, keepdim=True), num_segments))  # (B*T, 1, H, W)
         gates = self.ce(s, num_segments) + self.me.gates(s, num_segments)  # (B*T, C, 1, 1)
         # P1 + P2 + P3 with S taken out: one full-size product instead of three is kept.
-        return (s * (gates + 3)).addcmul_(s, mask)
+        return excited_sum(s, mask, s, gates + 3)
 
 
 def _as_convolution(layer: TemporalConv) -> TemporalConv:

@@ -54,8 +54,10 @@ def excited_sum(
         out: where the sum is written, without a record for the backward pass; may be z, not x.
             Fresh memory for a map of this size costs as much as the arithmetic.
     """
+    if torch.compiler.is_compiling():  # it fuses what it likes; old exporters stumble over addcmul
+        return z * scale + x * gate
     if out is None:
-        return torch.addcmul(z * scale, x, gate)
+        return (z * scale).addcmul_(x, gate)
     return torch.mul(z, scale, out=out).addcmul_(x, gate)
 
 

@@ -87,7 +87,11 @@ class ResidualBlock(nn.Module):
             out: Tensor = conv(x)
         else:
             before: Callable[..., Tensor] | None = getattr(self.temporal, "before", None)
-            out = before(conv, x, num_segments) if before else conv(self.temporal(x, num_segments))
+            out = (
+                conv(self.temporal(x, num_segments))
+                if before is None
+                else before(conv, x, num_segments)
+            )
         return out
 
 
