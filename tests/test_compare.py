@@ -198,7 +198,8 @@ def test_other_workers_make_no_other_run(
 
 
 def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
-    with pytest.raises(UserError, match=f"{TSN}-seed0: a run of another recipe is there"):
+    said = rf"{TSN}-seed0: a run of another recipe is there \(epochs 1 there, 2 here\)"
+    with pytest.raises(UserError, match=said):
         compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
 
 

@@ -133,7 +133,7 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
         [*command, str(tmp_path / "worker.py"), str(run), str(clips), str(recipe), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-4000:]
@@ -187,7 +187,7 @@ def test_a_process_whose_whole_batch_is_unreadable(tmp_path: Path) -> None:
         [*command, str(tmp_path / "worker.py"), str(recipe), str(tmp_path)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
     assert done.returncode == 0, done.stderr[-4000:]

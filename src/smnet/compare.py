@@ -313,8 +313,16 @@ def _is_comparison(weights: str) -> bool:
 
 def _run(recipe: Recipe, folder: Path, label: str) -> Path:
     started = (folder / "resume.pt").exists()
-    if started and _deciding(read_recipe(str(folder / "recipe.yaml"))) != _deciding(recipe):
-        raise UserError(f"{folder}: a run of another recipe is there; choose another --out")
+    if started:
+        there, here = _deciding(read_recipe(str(folder / "recipe.yaml"))), _deciding(recipe)
+        others = [
+            f"{key} {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]
+        ]
+        if others:
+            raise UserError(
+                f"{folder}: a run of another recipe is there ({'; '.join(others)}); choose another"
+                " --out"
+            )
     console.rule(f"{label}, seed {recipe.seed}")
     outcome = train(recipe, folder, resume=started)
     if not outcome.finished:
