@@ -625,6 +625,17 @@ def test_class_names_from_a_file(name: str, text: str, tmp_path: Path) -> None:
     assert conversion.checkpoint.spec.class_names == tuple(sorted(FIVE))
 
 
+def test_two_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """As the two cranes of ImageNet."""
+    names = lines(tmp_path / "names.txt", "crane", "b", "maillot", "crane", "e")
+    conversion = small(tmp_path / "x.pth", segments=T, classes=names)
+    told = ("crane (0)", "b", "maillot", "crane (3)", "e")
+    assert conversion.checkpoint.spec.class_names == told
+    assert any(note.endswith("told apart: crane (0), crane (3)") for note in conversion.notes)
+    with pytest.raises(UserError, match="'crane' stands there twice"):
+        small(tmp_path / "x.pth", segments=T, classes=names, class_order="sorted")
+
+
 def test_class_names_must_be_as_many_as_classes(tmp_path: Path) -> None:
     names = lines(tmp_path / "names.txt", *FIVE[:4])
     with pytest.raises(UserError, match=r"names.txt has 4 class names.* 5 classes"):

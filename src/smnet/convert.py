@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from smnet.checkpoint import Checkpoint
-from smnet.data.formats.names import read_class_names, without_brackets
+from smnet.data.formats.names import read_class_names, tell_twins_apart, without_brackets
 from smnet.data.sampling import list_strategies
 from smnet.errors import UserError
 from smnet.foreign import read_foreign
@@ -248,7 +248,8 @@ def _class_names(
             "no class names (--classes FILE gives them): evaluation will match classes by number"
             " only, which no other numbering will stop"
         )
-    names = read_class_names(Path(file))
+    given = read_class_names(Path(file), unique=order == "sorted")
+    names = tell_twins_apart(given)
     if len(names) != num_classes:
         raise UserError(
             f"{file} has {len(names)} class names, the classifier of {path} {num_classes} classes"
@@ -268,7 +269,10 @@ def _class_names(
         return alphabetical, f"classes: {file}, sorted, as all of Something-Something V2 is"
     if order == "sorted":
         return alphabetical, f"classes: {file}, sorted"
-    return names, f"classes: {file}, in its order"
+    said = f"classes: {file}, in its order"
+    if twins := [name for name, as_given in zip(names, given, strict=True) if name != as_given]:
+        said += f"; names that stand there twice are told apart: {', '.join(twins)}"
+    return names, said
 
 
 def names_digest(names: tuple[str, ...]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +68,12 @@ def without_brackets(name: str) -> str:
     return name_of(name.replace("[", "").replace("]", ""))
 
 
-def read_class_names(path: Path) -> tuple[str, ...]:
+def read_class_names(path: Path, unique: bool = True) -> tuple[str, ...]:
     """The class names in ``path``, in index order.
 
     Reads one name a line (counting from 0), ``index name`` lines as in classInd.txt (from 0 or 1)
     or ``index;name``, a csv with the columns id and name (or label), or json: {name: index},
-    {index: name} or [names].
+    {index: name} or [names]. With ``unique=False`` a name may stand there twice.
 
     Raises:
         UserError: not readable, no name, a name twice, indices that are not 0..K-1 or 1..K.
@@ -98,12 +100,22 @@ def read_class_names(path: Path) -> tuple[str, ...]:
         )
     if not names:
         raise UserError(f"{path} holds no class names")
-    seen: dict[str, int] = {}
-    for index, name in enumerate(names):
-        if name in seen:
-            raise UserError(f"{path}: class name {name!r} stands there twice")
-        seen[name] = index
+    if unique and (twins := _twins(names)):
+        raise UserError(f"{path}: class name {twins[0]!r} stands there twice")
     return tuple(names)
+
+
+def tell_twins_apart(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Names with the class number behind those that stand there more than once.
+
+    ImageNet has two cranes, a bird and a machine, and two maillots.
+    """
+    twins = set(_twins(names))
+    return tuple(f"{name} ({k})" if name in twins else name for k, name in enumerate(names))
+
+
+def _twins(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def names_of_json(content: Any, path: Path) -> list[str]:
