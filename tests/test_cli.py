@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from smnet import __version__, cli, compare
 from smnet.checkpoint import read_checkpoint
 from smnet.recipe import Recipe
-from tests.conftest import CLASSES, Called, write_clips
-from tests.videos import decode_all
+from tests.conftest import CLASSES, Called, tiny, write_clips
+from tests.videos import decode_all, lose_packets, moving_frames, write_video
 
 Smnet = Callable[..., Called]
 
@@ -231,6 +231,33 @@ def test_predict_with_a_broken_video_among_good_ones(
         line, used = called.err.splitlines()
         assert line.startswith(f"smnet: {broken}: ")
         assert used.startswith("4 clips in ")
+
+
+def test_damaged_clips_are_named(smnet: Smnet, run: Path, tmp_path: Path) -> None:
+    """Frames that are lost are not replaced without a word: in prediction, evaluation, training."""
+    films = tmp_path / "clips"
+    for name in CLASSES:
+        for split in ("train", "val"):
+            (films / split / name).mkdir(parents=True)
+            write_video(films / split / name / "0.avi", moving_frames(8, 32, 32), codec="mjpeg")
+    for split in ("train", "val"):
+        hurt = films / split / CLASSES[1] / "0.avi"
+        lose_packets(hurt, hurt, range(2, 7))
+    told = smnet("predict", run, hurt)
+    assert told.status == 0
+    assert told.out.startswith(str(hurt))
+    assert f"smnet: {hurt}: damaged (" in told.err
+    (row,) = map(json.loads, smnet("predict", run, hurt, "--json").out.splitlines())
+    assert row["damage"] > 0
+    told = smnet("evaluate", run, "--data", films)
+    assert "1 clips are damaged, and were measured with what is left of them:" in told.out
+    found = json.loads(smnet("evaluate", run, "--data", films, "--json").out)
+    assert (found["clips"], found["unreadable"], len(found["damaged"])) == (3, 0, 1)
+    assert str(hurt) in found["damaged"][0]
+    recipe = tiny(films, batch=3).model_dump(mode="json")
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    told = smnet("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
+    assert "1 damaged clips" in told.out + told.err
 
 
 def test_predict_from_a_list_and_a_pattern(

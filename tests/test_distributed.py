@@ -74,20 +74,24 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
         def gather(self, item: Any) -> list[Any]:
             kept.append(item[0].copy())
             sizes = [len(range(rank, len(rows), self.world)) for rank in range(self.world)]
-            return [(np.zeros((size, 3)), [f"problem of {k}"]) for k, size in enumerate(sizes)]
+            return [
+                (np.zeros((size, 3)), [f"problem of {k}"], [f"damage of {k}"])
+                for k, size in enumerate(sizes)
+            ]
 
     kept: list[np.ndarray] = []
     for rank in (0, 1):
         processes = Played(CPU, rank, 2)
         loader = protocol_loader(rows, plan, processes, batch=2, workers=0)
-        scores, problems = score_clips(model, loader, processes)
+        scores, problems, damaged = score_clips(model, loader, processes)
         assert scores.shape == (5, 3)
         assert problems == ["problem of 0", "problem of 1"]
+        assert damaged == ["damage of 0", "damage of 1"]
     assert [len(share) for share in kept] == [3, 2]
     together = np.full((5, 3), np.nan)
     for rank, share in enumerate(kept):
         together[list(TestBatches(5, 2, rank, 2).mine)] = share
-    alone, _ = score_clips(
+    alone, _, _ = score_clips(
         model, protocol_loader(rows, plan, Processes(CPU), workers=0), Processes(CPU)
     )
     assert np.allclose(together, alone, atol=1e-5)

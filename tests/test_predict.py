@@ -18,7 +18,7 @@ from PIL import Image
 import smnet
 from smnet.checkpoint import read_checkpoint, save_checkpoint
 from smnet.data.dataset import read_views
-from smnet.data.views import ViewPlan
+from smnet.data.views import Damage, ViewPlan
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.predict import Prediction, Recognizer, Utilisation, find_videos
@@ -114,10 +114,10 @@ def test_a_video_without_end_costs_its_own_answer(
 ) -> None:
     read, end = recognizer.backend.read, threading.Event()
 
-    def hostile(path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+    def hostile(path: str, plan: ViewPlan, damage: Damage) -> NDArray[np.uint8]:
         if path.startswith("stuck"):
             end.wait()  # as a loop in C is: other threads go on, this one does not come back
-        return read(path, plan)
+        return read(path, plan, damage)
 
     monkeypatch.setattr(recognizer.backend, "read", hostile)
     mixed = ["stuck1.mp4", *videos, "stuck2.mp4", "gone.mp4"]

@@ -99,3 +99,15 @@ def rewrite(
                 packet.stream = copy
                 new.mux(packet)
     return Path(target)
+
+
+def lose_packets(source: str | Path, target: str | Path, lost: Sequence[int]) -> Path:
+    """A copy of a video, of a codec without references such as mjpeg, with packets overwritten."""
+    data = bytearray(Path(source).read_bytes())
+    with av.open(str(source)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for number in lost:
+        at = data.index(packets[number])
+        data[at : at + len(packets[number])] = b"\0" * len(packets[number])
+    Path(target).write_bytes(data)
+    return Path(target)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.data.views import ViewPlan
+from smnet.data.views import Damage, ViewPlan
 from smnet.errors import UserError, missing_extra
 from smnet.exported_backend import (
     INPUT,
@@ -42,8 +42,11 @@ class Backend(Protocol):
     @property
     def side(self) -> int | None: ...
 
-    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
-        """The views of a video under ``plan``: (V, T*L, 3, h, w). ``UserError`` if unreadable."""
+    def read(self, path: str, plan: ViewPlan, damage: Damage | None = None) -> NDArray[np.uint8]:
+        """The views of a video under ``plan``: (V, T*L, 3, h, w), and what they lack.
+
+        ``UserError`` if unreadable.
+        """
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of videos (B, V, T*L, 3, h, w): softmax of each view, averaged."""

@@ -63,7 +63,7 @@ def score_clips(
     on_error: str = "raise",
     autocast: Callable[[], AbstractContextManager[Any]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.float32], list[str]]:
+) -> tuple[NDArray[np.float32], list[str], list[str]]:
     """Scores of every clip of a list, each exactly once over all processes.
 
     Args:
@@ -76,7 +76,8 @@ def score_clips(
         progress: called with the number of videos just done.
 
     Returns:
-        Scores (N, K) float32 in the order of the list, and the problems met.
+        Scores (N, K) float32 in the order of the list, the problems met, and what of the clips that
+        could be read was lost.
 
     Raises:
         UserError: a clip cannot be read and ``on_error`` is ``"raise"``.
@@ -84,7 +85,9 @@ def score_clips(
     count = len(loader.dataset)
     scores = np.full((count, network.spec.num_classes), np.nan, dtype=np.float32)
     problems: list[str] = []
+    damaged: list[str] = []
     for part in loader:
+        damaged += [message for _, message in part.damaged]
         for _, problem in part.problems:
             if on_error == "raise":
                 raise UserError(problem)
@@ -96,10 +99,12 @@ def score_clips(
                 rows = score_views(network, part.views, autocast).numpy()
             scores[part.indices.numpy()] = rows
         progress(len(part.indices) + len(part.problems))
-    everyone = processes.gather((scores[processes.rank :: processes.world], problems))
-    for rank, (found, _) in enumerate(everyone):
+    everyone = processes.gather((scores[processes.rank :: processes.world], problems, damaged))
+    for rank, (found, _, _) in enumerate(everyone):
         scores[rank :: processes.world] = found
-    return scores, [p for _, theirs in everyone for p in theirs]
+    problems = [message for _, theirs, _ in everyone for message in theirs]
+    damaged = [message for _, _, theirs in everyone for message in theirs]
+    return scores, problems, damaged
 
 
 def evaluate_checkpoints(
@@ -170,6 +175,7 @@ def evaluate_checkpoints(
         ]
         total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
         problems: list[str] = []
+        damaged: list[str] = []
         rules: dict[str, None] = {}
         for network, order, share in zip(networks, orders, shares, strict=True):
             spec = replace(network.spec, sampling=sampling or network.spec.sampling)
@@ -179,7 +185,7 @@ def evaluate_checkpoints(
                 check_crops(network, plan)
             with progress_bar(quiet=not processes.first) as bar:
                 task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
-                scores, problems = score_clips(
+                scores, problems, damaged = score_clips(
                     network,
                     protocol_loader(clips, plan, processes, batch, workers),
                     processes,
@@ -197,6 +203,7 @@ def evaluate_checkpoints(
         views=views,
         problems=tuple(problems),
         sampling=", ".join(rules),
+        damaged=tuple(damaged),
     )
 
 

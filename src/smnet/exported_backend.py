@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.data.views import ViewPlan, read_test_views
+from smnet.data.views import Damage, ViewPlan, read_test_views
 from smnet.division import Division, division_of_json
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
@@ -51,8 +51,8 @@ class ExportedBackend(ABC):
     def side(self) -> int | None:
         return self.spec.input_size
 
-    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
-        return read_test_views(path, plan)
+    def read(self, path: str, plan: ViewPlan, damage: Damage | None = None) -> NDArray[np.uint8]:
+        return read_test_views(path, plan, damage)
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         batch, count = views.shape[:2]

@@ -18,10 +18,11 @@ from smnet.backends import Backend, check_crops, open_backend
 from smnet.data.ahead import LIMIT, Ahead, Job
 from smnet.data.formats.listing import visible
 from smnet.data.formats.places import holds_frames, is_image, is_video
+from smnet.data.views import Damage
 from smnet.errors import UserError
 from smnet.specification import view_plan
 
-_Views = NDArray[np.uint8]
+_Views = tuple[NDArray[np.uint8], Damage]
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,15 @@ class Prediction:
         labels: class names, best first.
         scores: their probabilities, falling, summing to at most 1 over all classes.
         error: why there are none; empty if there are.
+        damage: packets and frames that were lost or marred, of those that were tried; other frames
+            stand for them.
     """
 
     path: str
     labels: tuple[str, ...] = ()
     scores: tuple[float, ...] = ()
     error: str = ""
+    damage: int = 0
 
     @property
     def label(self) -> str:
@@ -60,6 +64,7 @@ class Prediction:
             "label": self.label,
             "score": round(self.score, 6),
             "top": [{"label": label, "score": round(score, 6)} for label, score in pairs],
+            **({"damage": self.damage} if self.damage else {}),
         }
 
 
@@ -176,7 +181,7 @@ class Recognizer:
         used.threads = threads
         waiting: deque[Job[_Views]] = deque()
         paths = (os.fspath(source) for source in sources)
-        with Ahead(lambda path: self.backend.read(path, self.plan), threads, timeout) as ahead:
+        with Ahead(self._read, threads, timeout) as ahead:
             exhausted = False
             while True:
                 while not exhausted and len(waiting) < 2 * batch + threads:
@@ -190,29 +195,32 @@ class Recognizer:
                 group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
                 yield from self._score(ahead, group, top, used)
 
+    def _read(self, path: str) -> _Views:
+        damage = Damage()
+        return self.backend.read(path, self.plan, damage), damage
+
     def _score(
         self, ahead: Ahead[_Views], group: list[Job[_Views]], top: int, used: Utilisation
     ) -> list[Prediction]:
         began = time.perf_counter()
         answers: dict[int, Prediction] = {}
-        views: list[_Views] = []
-        readable: list[int] = []
+        read: dict[int, _Views] = {}
         for number, job in enumerate(group):
             try:
-                views.append(ahead.result(job))
-                readable.append(number)
+                read[number] = ahead.result(job)
             except UserError as error:
                 answers[number] = Prediction(job.path, error=str(error))
             used.decoding += job.seconds
         ready = time.perf_counter()
-        if views:
-            scores = self.backend.score(np.stack(views))
+        if read:
+            scores = self.backend.score(np.stack([views for views, _ in read.values()]))
             best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-            for row, number in enumerate(readable):
+            for row, (number, (_, damage)) in enumerate(read.items()):
                 answers[number] = Prediction(
                     group[number].path,
                     tuple(self.classes[i] for i in best[row]),
                     tuple(scores[row, best[row]].tolist()),
+                    damage=damage.count,
                 )
         used.clips += len(group)
         used.waiting += ready - began

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from smnet.data.views import Damage
 from smnet.predict import Prediction
 from smnet.results import Evaluation
 from smnet.runlog import progress_bar
@@ -27,10 +28,14 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
         ("mean class", result.mean_class),
     ):
         console.print(f"{name:12}{share}", markup=False)
-    if result.problems:
-        console.print(f"{len(result.problems)} clips could not be read and count as wrong:")
-        for problem in result.problems[:10]:
-            console.print(f"  {problem}", markup=False, soft_wrap=True)
+    for messages, what in (
+        (result.problems, "could not be read and count as wrong"),
+        (result.damaged, "are damaged, and were measured with what is left of them"),
+    ):
+        if messages:
+            console.print(f"{len(messages)} clips {what}:")
+        for message in messages[:10]:
+            console.print(f"  {message}", markup=False, soft_wrap=True)
     table = Table("class", "clips", "found", "recall", "precision", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -64,5 +69,8 @@ def print_predictions(answers: Iterable[Prediction], total: int) -> int:
                 pairs = zip(answer.labels, answer.scores, strict=True)
                 best = "  ".join(f"{score:6.1%} {label}" for label, score in pairs)
                 console.print(f"{answer.path}  {best}", markup=False, soft_wrap=True)
+            if answer.damage:
+                note = f"smnet: {answer.path}: {Damage(answer.damage)}; judged by what is left"
+                bar.console.print(note, markup=False, soft_wrap=True)
             bar.advance(task)
     return failed

@@ -38,6 +38,7 @@ class Evaluation:
         views: the protocol, clips x crops.
         problems: messages of the clips that could not be read.
         sampling: the rule that chose the frames.
+        damaged: messages of the clips that lack frames; others stood for these.
     """
 
     scores: NDArray[np.float32]
@@ -47,6 +48,7 @@ class Evaluation:
     views: str
     problems: tuple[str, ...] = ()
     sampling: str = "uniform"
+    damaged: tuple[str, ...] = ()
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -98,6 +100,7 @@ class Evaluation:
             ],
             "confused": [{"true": t, "predicted": p, "clips": n} for t, p, n in self.confused()],
             "problems": list(self.problems),
+            "damaged": list(self.damaged),
         }
 
 

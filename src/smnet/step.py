@@ -33,9 +33,10 @@ class Meter:
         skipped: float = 0,
         seconds: float = 0.0,
         waited: float = 0.0,
+        damaged: float = 0,
     ) -> None:
         self.loss, self.hits, self.clips, self.skipped = loss, hits, clips, skipped
-        self.seconds, self.waited = seconds, waited
+        self.seconds, self.waited, self.damaged = seconds, waited, damaged
 
     def add(self, loss: float, hits: int, clips: int) -> None:
         self.loss += loss * clips
@@ -43,7 +44,15 @@ class Meter:
         self.clips += clips
 
     def values(self) -> tuple[float, ...]:
-        return (self.loss, self.hits, self.clips, self.skipped, self.seconds, self.waited)
+        return (
+            self.loss,
+            self.hits,
+            self.clips,
+            self.skipped,
+            self.seconds,
+            self.waited,
+            self.damaged,
+        )
 
     def summary(self, world: int = 1) -> dict[str, float]:
         clips, seconds = max(self.clips, 1), max(self.seconds, 1e-9)
@@ -53,6 +62,7 @@ class Meter:
             "clips_per_second": self.clips * world / seconds,
             "waiting": min(self.waited / seconds, 1.0),
             "skipped": self.skipped,
+            "damaged": self.damaged,
             "seconds": self.seconds,
         }
 
@@ -90,10 +100,12 @@ def grouped(loader: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], f
 
 
 def report_problems(batch: Batch, recipe: Recipe, meter: Meter) -> None:
-    """A clip that cannot be read ends the run, or is counted where the recipe says skip."""
+    """A clip that cannot be read ends the run, or is counted where the recipe says skip; damaged
+    ones are counted."""
     if batch.problems and recipe.on_error == "raise":
         raise UserError(f"{batch.problems[0][1]} (on_error=skip trains without such clips)")
     meter.skipped += len(batch.problems)
+    meter.damaged += len(batch.damaged)
 
 
 def prepare(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from smnet.checkpoint import load
 from smnet.data.dataset import read_views
 from smnet.data.transforms import normalise
-from smnet.data.views import ViewPlan
+from smnet.data.views import Damage, ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.machine import keep_freed_memory
@@ -64,8 +64,8 @@ class TorchBackend:
     def spec(self) -> ModelSpec:
         return self.model.spec
 
-    def read(self, path: str, plan: ViewPlan) -> NDArray[np.uint8]:
-        views: NDArray[np.uint8] = read_views(path, plan).numpy()
+    def read(self, path: str, plan: ViewPlan, damage: Damage | None = None) -> NDArray[np.uint8]:
+        views: NDArray[np.uint8] = read_views(path, plan, damage=damage).numpy()
         return views
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:

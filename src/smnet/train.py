@@ -253,13 +253,22 @@ def validate(
     if loader is None:
         return None
     model = learner.averaged.eval()
-    scores, problems = score_clips(
+    scores, problems, damaged = score_clips(
         model, loader, processes, on_error=recipe.on_error, autocast=autocast
     )
     val = validation_clips(clips)
     labels = np.array([clip.label for clip in val])
     paths = tuple(clip.path for clip in val)
-    return Evaluation(scores, labels, clips.classes, paths, "1x1", tuple(problems), recipe.sampling)
+    return Evaluation(
+        scores,
+        labels,
+        clips.classes,
+        paths,
+        "1x1",
+        tuple(problems),
+        recipe.sampling,
+        tuple(damaged),
+    )
 
 
 def summary_of(result: Evaluation | None, epoch: int) -> dict[str, Any]:
@@ -273,6 +282,7 @@ def summary_of(result: Evaluation | None, epoch: int) -> dict[str, Any]:
         "mean_class": result.mean_class.value,
         "clips": len(result.labels),
         "unreadable": len(result.problems),
+        "damaged": len(result.damaged),
         "views": result.views,
     }
 
@@ -284,6 +294,8 @@ def epoch_line(
     line = f"epoch {epoch + 1}/{recipe.epochs}  {clock(meter.seconds)}  {meter.note(world)}"
     if meter.skipped:
         line += f"  {meter.skipped:.0f} unreadable clips skipped"
+    if meter.damaged:
+        line += f"  {meter.damaged:.0f} damaged clips"
     if measured["clips"]:
         line += f"  | val top-1 {measured['top1']:.1%}{' (best)' if best else ''}"
     return line

@@ -24,8 +24,9 @@ from smnet.data.dataset import (
 )
 from smnet.data.decode import open_video
 from smnet.data.sampling import sample
+from smnet.data.views import Damage
 from smnet.errors import UserError
-from tests.videos import moving_frames, write_video
+from tests.videos import lose_packets, moving_frames, write_video
 
 TRAIN = ViewPlan(segments=3, size=16, short_side=20, train=True, mirror=(1, 0, 2))
 TEST = ViewPlan(segments=3, size=16, short_side=20)
@@ -225,6 +226,22 @@ def test_a_clip_that_cannot_be_read_says_where_it_was_listed(movie: Path, tmp_pa
     assert [index for index, _ in batch.problems] == [3]
     nothing = collate([data[(0, 3)]])
     assert len(nothing.labels) == len(nothing.indices) == len(nothing.views) == 0
+
+
+def test_what_a_damaged_clip_lacks_is_said(tmp_path: Path) -> None:
+    sound = write_video(tmp_path / "sound.avi", moving_frames(8, 24, 24), codec="mjpeg")
+    hurt = lose_packets(sound, tmp_path / "hurt.avi", range(2, 7))
+    damage = Damage()
+    read_views(str(sound), TEST, damage=damage)
+    assert damage.count == 0
+    read_views(str(hurt), TEST, damage=damage)
+    assert damage.count > 0
+    rows = [Clip(str(path), 0, f"list.csv:{k}") for k, path in enumerate((sound, hurt, sound))]
+    batch = collate([ClipDataset(rows, TEST)[(0, k)] for k in range(3)])
+    assert batch.indices.tolist() == [0, 1, 2]
+    ((index, said),) = batch.damaged
+    assert index == 1
+    assert said == f"list.csv:1: {hurt}: {damage}"
 
 
 def test_a_folder_of_frames(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import smnet.data.video
 from smnet.data import video_file
 from smnet.data.decode import Video, open_video, probe
 from smnet.errors import UserError
-from tests.videos import decode_all, moving_frames, rewrite, write_video
+from tests.videos import decode_all, lose_packets, moving_frames, rewrite, write_video
 
 FRAMES = moving_frames(40)
 UNEVEN = np.cumsum(np.random.default_rng(1).integers(10, 90, len(FRAMES))).tolist()
@@ -414,13 +414,7 @@ def test_after_closing(make: Any) -> None:
 
 def test_a_lost_frame_is_replaced_by_the_nearest_and_counted(make: Any, tmp_path: Path) -> None:
     source, truth = make("mjpeg")
-    data = bytearray(source.read_bytes())
-    with av.open(str(source)) as container:
-        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    at = data.index(packets[7])
-    data[at : at + len(packets[7])] = b"\0" * len(packets[7])
-    path = tmp_path / "hurt.avi"
-    path.write_bytes(data)
+    path = lose_packets(source, tmp_path / "hurt.avi", [7])
     with open_video(path) as video:
         assert video.num_frames == 40
         frames = video.read([6, 7, 8])

@@ -255,7 +255,7 @@ def test_evaluation_ends_with_one_error(monkeypatch: pytest.MonkeyPatch) -> None
     processes = Processes(torch.device("cpu"))
     with pytest.raises(UserError, match=r"list\.csv:3: /clips/2\.mp4: not read within"):
         score_clips(model, loader_of(4), processes)
-    scores, problems = score_clips(model, loader_of(4), processes, on_error="skip")
+    scores, problems, _ = score_clips(model, loader_of(4), processes, on_error="skip")
     assert len(problems) == 1
     assert np.isnan(scores).all(1).tolist() == [False, False, True, False]
 

@@ -16,7 +16,7 @@ from torch.utils.data import Dataset
 
 from smnet.data.annotations import Clip
 from smnet.data.transforms import protocol_views, train_view
-from smnet.data.views import ViewPlan, read_frames
+from smnet.data.views import Damage, ViewPlan, read_frames
 from smnet.errors import UserError
 
 Key = tuple[int, int]
@@ -25,12 +25,13 @@ Key = tuple[int, int]
 
 @dataclass
 class Sample:
-    """One video: its views (V, T*L, 3, h, w) uint8, or why there are none."""
+    """One video: its views (V, T*L, 3, h, w) uint8, or why there are none; what they lack."""
 
     index: int
     label: int
     views: Tensor | None
     problem: str = ""
+    damage: str = ""
 
 
 @dataclass
@@ -42,12 +43,14 @@ class Batch:
         labels: (B,) int64.
         indices: (B,) int64, which clips of the list these are.
         problems: (index, message) of clips that gave no frames.
+        damaged: (index, message) of clips that gave other frames for some that are lost.
     """
 
     views: Tensor
     labels: Tensor
     indices: Tensor
     problems: list[tuple[int, str]]
+    damaged: list[tuple[int, str]]
 
     def pin_memory(self) -> Batch:
         return replace(self, views=self.views.pin_memory(), labels=self.labels.pin_memory())
@@ -60,6 +63,7 @@ def read_views(
     mirror: bool = False,
     template: str | None = None,
     num_frames: int | None = None,
+    damage: Damage | None = None,
 ) -> Tensor:
     """Decode the views of one video.
 
@@ -70,6 +74,7 @@ def read_views(
         mirror: turn left and right round (training only).
         template: file names of the frames in a folder; None finds them by looking.
         num_frames: how many frames the annotation says there are; those after are not used.
+        damage: takes what was lost on the way.
 
     Returns:
         (V, T*L, 3, h, w) uint8.
@@ -77,7 +82,8 @@ def read_views(
     Raises:
         UserError: the video cannot be read, or has fewer frames than its annotation says.
     """
-    frames = read_frames(path, plan, rng, template, num_frames)  # (clips*T*L, H, W, 3)
+    # (clips*T*L, H, W, 3)
+    frames = read_frames(path, plan, rng, template, num_frames, damage)
     if plan.train:
         if rng is None:
             raise ValueError("a training view needs an rng")
@@ -107,11 +113,15 @@ class ClipDataset(Dataset[Sample]):
         label = clip.label
         if mirror and self.plan.mirror is not None:
             label = self.plan.mirror[label]
+        damage = Damage()
         try:
-            views = read_views(clip.path, self.plan, rng, mirror, clip.template, clip.num_frames)
+            views = read_views(
+                clip.path, self.plan, rng, mirror, clip.template, clip.num_frames, damage
+            )
         except UserError as error:
             return Sample(index, clip.label, None, f"{clip.source}: {error}")
-        return Sample(index, label, views)
+        lost = f"{clip.source}: {clip.path}: {damage}" if damage.count else ""
+        return Sample(index, label, views, damage=lost)
 
 
 def collate(samples: list[Sample]) -> Batch:
@@ -124,6 +134,7 @@ def collate(samples: list[Sample]) -> Batch:
         labels=torch.tensor([s.label for s in read], dtype=torch.int64),
         indices=torch.tensor([s.index for s in read], dtype=torch.int64),
         problems=[(s.index, s.problem) for s in samples if s.views is None],
+        damaged=[(s.index, s.damage) for s in read if s.damage],
     )
 
 

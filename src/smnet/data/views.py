@@ -108,12 +108,28 @@ def protocol_crops(height: int, width: int, size: int, short_side: int, crops: i
     return Crops(height, width, side, (*corners, middle))
 
 
+@dataclass
+class Damage:
+    """What reading a video lost.
+
+    Attributes:
+        count: packets that did not decode and frames that were lost or marred, of those that were
+            tried; see :attr:`smnet.data.video.Video.damage`.
+    """
+
+    count: int = 0
+
+    def __str__(self) -> str:
+        return f"damaged ({self.count} packets and frames lost or marred)"
+
+
 def read_frames(
     path: str,
     plan: ViewPlan,
     rng: np.random.Generator | None = None,
     template: str | None = None,
     num_frames: int | None = None,
+    damage: Damage | None = None,
 ) -> NDArray[np.uint8]:
     """Decode the frames that a plan asks for; see :func:`smnet.data.dataset.read_views`.
 
@@ -135,15 +151,18 @@ def read_frames(
             rng=rng or np.random.default_rng(0),
         )
         frames: NDArray[np.uint8] = video.read(indices.ravel().tolist())
+        if damage is not None:
+            damage.count += video.damage
     return frames
 
 
-def read_test_views(path: str, plan: ViewPlan) -> NDArray[np.uint8]:
+def read_test_views(path: str, plan: ViewPlan, damage: Damage | None = None) -> NDArray[np.uint8]:
     """Decode the test views of one video, scaled by Pillow.
 
     Args:
         path: a video file or a folder of frames.
         plan: how; not one for training.
+        damage: takes what was lost on the way.
 
     Returns:
         (V, T*L, 3, s, s) uint8, view ``clip * crops + crop``.
@@ -153,7 +172,7 @@ def read_test_views(path: str, plan: ViewPlan) -> NDArray[np.uint8]:
     """
     if plan.train:
         raise ValueError("a training view is random: see smnet.data.dataset.read_views")
-    frames = read_frames(path, plan)
+    frames = read_frames(path, plan, damage=damage)
     height, width = frames.shape[1:3]
     where = protocol_crops(height, width, plan.size, plan.short_side, plan.crops)
     scaled = np.stack([_scale(frame, where.height, where.width) for frame in frames])
