@@ -36,7 +36,7 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
         if len(shape) != 4 or len(node.input) < 2 or node.input[1] not in constants:
             return [node]
         if node.op_type == "Conv" and turns:
-            return convolution(node, *shape[1:])
+            return convolution(node, *shape[2:])
         if len(node.input) != 2:
             return [node]
         which = constants[node.input[1]]
@@ -72,15 +72,15 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
             helper.make_node("Reshape", [words[2], new(node, np.array(back))], node.output),
         ]
 
-    def convolution(node: Any, channels: int, height: int, width: int) -> list[Any]:
-        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    def convolution(node: Any, height: int, width: int) -> list[Any]:
         kernel = constants[node.input[1]]  # (D, C, 2p + 1, 2p + 1)
-        pad = kernel.shape[2] // 2
-        few = channels <= 4 and not height % 2 and not width % 2
-        halved = kernel.shape[2:] == (2 * pad + 1,) * 2 and list(given["strides"]) == [2, 2]
-        if not (few and halved and pad % 2 and list(given.get("pads", [])) == [pad] * 4):
-            return [node]
-        if given.get("group", 1) != 1 or list(given.get("dilations", [1, 1])) != [1, 1]:
+        channels, pad = kernel.shape[1], kernel.shape[2] // 2
+        plain = {"group": 1, "dilations": [1, 1], "strides": [1, 1], "pads": [0] * 4}
+        given = plain | {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        halving = {"group": 1, "dilations": [1, 1], "strides": [2, 2], "pads": [pad] * 4}
+        even = height > 0 and width > 0 and not height % 2 and not width % 2
+        square = kernel.shape[2:] == (2 * pad + 1,) * 2 and pad % 2
+        if not (even and square and channels <= 4 and halving.items() <= given.items()):
             return [node]
         # From the pixel before the kernel's first on, two at a time in both directions.
         kernel = np.pad(kernel, [(0, 0), (0, 0), (1, 0), (1, 0)])
