@@ -97,7 +97,8 @@ def test_an_unknown_key_names_the_nearest(word: str, near: str | None) -> None:
     [
         ("epochs=many", r"epochs: .*integer.*'many'"),
         ("epochs=2.5", r"epochs: .*integer.*2\.5"),
-        ("epochs=0", r"epochs: .*greater than or equal to 1.*0"),
+        ("epochs=0", r"epochs: must be greater than or equal to 1 \(got 0\)"),
+        ("epochs=abc", r"epochs: must be a valid integer \(got 'abc'\)"),
         ("batch=-1", r"batch: .*-1"),
         ("lr=0", r"lr: .*greater than 0"),
         ("lr=.nan", r"lr: .*nan"),

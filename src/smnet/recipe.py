@@ -195,7 +195,8 @@ def read_recipe(
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         was = f" (got {first['input']!r})" if key else ""
-        message = first["msg"].removeprefix("Value error, ")
+        message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        message = message.partition(", unable to parse")[0]
         raise UserError(f"{where}: {key + ': ' if key else ''}{message}{was}") from None
 
 
