@@ -101,6 +101,7 @@ WORKER = """
 import json, sys
 import torch
 torch.set_num_threads(1)
+from smnet import distributed
 from smnet.distributed import join
 from smnet.evaluate import evaluate_checkpoints
 from smnet.recipe import read_recipe
@@ -109,6 +110,8 @@ from smnet.train import train
 checkpoint, data, recipe, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
 result = evaluate_checkpoints([checkpoint], data, device="cpu", workers=0, batch=2)
+assert len(past := distributed._past) == 2, "a group outlives the network that exchanges in it"
+assert all(group is not None for group in past)
 with join("cpu") as processes:
     told = processes.gather([processes.rank, outcome.finished, result is None])
     voted = processes.any(processes.rank == 1), processes.any(False)

@@ -66,6 +66,10 @@ def join(device: str) -> Iterator[Processes]:
     store = dist.PrefixStore(f"smnet-{next(_groups)}", _store(rank, world))
     backend = "nccl" if place.type == "cuda" else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    # A network that exchanges gradients holds the group too. Were it the last to let go of it, it
+    # would wait for the group's thread, and that for the interpreter's lock, for ever: the thread
+    # may still have to drop tensors of the last exchange.
+    _past.append(dist.group.WORLD)
     try:
         yield Processes(place, rank, world)
     finally:
@@ -73,6 +77,7 @@ def join(device: str) -> Iterator[Processes]:
 
 
 _groups = itertools.count()
+_past: list[Any] = []
 
 
 @functools.cache
