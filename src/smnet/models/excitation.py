@@ -54,11 +54,11 @@ def excited_sum(
         out: where the sum is written, without a record for the backward pass; may be z, not x.
             Fresh memory for a map of this size costs as much as the arithmetic.
     """
+    if out is not None:
+        return torch.mul(z, scale, out=out).addcmul_(x, gate)
     if torch.compiler.is_compiling():  # it fuses what it likes; old exporters stumble over addcmul
         return z * scale + x * gate
-    if out is None:
-        return (z * scale).addcmul_(x, gate)
-    return torch.mul(z, scale, out=out).addcmul_(x, gate)
+    return torch.addcmul(z * scale, x, gate)
 
 
 class MotionGate(nn.Module):
