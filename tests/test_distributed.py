@@ -121,6 +121,29 @@ with join("cpu") as processes:
 """
 
 
+IN_A_ROW = """
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from smnet.distributed import join
+
+torch.set_num_threads(1)
+for _ in range(60):
+    with join("cpu"):
+        layers = nn.Sequential(*[nn.Linear(8, 8) for _ in range(4)])
+        network = DistributedDataParallel(layers, bucket_cap_mb=1e-4)
+        network(torch.ones(2, 8)).sum().backward()
+    del network
+"""
+
+
+def test_a_network_may_outlive_its_group(tmp_path: Path) -> None:
+    """It was the last to hold it then, and waited for itself for ever, within a hundred rounds."""
+    (tmp_path / "worker.py").write_text(IN_A_ROW)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*command, str(tmp_path / "worker.py")], timeout=300, check=True)
+
+
 def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     """torchrun over gloo: trains as one process with the same global batch does, and evaluates
     to the same scores. (The norms are frozen: each process has statistics of its own.)"""
