@@ -25,7 +25,8 @@ Key = tuple[int, int]
 
 @dataclass
 class Sample:
-    """One video: its views (V, T*L, 3, h, w) uint8, or why there are none; what they lack."""
+    """One video: its views (V, T*L, 3, h, w) uint8 and what was lost of them, or why there are
+    none."""
 
     index: int
     label: int
