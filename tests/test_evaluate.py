@@ -147,7 +147,7 @@ def test_every_clip_once_in_the_order_of_the_list(clips: Path, model: VideoModel
     loader = protocol_loader(rows, view_plan(model.spec), HERE, batch=4, workers=0)
     done: list[int] = []
     scores, problems, _ = score_clips(model, loader, HERE, progress=done.append)
-    assert problems == []
+    assert problems == {}
     assert sum(done) == len(rows) == len(scores)
     for row, scored in zip(rows, scores, strict=True):
         views = read_views(row.path, view_plan(model.spec))[None]
@@ -196,6 +196,26 @@ def test_or_it_counts_as_wrong(run: Path, damaged: Path) -> None:
     assert result.top(3).value == pytest.approx(4 / 6)
     assert [(r.name, r.clips) for r in result.by_class] == [(name, 2) for name in CLASSES]
     assert result.confusion.sum() == 4
+
+
+def test_a_clip_that_one_of_several_networks_cannot_read(
+    run: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts as wrong, once, and is named; whichever network it was."""
+    real = score_clips
+    members = iter([({1: "one"}, {2: "hurt"}), ({4: "four", 1: "again"}, {2: "again", 0: "too"})])
+
+    def scored(*args: Any, **options: Any) -> Any:
+        scores, *_ = real(*args, **options)
+        not_read, hurt = next(members)
+        scores[list(not_read)] = np.nan
+        return scores, not_read, hurt
+
+    monkeypatch.setattr(evaluate_module, "score_clips", scored)
+    result = evaluation([str(run), str(run)], str(clips), on_error="skip")
+    assert result.problems == ("one", "four")
+    assert result.damaged == ("too", "hurt")
+    assert np.flatnonzero(result.predictions == -1).tolist() == [1, 4]
 
 
 def test_the_decoder_is_that_asked_for(

@@ -17,6 +17,7 @@ from torch import nn
 from smnet import train as train_module
 from smnet.checkpoint import load, read_checkpoint
 from smnet.data.annotations import read_clips
+from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.recipe import read_recipe
@@ -402,6 +403,18 @@ def test_meter_by_hand() -> None:
     assert meter.note(1) == "loss 1.333  top-1 83.3%  2.0 clips/s  waiting for data 25%"
     assert Meter(*meter.values()).summary() == summary
     assert Meter().summary()["loss"] == 0
+
+
+def test_meters_of_all_processes() -> None:
+    class Two(Processes):
+        def gather(self, item: Any) -> list[Any]:
+            return [item, (3.0, 1, 3, 2, 1.0, 0.25, 1)]
+
+    mine = Meter(1.0, 2, 5, 0, 3.0, 0.75, 4)
+    both = mine.of_all(Two(torch.device("cpu"), 0, 2))
+    assert both.values() == (4.0, 3, 8, 2, 2.0, 0.5, 5)
+    assert both.summary()["clips_per_second"] == pytest.approx(4.0)
+    assert mine.of_all(Processes(torch.device("cpu"))).values() == mine.values()
 
 
 def test_grouped() -> None:

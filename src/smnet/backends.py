@@ -43,9 +43,9 @@ class Backend(Protocol):
     def side(self) -> int | None: ...
 
     def read(self, path: str, plan: ViewPlan, damage: Damage | None = None) -> NDArray[np.uint8]:
-        """The views of a video under ``plan``: (V, T*L, 3, h, w) uint8; ``UserError`` if unreadable.
+        """The views of a video under ``plan``: (V, T*L, 3, h, w) uint8.
 
-        ``damage`` takes what was lost on the way.
+        ``damage`` takes what was lost on the way; ``UserError`` if it is unreadable.
         """
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,6 +71,8 @@ def join(device: str) -> Iterator[Processes]:
     # A network that exchanges gradients holds the group too. Were it the last to let go of it, it
     # would wait for the group's thread, and that for the interpreter's lock, for ever: the thread
     # may still have to drop tensors of the last exchange.
+    if not _past:
+        atexit.register(_wait_for_threads)
     _past.append(dist.group.WORLD)
     try:
         yield Processes(place, rank, world)
@@ -78,6 +82,13 @@ def join(device: str) -> Iterator[Processes]:
 
 _groups = itertools.count()
 _past: list[Any] = []
+
+
+def _wait_for_threads() -> None:
+    """Time for the groups' threads to drop what they hold. One that comes for the interpreter's
+    lock while the interpreter is taken down aborts the process, at the end of a run that succeeded.
+    """
+    time.sleep(0.2)
 
 
 @functools.cache

@@ -63,7 +63,7 @@ def score_clips(
     on_error: str = "raise",
     autocast: Callable[[], AbstractContextManager[Any]] | None = None,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[NDArray[np.float32], list[str], list[str]]:
+) -> tuple[NDArray[np.float32], dict[int, str], dict[int, str]]:
     """Scores of every clip of a list, each exactly once over all processes.
 
     Args:
@@ -76,22 +76,21 @@ def score_clips(
         progress: called with the number of videos just done.
 
     Returns:
-        Scores (N, K) float32 in the order of the list, the problems met, and what of the clips that
-        could be read was lost.
+        Scores (N, K) float32 in the order of the list; the problems met, each by the index of its
+        clip; and what was lost of clips that could be read.
 
     Raises:
         UserError: a clip cannot be read and ``on_error`` is ``"raise"``.
     """
     count = len(loader.dataset)
     scores = np.full((count, network.spec.num_classes), np.nan, dtype=np.float32)
-    problems: list[str] = []
-    damaged: list[str] = []
+    problems: dict[int, str] = {}
+    damaged: dict[int, str] = {}
     for part in loader:
-        damaged += [message for _, message in part.damaged]
-        for _, problem in part.problems:
-            if on_error == "raise":
-                raise UserError(problem)
-            problems.append(problem)
+        if part.problems and on_error == "raise":
+            raise UserError(part.problems[0][1])
+        problems.update(part.problems)
+        damaged.update(part.damaged)
         if len(part.indices):
             if isinstance(network, ExportedBackend):
                 rows = network.score(part.views.numpy())
@@ -100,10 +99,10 @@ def score_clips(
             scores[part.indices.numpy()] = rows
         progress(len(part.indices) + len(part.problems))
     everyone = processes.gather((scores[processes.rank :: processes.world], problems, damaged))
-    for rank, (found, _, _) in enumerate(everyone):
+    for rank, (found, not_read, hurt) in enumerate(everyone):
         scores[rank :: processes.world] = found
-    problems = [message for _, theirs, _ in everyone for message in theirs]
-    damaged = [message for _, _, theirs in everyone for message in theirs]
+        problems.update(not_read)
+        damaged.update(hurt)
     return scores, problems, damaged
 
 
@@ -174,8 +173,8 @@ def evaluate_checkpoints(
             for checkpoint, network in zip(checkpoints, networks, strict=True)
         ]
         total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
-        problems: list[str] = []
-        damaged: list[str] = []
+        problems: dict[int, str] = {}
+        damaged: dict[int, str] = {}
         rules: dict[str, None] = {}
         for network, order, share in zip(networks, orders, shares, strict=True):
             spec = replace(network.spec, sampling=sampling or network.spec.sampling)
@@ -185,7 +184,7 @@ def evaluate_checkpoints(
                 check_crops(network, plan)
             with progress_bar(quiet=not processes.first) as bar:
                 task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
-                scores, problems, damaged = score_clips(
+                scores, not_read, hurt = score_clips(
                     network,
                     protocol_loader(clips, plan, processes, batch, workers),
                     processes,
@@ -193,6 +192,8 @@ def evaluate_checkpoints(
                     progress=lambda done: bar.advance(task, done * processes.world),  # noqa: B023
                 )
             total += share * scores[:, order]
+            # A clip counts once, whichever of the networks wanted the frames that are not there.
+            problems, damaged = not_read | problems, hurt | damaged
         if not processes.first:
             return None
     return Evaluation(
@@ -201,10 +202,15 @@ def evaluate_checkpoints(
         classes=clip_set.classes,
         paths=tuple(clip.path for clip in clips),
         views=views,
-        problems=tuple(problems),
+        problems=in_order(problems),
         sampling=", ".join(rules),
-        damaged=tuple(damaged),
+        damaged=in_order(damaged),
     )
+
+
+def in_order(messages: dict[int, str]) -> tuple[str, ...]:
+    """Messages about clips, by the index of each, in the order of the clips."""
+    return tuple(messages[index] for index in sorted(messages))
 
 
 def _open(path: str, device: str, processes: Processes) -> VideoModel | ExportedBackend:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ class RunState:
         epoch: epochs completed.
         batch: batches of the current epoch that are done.
         step: optimiser steps done in all.
-        meter: the running sums of the current epoch.
+        meter: the running sums of the current epoch, of this process.
         best: the best validation result so far.
     """
 
@@ -69,8 +69,9 @@ def save_state(
     Raises:
         UserError: it cannot be written; what stood there stays.
     """
-    generators = processes.gather(
+    of_each = processes.gather(
         {
+            "meter": state.meter,
             "torch": torch.get_rng_state(),
             "mixing": learner.mixing.get_state(),
             "cuda": torch.cuda.get_rng_state() if processes.device.type == "cuda" else None,
@@ -85,7 +86,7 @@ def save_state(
         "ema": None if learner.ema is None else learner.ema.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scaler": learner.scaler.state_dict(),
-        "generators": generators,
+        "processes": of_each,
     }
     with atomic_path(folder / "resume.pt") as temporary, temporary.open("wb") as file:
         try:
@@ -107,9 +108,9 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
         raise UserError(f"{folder}: no run to resume there (resume.pt is missing)")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        if len(saved["generators"]) != processes.world:
+        if len(saved["processes"]) != processes.world:
             raise UserError(
-                f"{path}: was saved by {len(saved['generators'])} processes, this run has"
+                f"{path}: was saved by {len(saved['processes'])} processes, this run has"
                 f" {processes.world}; resume with as many"
             )
         learner.model.load_state_dict(saved["model"])
@@ -117,12 +118,12 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
             learner.ema.load_state_dict(saved["ema"])
         learner.optimizer.load_state_dict(saved["optimizer"])
         learner.scaler.load_state_dict(saved["scaler"])
-        generators = saved["generators"][processes.rank]
-        torch.set_rng_state(generators["torch"])
-        learner.mixing.set_state(generators["mixing"])
-        if generators["cuda"] is not None and processes.device.type == "cuda":
-            torch.cuda.set_rng_state(generators["cuda"])
-        return RunState(**saved["state"])
+        own = saved["processes"][processes.rank]
+        torch.set_rng_state(own["torch"])
+        learner.mixing.set_state(own["mixing"])
+        if own["cuda"] is not None and processes.device.type == "cuda":
+            torch.cuda.set_rng_state(own["cuda"])
+        return replace(RunState(**saved["state"]), meter=own["meter"])
     except UserError:
         raise
     except pickle.UnpicklingError:  # its text advises to run code out of the file

@@ -54,6 +54,13 @@ class Meter:
             self.damaged,
         )
 
+    def of_all(self, processes: Processes) -> Meter:
+        """The sums of all processes; the seconds are their means."""
+        total = Meter(*map(sum, zip(*processes.gather(self.values()), strict=True)))
+        total.seconds /= processes.world
+        total.waited /= processes.world
+        return total
+
     def summary(self, world: int = 1) -> dict[str, float]:
         clips, seconds = max(self.clips, 1), max(self.seconds, 1e-9)
         return {
@@ -66,7 +73,7 @@ class Meter:
             "seconds": self.seconds,
         }
 
-    def note(self, world: int) -> str:
+    def note(self, world: int = 1) -> str:
         s = self.summary(world)
         return (
             f"loss {s['loss']:.3f}  top-1 {s['top1']:.1%}"

@@ -23,7 +23,7 @@ from smnet.data.dataset import ClipDataset, TrainBatches
 from smnet.data.loader import ClipLoader, make_loader
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
-from smnet.evaluate import protocol_loader, score_clips, validation_plan
+from smnet.evaluate import in_order, protocol_loader, score_clips, validation_plan
 from smnet.models import to_channels_last
 from smnet.optim import lr_factor, make_optimizer, scaled_lr, set_lr
 from smnet.recipe import Recipe
@@ -207,7 +207,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         log.say(f"stopped; go on with: smnet train --resume {folder}")
                         return Outcome(folder, False, state.best, epoch)
 
-                if not processes.any(meter.clips > 0):
+                meter = meter.of_all(processes)
+                if not meter.clips:
                     raise UserError(
                         f"epoch {epoch + 1}: none of the training clips could be read; `smnet data"
                         f" check {recipe.data}` tells what is wrong with each"
@@ -231,7 +232,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         save_checkpoint(folder / "best.safetensors", checkpoint)
                 save_state(folder, recipe, state, learner, processes)
                 log.row("val", epoch + 1, state.step, measured)
-                log.say(epoch_line(recipe, epoch, meter, measured, improved, processes.world))
+                log.say(epoch_line(recipe, epoch, meter, measured, improved))
                 if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                     log.say(f"stopped; go on with: smnet train --resume {folder}")
                     return Outcome(folder, False, state.best, epoch + 1)
@@ -265,9 +266,9 @@ def validate(
         clips.classes,
         paths,
         "1x1",
-        tuple(problems),
+        in_order(problems),
         recipe.sampling,
-        tuple(damaged),
+        in_order(damaged),
     )
 
 
@@ -288,10 +289,10 @@ def summary_of(result: Evaluation | None, epoch: int) -> dict[str, Any]:
 
 
 def epoch_line(
-    recipe: Recipe, epoch: int, meter: Meter, measured: dict[str, Any], best: bool, world: int
+    recipe: Recipe, epoch: int, meter: Meter, measured: dict[str, Any], best: bool
 ) -> str:
     """An epoch in a line."""
-    line = f"epoch {epoch + 1}/{recipe.epochs}  {clock(meter.seconds)}  {meter.note(world)}"
+    line = f"epoch {epoch + 1}/{recipe.epochs}  {clock(meter.seconds)}  {meter.note()}"
     if meter.skipped:
         line += f"  {meter.skipped:.0f} unreadable clips skipped"
     if meter.damaged:
