@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smnet import backends as backends_module
 from smnet import openvino_backend as openvino_module
 from smnet.backends import BACKENDS, OnnxBackend, open_backend
 from smnet.checkpoint import load
@@ -260,6 +262,30 @@ def test_files_that_are_damaged(bright: Path, tmp_path: Path) -> None:
         OnnxBackend(tmp_path / "gone.onnx")
 
 
+def test_onnx_files_are_bounded(bright: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends_module, "MAX_NETWORK", 100)
+    with pytest.raises(UserError, match="no such file of ours is that large"):
+        OnnxBackend(bright)
+
+
+@pytest.mark.parametrize("address", ["../weights.bin", "/absolute"])
+def test_weights_in_another_file_are_not_read(bright: Path, tmp_path: Path, address: str) -> None:
+    """A file of a stranger would name any file of this machine."""
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(bright)
+    weights = model.graph.initializer[-1]
+    outside = tmp_path / "weights.bin"
+    outside.write_bytes(weights.raw_data)
+    where = str(outside) if address == "/absolute" else address
+    onnx.external_data_helper.set_external_data(weights, where, 0, len(weights.raw_data))
+    weights.ClearField("raw_data")
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(UserError, match="cannot run it"):
+        OnnxBackend(path, "cpu")
+
+
 def test_devices(bright: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     for device in ("gpu", "cuda:x", "meta"):
@@ -338,6 +364,18 @@ def test_openvino_scores_as_onnxruntime(described: Path, bright: Path, movie: Pa
     views = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 3, 32, 32), np.uint8)
     assert one.score(views) == pytest.approx(other.score(views), abs=1e-5)
     assert isinstance(open_backend(described), OpenVinoBackend)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_several_threads_may_ask_at_once(bright: Path, engine: str, request: Any) -> None:
+    pytest.importorskip(engine)
+    path = request.getfixturevalue("described") if engine == "openvino" else bright
+    backend = open_backend(path)
+    views = np.random.default_rng(0).integers(0, 256, (40, 2, 2, 3, 32, 32), np.uint8)
+    expected = backend.score(views)
+    with ThreadPoolExecutor(4) as threads:
+        for found in threads.map(backend.score, [views] * 12):
+            assert np.array_equal(found, expected)
 
 
 def test_openvino_is_imported_without_its_reports(described: Path) -> None:

@@ -32,6 +32,7 @@ from smnet.evaluate import evaluate_checkpoints
 from smnet.export import SUFFIX, Exported, export
 from smnet.exported_backend import INPUT, OUTPUT, ExportedBackend, onnx_metadata
 from smnet.exporters import (
+    Deployed,
     quiet_exporter,
     run_onnx,
     run_openvino,
@@ -39,7 +40,7 @@ from smnet.exporters import (
     write_onnx,
     write_openvino,
 )
-from smnet.models import VideoModel, create_model, fold_norms
+from smnet.models import VideoModel, build_model, create_model, fold_norms
 from smnet.models import mobilenetv2 as mobilenet_module
 from smnet.models import resnet as resnet_module
 from smnet.models.engines import TemporalForm
@@ -115,10 +116,15 @@ def small(name: str) -> VideoModel:
     return random_start(model)
 
 
+def program_of(model: VideoModel, form: TemporalForm | None = None) -> torch.export.ExportedProgram:
+    with quiet_exporter():
+        return trace(model, form=form)
+
+
 def write(model: VideoModel, path: Path, form: TemporalForm | None = None) -> None:
     try:
         with quiet_exporter():
-            write_onnx(trace(model, form=form), path, onnx_metadata(model.spec), form=form)
+            write_onnx(program_of(model, form), path, onnx_metadata(model.spec), form=form)
     except UserError as error:
         if not torch.__version__.startswith("2.6"):  # it knows no normalisation on its own
             raise
@@ -144,6 +150,28 @@ def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
     unfolded = any("running_mean" in key for key in fold_norms(model).state_dict())
     assert "BatchNormalization" not in operators or unfolded
     assert not (unfolded and name.startswith(("tsn", "tsm", "smnet")))
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_clips_of_one_segment(name: str) -> None:
+    """Nothing is before or after it, and the number of frames is that of clips."""
+    spec = replace(small(name).spec, num_segments=1)
+    model = random_start(build_model(spec))
+    program = program_of(model).module()
+    for batch in (1, 3):
+        size = (batch, spec.frames_per_clip, 3, 32, 32)
+        frames = torch.randint(0, 256, size, dtype=torch.uint8)
+        torch.testing.assert_close(program(frames), Deployed(model)(frames))
+
+
+def test_what_cannot_be_traced_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def branch(clips: torch.Tensor) -> torch.Tensor:
+        return clips.mean((1, 2, 3, 4))[:, None] if clips.sum() > 0 else clips[:, 0, 0, 0]
+
+    model = small("tsn_resnet18")
+    monkeypatch.setattr(model, "forward", branch)
+    with pytest.raises(UserError, match=r"PyTorch .* cannot export tsn_resnet18 \(.+\)$"):
+        trace(model)
 
 
 @pytest.mark.parametrize(
@@ -538,6 +566,18 @@ def test_parity_by_hand(
     assert found.to_dict()["drop"] == found.drop
     table = parity_table(found, "a", "b")
     assert table.row_count == (5 if labels else 4)
+
+
+def test_clips_are_scored_as_many_at_a_time_as_in_use() -> None:
+    sizes = []
+
+    def counted(clips: Any) -> Any:
+        sizes.append(len(clips))
+        return np.zeros((len(clips), 2), np.float32)
+
+    clips = np.zeros((12, 1, 1, 1, 1), np.uint8)
+    assert score(counted, Trial(clips, None, "by hand")).shape == (12, 2)
+    assert sizes == [1, 2, 3, 4, 1, 1]
 
 
 def test_one_clip_of_200_is_half_a_point() -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -159,6 +161,18 @@ def test_what_kept_it_busy_is_counted(recognizer: Recognizer, videos: list[str])
     fast = Utilisation(clips=1, threads=1, network=3.0, waiting=1.0, decoding=1.0)
     assert str(fast).endswith("network busy 75%, 1 decoding thread 25%; the network is the limit")
     assert str(Utilisation()).startswith("0 clips in 0.0 s")
+
+
+def test_decoding_while_the_caller_is_busy_is_no_more_than_all_the_time(
+    recognizer: Recognizer, videos: list[str]
+) -> None:
+    used = Utilisation()
+    for _ in recognizer.predict_many(videos * 3, 5, 1, 1, used):
+        time.sleep(0.05)
+    assert used.elapsed > used.wall + 0.05 * (used.clips - 1)
+    shares = [int(word) for word in re.findall(r"(\d+)%", str(used))]
+    assert len(shares) == 2
+    assert max(shares) <= 100
 
 
 def test_a_folder_of_frames(recognizer: Recognizer, tmp_path: Path) -> None:

@@ -19,12 +19,15 @@ from smnet.exported_backend import (
     OUTPUT,
     ExportedBackend,
     available_cores,
+    bounded,
 )
 from smnet.hub import is_address
 from smnet.models.spec import ModelSpec
 
 ENGINES = {"onnxruntime": ".onnx", "openvino": ".xml"}
 """What runs exported files, and the suffix of those that it takes."""
+MAX_NETWORK = 2 * 2**30
+"""Bytes of an ``.onnx`` that is read, which are no more by its format."""
 BACKENDS = ("torch", "compile", *ENGINES)
 
 
@@ -152,8 +155,8 @@ class OnnxBackend(ExportedBackend):
             import onnxruntime
         except ImportError:
             raise missing_extra("onnxruntime", "runtime") from None
-        if not Path(path).is_file():
-            raise UserError(f"{path}: no such file")
+        # As bytes: by its path, older versions would follow it to weights in any other file.
+        network = bounded(Path(path), MAX_NETWORK).read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they are raised as well
         options.intra_op_num_threads = threads or available_cores()
@@ -161,9 +164,7 @@ class OnnxBackend(ExportedBackend):
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = _providers(device, onnxruntime.get_available_providers())
         try:
-            self._session = onnxruntime.InferenceSession(
-                os.fspath(path), options, providers=providers
-            )
+            self._session = onnxruntime.InferenceSession(network, options, providers=providers)
         except Exception as error:  # the library's own exceptions have no common base
             reason = " ".join(str(error).split())[:200]
             raise UserError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,6 +88,20 @@ def onnx_metadata(spec: ModelSpec, division: Division | None = None, **more: str
         "output": "softmax scores (batch, classes)",
         **more,
     }
+
+
+def bounded(file: Path, most: int) -> Path:
+    """``file``, if it is there and has no more bytes than it may.
+
+    Raises:
+        UserError: it has not.
+    """
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    size = file.stat().st_size
+    if size > most:
+        raise UserError(f"{file}: {size / 2**20:.0f} MiB; no such file of ours is that large")
+    return file
 
 
 def available_cores() -> int:

@@ -62,15 +62,24 @@ def trace(
     model: VideoModel, half: bool = False, form: TemporalForm | None = None
 ) -> torch.export.ExportedProgram:
     """The program of a model from frames to scores, for batches of any size; see
-    :class:`Deployed`."""
+    :class:`Deployed`.
+
+    Raises:
+        UserError: PyTorch cannot make one of this model.
+    """
     spec = model.spec
     size = (2, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
-    return torch.export.export(
-        Deployed(model, half, form).eval(),
-        (torch.zeros(size, dtype=torch.uint8),),
-        dynamic_shapes=({0: torch.export.Dim("batch", max=2**31 - 1)},),
-        strict=False,
-    )
+    try:
+        return torch.export.export(
+            Deployed(model, half, form).eval(),
+            (torch.zeros(size, dtype=torch.uint8),),
+            dynamic_shapes=({0: torch.export.Dim("batch", max=2**31 - 1)},),
+            strict=False,
+        )
+    except RuntimeError as error:
+        raise UserError(
+            f"PyTorch {torch.__version__} cannot export {spec.name} ({_in_a_line(error)})"
+        ) from error
 
 
 def write_onnx(
@@ -100,13 +109,12 @@ def write_onnx(
             verbose=False,
         )
     except (RuntimeError, ValueError) as error:
-        reason = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200]
         what = (
             f"PyTorch {torch.__version__} cannot write this model as ONNX; a newer one may"
             if opset is None
             else f"--opset {opset}: this model cannot be written in it"
         )
-        raise UserError(f"{what} ({reason})") from error
+        raise UserError(f"{what} ({_in_a_line(error)})") from error
     model = made.model_proto
     model.producer_name, model.producer_version = "smnet-video", __version__
     onnx.helper.set_model_props(model, metadata)
@@ -120,6 +128,10 @@ def write_onnx(
 
         use_engine_forms(model, turns=form == "films")
     onnx.save(model, path)
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:200]
 
 
 def write_openvino(onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from smnet.exported_backend import (
     OUTPUT,
     ExportedBackend,
     available_cores,
+    bounded,
 )
 
 SECTION = "smnet"
@@ -72,10 +74,10 @@ class OpenVinoBackend(ExportedBackend):
         if device not in ("auto", "cpu"):
             raise UserError(f"device={device}: OpenVINO files run on device=cpu here")
         openvino = import_openvino()
-        description = _bounded(Path(path), MAX_DESCRIPTION)
+        description = bounded(Path(path), MAX_DESCRIPTION)
         if not description.read_bytes()[:256].lstrip().startswith((b"<?xml", b"<net")):
             raise UserError(f"{path}: not an OpenVINO description of a network")
-        weights = _bounded(description.with_suffix(".bin"), MAX_WEIGHTS)
+        weights = bounded(description.with_suffix(".bin"), MAX_WEIGHTS)
         core = openvino.Core()
         try:
             model = core.read_model(description, weights)
@@ -88,13 +90,15 @@ class OpenVinoBackend(ExportedBackend):
             }
             if metadata.get("precision") not in ("fp16", "int8"):
                 settings["INFERENCE_PRECISION_HINT"] = "f32"
+            self._turn = threading.Lock()  # a request serves one thread at a time
             self._request = core.compile_model(model, "CPU", settings).create_infer_request()
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-200:]
             raise UserError(f"{path}: OpenVINO cannot run it ({reason})") from None
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = self._request.infer({INPUT: clips})[OUTPUT].copy()
+        with self._turn:
+            scores: NDArray[np.float32] = self._request.infer({INPUT: clips})[OUTPUT].copy()
         return scores
 
     def _check_interface(self, path: str | os.PathLike[str], model: Any, types: Any) -> None:
@@ -121,12 +125,3 @@ def _metadata(model: Any) -> dict[str, str]:
         return {}
     found = model.get_rt_info([SECTION]).astype(dict)
     return {str(key): str(getattr(value, "value", value)) for key, value in found.items()}
-
-
-def _bounded(file: Path, most: int) -> Path:
-    if not file.is_file():
-        raise UserError(f"{file}: no such file")
-    size = file.stat().st_size
-    if size > most:
-        raise UserError(f"{file}: {size / 2**20:.0f} MiB; no such file of ours is that large")
-    return file

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from smnet.data.dataset import ClipDataset, TestBatches
 from smnet.data.loader import make_loader
 from smnet.division import Division
 from smnet.errors import UserError
+from smnet.exported_backend import CLIPS_AT_ONCE
 from smnet.models import ModelSpec
 from smnet.runlog import progress_bar
 from smnet.specification import view_plan
@@ -124,13 +126,17 @@ def trial_clips(
 
 
 def score(network: Scorer, trial: Trial) -> NDArray[np.float32]:
-    """Scores (N, K) of a trial's clips, one after the other."""
+    """Scores (N, K) of a trial's clips, in turn one, two, ... at a time: as they are used."""
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=len(trial.clips), note="")
-        rows = []
-        for clip in trial.clips:
-            rows.append(network(clip[None]))
-            bar.advance(task)
+        rows: list[NDArray[np.float32]] = []
+        done = 0
+        for size in itertools.cycle(range(1, CLIPS_AT_ONCE + 1)):
+            if done >= len(trial.clips):
+                break
+            rows.append(network(trial.clips[done : done + size]))
+            done += len(rows[-1])
+            bar.advance(task, len(rows[-1]))
     return np.concatenate(rows)
 
 

@@ -78,6 +78,8 @@ class Utilisation:
         network: in which the network ran.
         waiting: in which it could not, for the next videos were not decoded yet.
         decoding: of all decoding threads together.
+        elapsed: from the beginning to the last answer, those of the caller between answers too, in
+            which decoding goes on.
     """
 
     clips: int = 0
@@ -85,6 +87,7 @@ class Utilisation:
     network: float = 0.0
     waiting: float = 0.0
     decoding: float = 0.0
+    elapsed: float = 0.0
 
     @property
     def wall(self) -> float:
@@ -93,11 +96,12 @@ class Utilisation:
 
     def __str__(self) -> str:
         wall = max(self.wall, 1e-9)
+        share = self.decoding / max(self.elapsed, wall) / max(self.threads, 1)
         limit = "the network" if self.network >= self.waiting else "decoding"
         return (
             f"{self.clips} clips in {wall:.1f} s, {self.clips / wall:.1f} clips/s: network busy"
             f" {self.network / wall:.0%}, {self.threads} decoding"
-            f" thread{'s' * (self.threads != 1)} {self.decoding / wall / max(self.threads, 1):.0%};"
+            f" thread{'s' * (self.threads != 1)} {min(share, 1):.0%};"
             f" {limit} is the limit"
         )
 
@@ -182,6 +186,7 @@ class Recognizer:
         waiting: deque[Job[_Views]] = deque()
         paths = (os.fspath(source) for source in sources)
         with Ahead(self._read, threads, timeout) as ahead:
+            began = time.perf_counter() - used.elapsed
             exhausted = False
             while True:
                 while not exhausted and len(waiting) < 2 * batch + threads:
@@ -193,7 +198,9 @@ class Recognizer:
                 if not waiting:
                     return
                 group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                yield from self._score(ahead, group, top, used)
+                answers = self._score(ahead, group, top, used)
+                used.elapsed = time.perf_counter() - began
+                yield from answers
 
     def _read(self, path: str) -> _Views:
         damage = Damage()

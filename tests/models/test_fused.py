@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_hook
+from torch.nn.utils import parametrizations
 
 from smnet.models import create_model, fused, to_channels_last
 from smnet.models.smnet import SMNetModule, SMNetOptions
@@ -151,7 +153,43 @@ def test_it_stands_back_where_it_would_hide_something() -> None:
         hook.remove()
     with torch.autocast("cpu", torch.bfloat16):
         assert not fused.applies(module, conv, x)  # the features are not what autocast makes
+    hook = register_module_forward_hook(lambda *_: None)
+    assert not fused.applies(module, conv, x)
+    hook.remove()
+    assert not fused.applies(module, conv, x[:0])
+    torch.func.grad(lambda y: y.sum() * (not fused.applies(module, conv, y) or torch.nan))(x)
     assert fused.applies(module, conv, x)
+
+
+def test_no_clip_at_all() -> None:
+    module, conv, x = make()
+    out = module.before(conv, x[:0], SEGMENTS)
+    out.sum().backward()
+    assert out.shape == (0, 12, 3, 3)
+
+
+def test_one_value_a_channel_has_no_statistics() -> None:
+    module, conv, x = make()
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        module.before(conv, x[:1, :, :1, :1], 1)
+
+
+@pytest.mark.parametrize("part", ["squeeze", "expand"])
+def test_parametrised_layers(part: str) -> None:
+    module, conv, x = make()
+    parametrizations.weight_norm(getattr(module.me, part))
+    assert_equal(module, conv, x)
+
+
+def test_backward_under_autocast_is_backward_without() -> None:
+    module, conv, x = make(dtype=torch.float32)
+    out = module.before(conv, x, SEGMENTS).square().sum()
+    everything = [x, *module.parameters()]
+    expected = torch.autograd.grad(out, everything, retain_graph=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(out, everything)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_it_stores_one_map_where_the_plain_form_stores_three() -> None:

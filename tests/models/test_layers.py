@@ -358,3 +358,13 @@ def test_clips_of_a_batch_never_mix(layer: Callable[[Tensor], Tensor]) -> None:
     together = layer(x)
     apart = torch.cat([layer(clip) for clip in x.split(4)])
     torch.testing.assert_close(together, apart)
+    x[4:8] = torch.nan
+    for others in (slice(0, 4), slice(8, 12)):
+        torch.testing.assert_close(layer(x)[others], together[others])
+
+
+def test_under_torch_func_the_operators_are_plain() -> None:
+    x = torch.stack([frames(clips=1), frames(clips=1, seed=1)])
+    layer = TemporalConv(8).double()
+    found = torch.func.vmap(lambda clip: layer(clip, 4))(x)
+    torch.testing.assert_close(found, torch.stack([layer(clip, 4) for clip in x]))

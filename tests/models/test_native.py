@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 from smnet.models import native
 from smnet.models.excitation import edge_means
 from smnet.models.native import library
+from smnet.models.smnet import SMNetModule
 
 compiled = pytest.mark.skipif(
     library() is None, reason="installed without a C compiler: native.c is not compiled"
@@ -48,12 +50,29 @@ def test_it_stands_back_from_what_it_does_not_know() -> None:
     assert not native.knows(x.contiguous())
     assert not native.knows(x.to("meta"))
     assert not native.knows(x[:0])
+    assert not native.knows(torch._neg_view(x))
     assert not native.knows(x.as_subclass(type("Own", (Tensor,), {})))
     with torch.autocast("cpu", torch.bfloat16):
         assert not native.knows(x)
     with forward_ad.dual_level():
         assert not native.knows(x)
     torch.func.vmap(lambda y: (y, pytest.fail("compiled"))[0] if native.knows(y) else y)(x[None])
+
+
+@compiled
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16, "meta"])
+def test_weights_of_another_kind_are_not_read_as_if_they_were_not(kind: Any) -> None:
+    """Their memory is of another size, or none."""
+    module, x = SMNetModule(16).eval(), features(2, 4, 16, 5, 4)
+    nn.init.normal_(module.se.temporal.weight)
+    with torch.no_grad():
+        expected = module(x, 4)
+        module.se.temporal.to(kind)
+        if kind == "meta":
+            with pytest.raises(TypeError, match=r"meet a tensor of another kind: .* on meta"):
+                module(x, 4)
+        else:
+            torch.testing.assert_close(module(x, 4), expected, rtol=0.02, atol=0.05)
 
 
 @compiled

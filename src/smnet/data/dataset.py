@@ -114,14 +114,15 @@ class ClipDataset(Dataset[Sample]):
         label = clip.label
         if mirror and self.plan.mirror is not None:
             label = self.plan.mirror[label]
+        where = "" if clip.source == clip.path else f"{clip.source}: "  # the file itself says so
         damage = Damage()
         try:
             views = read_views(
                 clip.path, self.plan, rng, mirror, clip.template, clip.num_frames, damage
             )
         except UserError as error:
-            return Sample(index, clip.label, None, f"{clip.source}: {error}")
-        lost = f"{clip.source}: {clip.path}: {damage}" if damage.count else ""
+            return Sample(index, clip.label, None, f"{where}{error}")
+        lost = f"{where}{clip.path}: {damage}" if damage.count else ""
         return Sample(index, label, views, damage=lost)
 
 

@@ -44,6 +44,8 @@ class EngineTemporalConv(nn.Module):
             kernel = self.weight[..., None]  # (C, 1, 3, 1)
             y = F.conv2d(as_films(x, num_segments), kernel, padding=(1, 0), groups=x.shape[1])
             return as_frames(y, x)
+        if num_segments == 1:
+            return x * self.weight[:, 0, 1, None, None]
         past, present, future = self.weight[:, 0, :, None, None].unbind(1)  # (C, 1, 1) each
         past = past * frame_mask(x, num_segments, first=True)
         future = future * frame_mask(x, num_segments, last=True)

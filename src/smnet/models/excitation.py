@@ -10,14 +10,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from . import native
-from .layers import backward_difference, frame_difference
+from .layers import backward_difference, frame_difference, is_traced
 
 
 def mean_and_max(x: Tensor) -> Tensor:
     """Mean and maximum over the channels: x (N, C, H, W) -> (N, 2, H, W)."""
-    if torch.compiler.is_compiling() or not x.requires_grad:
+    if is_traced() or not x.requires_grad:
         return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
     pooled: Tensor = _MeanAndMax.apply(x)
     return pooled
@@ -56,7 +57,7 @@ def excited_sum(
     """
     if out is not None:
         return torch.mul(z, scale, out=out).addcmul_(x, gate)
-    if torch.compiler.is_compiling():  # it fuses what it likes; old exporters stumble over addcmul
+    if is_traced():  # compilers fuse what they like; old exporters stumble over addcmul
         return z * scale + x * gate
     return torch.addcmul(z * scale, x, gate)
 
@@ -103,7 +104,7 @@ class MotionGate(nn.Module):
 
     def gates_of(self, squeezed: Tensor, num_segments: int) -> Tensor:
         """The same from K_r * X, (B*T, C/r, H, W), in training."""
-        if _is_plain(self.norm) and not squeezed.is_meta:
+        if _is_plain(self.norm, squeezed) and not squeezed.is_meta:
             f = _normalised(edge_means(squeezed), squeezed, self.norm)
             return self._gates(*self._transformed(f, *squeezed.shape[-2:]), num_segments)
         f = self.norm(squeezed)  # M1
@@ -141,6 +142,7 @@ def hooked(module: nn.Module) -> bool:
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
+        or _has_any_global_hook()
     )
 
 
@@ -173,9 +175,10 @@ def to_one_channel(conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
     return y if conv.bias is None else y + conv.bias[:, None, None]
 
 
-def _is_plain(norm: nn.Module) -> bool:
-    """Whether a normalisation is by the statistics of the features at hand."""
-    return type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None
+def _is_plain(norm: nn.Module, x: Tensor) -> bool:
+    """Whether a normalisation is by the statistics of the features at hand, and they have some."""
+    several = x.numel() > x.shape[1]  # values a channel; of a single one it complains itself
+    return type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None and several
 
 
 def _normalised(means: Tensor, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -207,7 +210,7 @@ def edge_means(x: Tensor) -> Tensor:
     In the middle the whole frame; above and below it the last and the first row, left and right of
     it the last and the first column, in the corners the pixel that such a row and column share.
     """
-    if x.requires_grad and not torch.compiler.is_compiling():
+    if x.requires_grad and not is_traced():
         means: Tensor = _EdgeMeans.apply(x)
         return means
     return _edge_means(x)

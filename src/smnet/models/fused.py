@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from . import native
 from .excitation import hooked
+from .layers import is_traced
 from .passes import passes_over
 
 
@@ -50,9 +51,9 @@ def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
     Not where nothing is learned, where a compiler or an exporter wants to see the operators or a
     hook would be passed over, and in no other memory layout than channels-last.
     """
-    if not torch.is_grad_enabled() or not module.training or x.is_meta:
+    if not torch.is_grad_enabled() or not module.training or x.is_meta or x.numel() == 0:
         return False
-    if torch.compiler.is_compiling():
+    if is_traced():
         return False
     if type(conv) is not nn.Conv2d or conv.padding_mode != "zeros":
         return False
@@ -71,7 +72,7 @@ def runs_in_passes(module: nn.Module, x: Tensor) -> bool:
     """
     if torch.is_grad_enabled() or _is_hooked(module):
         return False
-    return not torch.compiler.is_compiling() or native.has_operators_for(x)
+    return not is_traced() or native.has_operators_for(x)
 
 
 def _is_hooked(*modules: nn.Module) -> bool:
@@ -130,6 +131,11 @@ class _ExciteAndConvolve(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        with torch.autocast(grad.device.type, enabled=False):  # all is in the types of forward
+            return _ExciteAndConvolve._gradients(ctx, grad)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, taps, squeeze, weight, *parameters = ctx.saved_tensors
         seen, squeezed, scale, gate = ctx.small
         a, b = scale.detach(), gate.detach()

@@ -101,6 +101,12 @@ class TemporalConv(nn.Module):
         return 0
 
 
+def is_traced() -> bool:
+    """Whether somebody has to see plain operators, without gradients or results of our own: a
+    compiler, an exporter, or torch.func."""
+    return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
+
+
 def shift_frames(x: Tensor, by: int, num_segments: int) -> Tensor:
     """Every clip moved ``by`` frames later (or earlier, if negative); what enters is zero.
 
@@ -109,10 +115,18 @@ def shift_frames(x: Tensor, by: int, num_segments: int) -> Tensor:
         by: +1 or -1.
         num_segments: T.
     """
-    keep = frame_mask(x, num_segments, first=by > 0, last=by < 0)
-    if by > 0:
-        return torch.cat([torch.zeros_like(x[:1]), x[:-1]]) * keep
-    return torch.cat([x[1:], torch.zeros_like(x[:1])]) * keep
+    if num_segments == 1 and is_traced():
+        return torch.zeros_like(x)  # exporters would take the number of clips for fixed
+    shifted = torch.cat([x[:1], x[:-1]] if by > 0 else [x[1:], x[:1]])
+    return _without(shifted, num_segments, first=by > 0, last=by < 0)
+
+
+def _without(x: Tensor, num_segments: int, *, first: bool = False, last: bool = False) -> Tensor:
+    """x, which may be changed, with zeros at the first or last frame of each clip."""
+    if is_traced():
+        return x * frame_mask(x, num_segments, first=first, last=last)
+    x[0 if first else num_segments - 1 :: num_segments] = 0  # also where another clip brought NaN
+    return x
 
 
 def frame_mask(x: Tensor, num_segments: int, *, first: bool = False, last: bool = False) -> Tensor:
@@ -142,7 +156,9 @@ def depthwise_temporal_conv(x: Tensor, taps: Tensor, num_segments: int) -> Tenso
             every frame with weights of its own: what it gives to the next, itself, the previous.
         num_segments: T.
     """
-    if torch.compiler.is_compiling():  # or exporting
+    if is_traced():
+        if num_segments == 1:
+            return x * taps[..., 1, None, None].to(x.dtype)
         # Written without in-place slices, which tracers cannot fuse. The weights are masked at the
         # clips' ends, not the features: engines run what they are given, and features are large.
         past, present, future = (taps[..., k, None, None].to(x.dtype) for k in range(3))
@@ -223,11 +239,10 @@ def _sums(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
 
 def _sums_by_frame(x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
     past, present, future = taps.to(x.dtype)[..., None, None].unbind(2)  # (B*T, C, 1, 1) each
-    # Shifting the weights instead of the features is next to free, and masks the clips' ends.
-    past, future = shift_frames(past, 1, num_segments), shift_frames(future, -1, num_segments)
     y = x * present
-    y[1:].addcmul_(x[:-1], past[1:])
-    y[:-1].addcmul_(x[1:], future[:-1])
+    clips, out, past, future = (a.unflatten(0, (-1, num_segments)) for a in (x, y, past, future))
+    out[:, 1:].addcmul_(clips[:, :-1], past[:, :-1])
+    out[:, :-1].addcmul_(clips[:, 1:], future[:, 1:])
     return y
 
 
@@ -251,11 +266,15 @@ def frame_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> 
     The motion feature of TEA (Li et al., CVPR 2020): the later frame is transformed, the earlier
     one is not. Both (B*T, C, H, W).
     """
+    if num_segments == 1 and is_traced():
+        return torch.zeros_like(frames)
     ahead = torch.cat([transformed[1:], transformed[:1]])
-    return (ahead - frames) * frame_mask(frames, num_segments, last=True)
+    return _without(ahead - frames, num_segments, last=True)
 
 
 def backward_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> Tensor:
     """D[t] = transformed[t-1] - frames[t]; zero at the first frame of a clip (TDN, CVPR 2021)."""
+    if num_segments == 1 and is_traced():
+        return torch.zeros_like(frames)
     before = torch.cat([transformed[-1:], transformed[:-1]])
-    return (before - frames) * frame_mask(frames, num_segments, first=True)
+    return _without(before - frames, num_segments, first=True)

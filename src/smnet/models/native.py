@@ -46,7 +46,14 @@ def run(name: str, x: Tensor, num_segments: int, *tensors: Tensor) -> int:
         x: the features, (B*T, C, H, W), whose size is what is told of all.
         num_segments: T.
         tensors: float32; maps of features channels last, others contiguous.
+
+    Raises:
+        TypeError: a tensor of another type, or not in the memory of this process.
     """
+    for tensor in tensors:
+        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.is_neg():
+            kind = f"{tensor.dtype} on {tensor.device}"
+            raise TypeError(f"features in float32 on the CPU meet a tensor of another kind: {kind}")
     frames, channels, height, width = x.shape
     size = _Size(
         frames // num_segments, num_segments, height, width, channels, torch.get_num_threads()
@@ -57,7 +64,7 @@ def run(name: str, x: Tensor, num_segments: int, *tensors: Tensor) -> int:
 
 def knows(x: Tensor) -> bool:
     """Whether ``native.c`` is there, and is for features of this kind."""
-    return not _watched() and _is_for(x) and library() is not None
+    return not _watched() and _is_for(x) and not x.is_neg() and library() is not None
 
 
 def has_operators_for(x: Tensor) -> bool:

@@ -94,7 +94,7 @@ class CompiledPasses(Passes):
 
     def __init__(self, x: Tensor, taps: Tensor, num_segments: int) -> None:
         super().__init__(x, taps, num_segments)
-        self._by_tap = taps.detach().t().contiguous()
+        self._by_tap = taps.detach().to(x.dtype).t().contiguous()
         self._zeros = x.new_zeros(x.shape[1])
 
     def seen(self) -> Tensor:

@@ -320,13 +320,13 @@ class SMNetModule(nn.Module):
             return out
         se: Any = self.se  # such a module has all its parts
         me: Any = self.me
-        learned = [*se.attention.parameters(), *me.parameters()]
+        of_gate = (p for n, p in me.named_parameters() if not n.startswith("squeeze."))
         excitation = fused.Excitation(
             taps=se.temporal.weight,
             squeeze=me.squeeze.weight,
             mask=lambda pooled: se.scale(se.attention.mask(pooled, num_segments)),
             gate=lambda squeezed: me.gates_of(squeezed, num_segments) + me.residual,
-            parameters=tuple(p for p in learned if p is not me.squeeze.weight),
+            parameters=(*se.attention.parameters(), *of_gate),
         )
         return fused.excite_and_convolve(x, excitation, conv, num_segments)
 

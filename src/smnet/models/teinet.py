@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, depthwise_temporal_conv, frame_mask
+from .layers import TemporalConv, depthwise_temporal_conv, frame_mask, shift_frames
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 
@@ -49,9 +49,9 @@ class EnhancementAndInteraction(nn.Module):
         """g, (B*T, C, 1, 1) in (0, 1); one at the last frame of a clip."""
         z = x.mean((2, 3), keepdim=True)
         ahead = self.squeeze_next(z)
-        difference = self.squeeze(z) - torch.cat([ahead[1:], ahead[:1]])
-        keep = frame_mask(z, num_segments, last=True)
-        return torch.sigmoid(self.expand(difference)) * keep + (1 - keep)
+        difference = self.squeeze(z) - shift_frames(ahead, -1, num_segments)
+        has_next = frame_mask(z, num_segments, last=True) > 0
+        return torch.where(has_next, torch.sigmoid(self.expand(difference)), 1.0)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         # The gates go into the weights of TIM: no gated copy of the features is made.
