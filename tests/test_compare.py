@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from smnet.compare import (
     Row,
     Variant,
     compare,
+    draw,
     folder_name,
     latencies,
     markdown,
@@ -26,6 +29,7 @@ from smnet.compare import (
 from smnet.errors import UserError
 from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipe import Recipe, read_recipe
+from smnet.train import train
 from tests.conftest import tiny
 
 STUDIES = sorted(
@@ -64,11 +68,22 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "a: b", "variants: 5", "variants: [a]", "variants: {a: b}", "variants: {a: {x: 1}}", "{"],
+    [
+        *("", "a: b", "variants: 5", "variants: [a]", "variants: {a: b}", "variants: {a: {x: 1}}"),
+        *("{", "variants: {a: {model: tsn_resnet18, option: {groups: 2}}}"),
+        "variants: {a: {model: tsn_resnet18, options: {1: 2}}}",
+        "variants: {a: {model: tsn_resnet18}, a: {model: tsm_resnet18}}",
+    ],
 )
 def test_a_file_that_is_no_study(tmp_path: Path, content: str) -> None:
     (tmp_path / "bad.yaml").write_text(content)
     with pytest.raises(UserError, match=r"bad\.yaml: a study has variants"):
+        read_study(str(tmp_path / "bad.yaml"))
+
+
+def test_a_study_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("variants: {}")
+    with pytest.raises(UserError, match=r"bad\.yaml: a study without variants"):
         read_study(str(tmp_path / "bad.yaml"))
 
 
@@ -208,6 +223,7 @@ def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips:
     [
         (Variant("b", "smnet_resnet19"), "b: no model is called 'smnet_resnet19'"),
         (Variant("b", "smnet_resnet18", {"gruops": 4}), "b: .*no option 'gruops'.*'groups'"),
+        (Variant("b", "tsn_resnet18"), "TSN and b are the same: tsn_resnet18"),
     ],
 )
 def test_a_variant_that_cannot_be_is_found_before_the_first_run(
@@ -239,6 +255,54 @@ def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
     with pytest.raises(UserError, match=f"that comparison has no finished run {TSN}-seed2"):
         compare(recipe, VARIANTS, 3, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_starts_from_a_run_that_is_not_finished(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
+) -> None:
+    """Its checkpoint is there: one is written after every epoch."""
+    began = []
+
+    def stop_at_the_second(recipe: Recipe, folder: Path, *, resume: bool) -> Any:
+        began.append(folder)
+        outcome = train(recipe, folder, resume=resume)
+        return outcome if len(began) < 2 else replace(outcome, finished=False)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compare_module, "train", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            compare(tiny(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
+    assert "the comparison goes on by the same command" in said.getvalue()
+    half = began[1] / "recipe.yaml"
+    half.write_text(half.read_text().replace("epochs: 1\n", "epochs: 2\n"))
+    assert (began[1] / "last.safetensors").is_file()
+    recipe = tiny(clips, epochs=1, weights=str(tmp_path / "out"))
+    with pytest.raises(UserError, match=f"that comparison has no finished run {began[1].name}"):
+        compare(recipe, VARIANTS, 1, tmp_path / "tuned")
+    (tmp_path / "out" / "table.json").unlink()  # as before the first row is done
+    with pytest.raises(UserError, match="has no finished run"):
+        compare(recipe, VARIANTS, 1, tmp_path / "tuned")
+
+
+def test_the_picture_holds_points_that_would_meet(tmp_path: Path) -> None:
+    pyplot = pytest.importorskip("matplotlib.pyplot", reason="the plot extra is not installed")
+    shown = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pyplot, "close", shown.append)
+        rows = [Row(name, name, [0.0, 0.1, 0.9], 1, 1.5, 1, []) for name in ("a", "b")]
+        draw([*rows, Row("c", "c", [0.5], 1, 3, 1, [])], tmp_path / "table.png")
+    (figure,) = shown
+    (axes,) = figure.axes
+    points = [tuple(bar.lines[0].get_xydata()[0]) for bar in axes.containers]
+    assert points[0][1] == points[1][1]
+    assert points[0][0] < 1.5 < points[1][0] < 1.6
+    assert points[2] == (3, 50)
+    assert axes.get_xlim()[0] < points[0][0]
+    assert points[2][0] < axes.get_xlim()[1]
+    low, high = axes.get_ylim()
+    assert -10 < low < 0
+    assert 80 < high < 110
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b", "c"]
 
 
 def test_all_on_another_trunk(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

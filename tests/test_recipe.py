@@ -150,6 +150,7 @@ def test_a_key_below_something_that_is_no_table() -> None:
         (b"- a\n- b\n", "a recipe is a table of keys and values"),
         (b"just words", "a recipe is a table"),
         (b"1: 2\n", "unknown key 1"),
+        (b"lr: 0.1\nepochs: 2\nlr: 0.2\n", "not YAML: lr is there twice"),
         (b"? [a, b]\n: c\n", "not YAML|unknown key"),
         (b"\xff\xfe\x00", "cannot be read as a recipe"),
         (b"epochs: !!python/object/apply:os.system ['true']\n", "not YAML"),

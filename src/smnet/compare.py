@@ -20,7 +20,7 @@ from smnet.errors import UserError, missing_extra
 from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
 from smnet.models import VideoModel, create_model, multiply_adds, parameter_count
-from smnet.recipe import Recipe, nearest, read_recipe
+from smnet.recipe import Recipe, nearest, read_recipe, read_yaml
 from smnet.runlog import console
 from smnet.train import train
 
@@ -111,15 +111,37 @@ def read_study(name: str) -> list[Variant]:
     else:
         raise UserError(f"no study {name!r}{nearest(name, known)}")
     try:
-        table = yaml.safe_load(text)["variants"]
-        return [
-            Variant(str(label), str(v["model"]), dict(v.get("options") or {}))
-            for label, v in table.items()
-        ]
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError, KeyError, AttributeError):
+        table = read_yaml(text)["variants"]
+        variants = [_variant(label, **row) for label, row in table.items()]
+    except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        reason = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) else ""
         raise UserError(
-            f"{name}: a study has variants: {{label: {{model: …, options: …}}}}"
+            f"{name}: a study has variants: {{label: {{model: …, options: …}}}}{reason}"
         ) from None
+    if not variants:
+        raise UserError(f"{name}: a study without variants")
+    return variants
+
+
+def _variant(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Variant:
+    return Variant(str(label), str(model), dict(**(options or {})))
+
+
+def check_study(recipe: Recipe, variants: Sequence[Variant], trunk: str | None = None) -> list[str]:
+    """The variants' models, on ``trunk`` if one is given.
+
+    Raises:
+        UserError: one that cannot be built; two that are the same.
+    """
+    names = [f"{v.model.partition('_')[0]}_{trunk}" if trunk else v.model for v in variants]
+    labels: dict[str, str] = {}
+    for variant, model in zip(variants, names, strict=True):
+        _check(recipe, variant, model)
+        name = folder_name(model, variant.options, 0)
+        if name in labels:
+            raise UserError(f"{labels[name]} and {variant.label} are the same: {model}")
+        labels[name] = variant.label
+    return names
 
 
 def compare(
@@ -143,9 +165,8 @@ def compare(
         UserError: whatever a training run may raise.
         KeyboardInterrupt: a run was interrupted; the same command goes on.
     """
-    names = [f"{v.model.partition('_')[0]}_{trunk}" if trunk else v.model for v in variants]
+    names = check_study(recipe, variants, trunk)  # now, not after hours of training the others
     for variant, model in zip(variants, names, strict=True):
-        _check(recipe, variant, model)  # now, not after hours of training the others
         for seed in range(seeds):
             _weights(recipe, folder_name(model, variant.options, seed))
     rows = []
@@ -270,17 +291,27 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
-    for row in rows:
-        error = None if math.isnan(row.half_width) else 100 * row.half_width
-        axes.errorbar(row.gmacs, 100 * row.mean, yerr=error, fmt="o", capsize=3)
-        axes.annotate(
-            row.label, (row.gmacs, 100 * row.mean), xytext=(6, 5), textcoords="offset points"
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    most, least = max(row.gmacs for row in rows), min(row.gmacs for row in rows)
+    span = max(most - least, 0.2 * most)  # or differences that mean nothing would fill the picture
+    apart = 0.025 * span
+    for number, row in enumerate(rows):
+        near = [k for k, other in enumerate(rows) if abs(other.gmacs - row.gmacs) < apart]
+        half = 0.0 if math.isnan(row.half_width) else row.half_width
+        down, up = min(half, row.mean), min(half, 1 - row.mean)  # a share is from 0 to 1
+        axes.errorbar(
+            row.gmacs + apart * (near.index(number) - (len(near) - 1) / 2),
+            100 * row.mean,
+            yerr=[[100 * down], [100 * up]] if half else None,
+            fmt="osD^vP*X"[number % 8],
+            capsize=3,
+            label=row.label,
         )
-    axes.set_xlabel("GMAC a clip")
+    figure.legend(loc="outside right upper", frameon=False)
+    axes.set_xlabel("GMAC a clip (points that would meet are moved apart)")
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.3)
-    axes.margins(x=0.15)
+    axes.set_xlim(least - 0.2 * span, most + 0.2 * span)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)
     pyplot.close(figure)
@@ -299,7 +330,7 @@ def _weights(recipe: Recipe, run: str) -> str:
     if not _is_comparison(recipe.weights):
         return recipe.weights
     earlier = Path(recipe.weights)
-    if not (earlier / run / "last.safetensors").is_file():
+    if not _is_finished(earlier / run):
         raise UserError(
             f"weights={recipe.weights}: that comparison has no finished run {run}; make it there"
             " first, with as many seeds"
@@ -308,7 +339,15 @@ def _weights(recipe: Recipe, run: str) -> str:
 
 
 def _is_comparison(weights: str) -> bool:
-    return (Path(weights) / "table.json").is_file()
+    """Whether that is the folder of one, be it interrupted in its first run."""
+    return any(Path(weights).glob("*-seed0/recipe.yaml"))
+
+
+def _is_finished(run: Path) -> bool:
+    if not (run / "last.safetensors").is_file():  # written after every epoch
+        return False
+    done = read_checkpoint(run / "last.safetensors").metrics["val"]["epoch"]
+    return bool(done >= read_recipe(str(run / "recipe.yaml")).epochs)
 
 
 def _run(recipe: Recipe, folder: Path, label: str) -> Path:
@@ -326,6 +365,7 @@ def _run(recipe: Recipe, folder: Path, label: str) -> Path:
     console.rule(f"{label}, seed {recipe.seed}")
     outcome = train(recipe, folder, resume=started)
     if not outcome.finished:
+        console.print("the comparison goes on by the same command", markup=False)
         raise KeyboardInterrupt
     return folder
 

@@ -50,7 +50,7 @@ def compare(
       smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
       smnet compare motion --study parts --data clips/ weights=runs/parts --out runs/fine-tuned
     """
-    from smnet.compare import MOTION, MOTION_BUDGET, Variant, read_study
+    from smnet.compare import MOTION, MOTION_BUDGET, Variant, check_study, read_study
     from smnet.compare import compare as run
     from smnet.recipe import read_recipe
 
@@ -58,10 +58,11 @@ def compare(
         raise UserError("give either --models or --study")
     words = list(words or [])
     source = words.pop(0) if words and "=" not in words[0] else None
-    if data is None and source in (None, "motion"):
-        from smnet.demo import draw
-
-        data = draw(Path(out) / "motion", **MOTION).root
+    for word in words:
+        if word.startswith(("model=", "seed=")):
+            raise UserError(f"{word}: a comparison has --models or --study, and seeds 0, 1, ...")
+    drawn = data is None and source in (None, "motion")
+    if drawn:
         source, words = "motion", [*MOTION_BUDGET, *words]
     given = {"data": data and absolute(data), "format": format}
     recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
@@ -70,6 +71,12 @@ def compare(
         if study is not None
         else [Variant(name.strip(), name.strip()) for name in str(models).split(",")]
     )
+    check_study(recipe, variants, trunk)
+    if drawn:
+        from smnet.demo import draw
+
+        folder = draw(Path(out) / "motion", **MOTION).root
+        recipe = recipe.model_copy(update={"data": absolute(folder)})
     run(recipe, variants, seeds, Path(out), trunk)
     typer.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
 

@@ -200,6 +200,23 @@ def read_recipe(
         raise UserError(f"{where}: {key + ': ' if key else ''}{message}{was}") from None
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML's own takes the last of several values of a key, without a word."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = sorted({key for key in keys if keys.count(key) > 1})
+        if twice:
+            raise yaml.constructor.ConstructorError(problem=f"{twice[0]} is there twice")
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def read_yaml(text: str) -> Any:
+    """Plain values from YAML; ``yaml.YAMLError`` for what is none, or has a key twice."""
+    return yaml.load(text, _Loader)
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML, complete, in the order of its keys."""
     return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
@@ -221,7 +238,7 @@ def _read(source: str | None) -> tuple[dict[str, Any], str]:
         names = list_recipes()
         raise UserError(f"no recipe {source!r}, by name or path{nearest(source, names)}")
     try:
-        values = yaml.safe_load(text) or {}
+        values = read_yaml(text) or {}
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{where}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
