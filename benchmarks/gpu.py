@@ -132,7 +132,12 @@ def main() -> None:
         for batch in map(int, given.batches.split(",")):
             for word in given.models:
                 name, _, option = word.partition(":")
-                row = measure(name, option, mode, batch, given.size, given.rounds)
+                try:
+                    row = measure(name, option, mode, batch, given.size, given.rounds)
+                except torch.OutOfMemoryError:
+                    print(f"\n{word}, {mode}: {batch} clips do not fit into this GPU's memory")
+                    torch.cuda.empty_cache()
+                    continue
                 limit = peaks[mode.partition("+")[0]]
                 row["train_mfu"] = row.pop("train_operations_per_second") / limit
                 row["infer_mfu"] = row.pop("infer_operations_per_second") / limit
