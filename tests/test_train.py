@@ -229,6 +229,7 @@ def test_what_is_validated_is_what_is_kept(
         {"deterministic": True},
         {"batch": 50},
         {"model": "tdn_resnet18", "sampling": "tdn"},
+        {"options": {"width": 8, "modality": "rgbdiff"}},
     ],
 )
 def test_the_choices_run(clips: Path, tmp_path: Path, changes: dict[str, Any]) -> None:

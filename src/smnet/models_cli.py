@@ -27,8 +27,8 @@ def compare(
         str | None,
         typer.Option(
             help=(
-                "family, res2net, parts, start, groups, stages, place, fusion, attention,"
-                " choices, or a file."
+                "family, res2net, modality, parts, start, groups, stages, place, fusion,"
+                " attention, choices, or a file."
             )
         ),
     ] = None,

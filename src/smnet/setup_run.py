@@ -51,7 +51,7 @@ def validation_clips(clips: ClipSet) -> list[Clip]:
 
 def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
     """The random view of training, and a line on mirroring."""
-    from smnet.models.registry import family_of
+    from smnet.models.registry import input_of
 
     labels, note = None, "mirror: off"
     if recipe.flip == "auto":
@@ -66,9 +66,10 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
         else:
             note = "mirror: on, no class name tells left from right"
     try:
-        frames_per_segment = family_of(recipe.model).spec.get("frames_per_segment", 1)
+        fixed = input_of(recipe.model, recipe.options)
     except ValueError as error:
         raise UserError(str(error)) from None
+    frames_per_segment = fixed.get("frames_per_segment", 1)
     # A strategy that does not go with the model is said here.
     check(recipe.sampling, "train", frames_per_segment=frames_per_segment)
     check_decoder(recipe.decoder)

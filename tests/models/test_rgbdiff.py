@@ -16,9 +16,17 @@ from smnet.models import (
     multiply_adds,
     parameter_count,
 )
-from smnet.models.rgbdiff import DifferenceResNet
+from smnet.models.differences import DifferenceResNet
+from smnet.models.registry import FAMILIES
+from smnet.models.trunks import RESNETS
 
 from .reference import assert_all_parameters_learn, noise, scramble, small
+
+ON_RESNETS = sorted(
+    f"{name}_resnet18"
+    for name, family in FAMILIES.items()
+    if family.trunks[: len(RESNETS)] == tuple(RESNETS) and not family.spec
+)
 
 
 def naive(model: DifferenceResNet, clips: Tensor) -> Tensor:
@@ -111,6 +119,44 @@ def test_specification() -> None:
         build_model(ModelSpec("rgbdiff_resnet18", 3))
     with pytest.raises(ValueError, match="expected 6 consecutive frames a segment, got clips of 8"):
         small("rgbdiff_resnet18", 2)(noise(1, 8, 3, 32, 32))
+
+
+@pytest.mark.parametrize("name", [*ON_RESNETS, "smnet_res2net50"])
+def test_every_family_may_see_differences(name: str) -> None:
+    model = small(name, 4, modality="rgbdiff")
+    assert model.spec.frames_per_clip == 24
+    assert build_model(model.spec).state_dict().keys() == model.state_dict().keys()
+    plain = create_model(name, 5, 4, width=8).double().eval()
+    plain.load_state_dict({**model.state_dict(), "conv1.weight": plain.conv1.weight})
+    clips = noise(2, 24, 3, 32, 32)
+    frames = clips.view(8, 6, 3, 32, 32)
+    with torch.no_grad():
+        x = model.conv1((frames[:, 1:] - frames[:, :-1]).flatten(1, 2))
+        x = plain.stages(plain.maxpool(plain.relu(plain.bn1(x))), 4)
+        expected = plain.forward_head(x.unflatten(0, (2, 4)))
+        torch.testing.assert_close(model(clips), expected)
+
+
+def test_it_is_tsn_on_differences() -> None:
+    model, tsn = small("rgbdiff_resnet18", 2), small("tsn_resnet18", 2, modality="rgbdiff")
+    assert (tsn.spec.frames_per_segment, tsn.spec.mean) == (6, (0.0, 0.0, 0.0))
+    clips = noise(2, 12, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(model(clips), tsn(clips))
+
+
+@pytest.mark.parametrize(
+    ("name", "modality", "says"),
+    [
+        ("tsm_resnet18", "flow", "modality must be rgb or rgbdiff, not 'flow'"),
+        ("tsm_mobilenetv2", "rgbdiff", "there for the ResNets, not for mobilenetv2"),
+        ("tdn_resnet18", "rgbdiff", "tdn_resnet18 has no option 'modality'"),
+        ("rgbdiff_resnet18", "rgb", "rgbdiff_resnet18 has no option 'modality'"),
+    ],
+)
+def test_modalities_that_cannot_be(name: str, modality: str, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        create_model(name, 5, modality=modality)
 
 
 def test_size() -> None:

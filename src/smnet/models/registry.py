@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from . import differences
 from .action import action
 from .base import ModelSpec, VideoModel
 from .imagenet import load_weights
@@ -24,7 +25,7 @@ from .tam import tam
 from .tdn import tdn
 from .tea import tea
 from .teinet import teinet
-from .trunks import RESNETS, TRUNKS
+from .trunks import RESNETS, TRUNKS, build_trunk
 from .tsm import tsm
 from .tsn import tsn
 
@@ -57,7 +58,7 @@ FAMILIES: dict[str, Family] = {
         rgbdiff,
         "TSN on differences of RGB frames, the second stream (ECCV 2016)",
         tuple(RESNETS),
-        {"frames_per_segment": 6, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
+        differences.INPUT,
     ),
     "tsm": Family(tsm, "a part of the channels shifted along time (ICCV 2019)"),
     "stm": Family(stm, "temporal convolution beside motion features (ICCV 2019)", tuple(RESNETS)),
@@ -109,7 +110,7 @@ def create_model(
     Raises:
         ValueError: unknown name or option, impossible numbers, weights that do not fit.
     """
-    spec = ModelSpec(name, num_classes, num_segments, options, **family_of(name).spec)
+    spec = ModelSpec(name, num_classes, num_segments, options, **input_of(name, options))
     model = build_model(spec)
     if weights is not None and weights != "none":
         load_weights(model, weights)
@@ -137,6 +138,13 @@ def build_model(spec: ModelSpec) -> VideoModel:
         raise ValueError(f"{spec.name} has no option {unknown!r}{_near(unknown, family)}") from None
 
 
+def input_of(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a model of these options fixes in its specification; ``ValueError`` as
+    :func:`family_of`."""
+    fixed = family_of(name).spec
+    return differences.INPUT if options.get("modality") == "rgbdiff" and not fixed else fixed
+
+
 def family_of(name: str) -> Family:
     """The family of a model's name; ``ValueError`` with the nearest names if there is none."""
     family, _, trunk = name.partition("_")
@@ -159,7 +167,8 @@ def _unknown_option(error: TypeError) -> str | None:
 
 
 def _near(option: str, family: Family) -> str:
-    known, of_trunks = _options_of(family.build), _options_of(ResNet.__init__)
+    known = _options_of(family.build)
+    of_trunks = _options_of(ResNet.__init__) | _options_of(build_trunk)
     if family.build is smnet:
         known |= _options_of(SMNetOptions)
     takes = inspect.signature(family.build).parameters.values()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 from .base import ModelSpec, VideoModel
+from .differences import DifferenceResNet
 from .mobilenetv2 import MobileNetV2
 from .res2net import Res2NetBlock
 from .resnet import Place, ResNet, Temporal
+
+Modality = Literal["rgb", "rgbdiff"]
 
 RESNETS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
 TRUNKS = (*RESNETS, "res2net50", "mobilenetv2")
@@ -18,6 +21,7 @@ def build_trunk(
     trunk: str,
     temporal: Temporal | None = None,
     place: Place = "before_conv1",
+    modality: Modality = "rgb",
     **options: Any,
 ) -> VideoModel:
     """The trunk called ``trunk`` with a family's temporal parts in its blocks.
@@ -27,15 +31,22 @@ def build_trunk(
         trunk: one of :data:`TRUNKS`.
         temporal: builds the temporal part of each block, None for a plain trunk.
         place: where in the residual branch it stands.
+        modality: what the trunk sees of a segment: a frame, or the differences of six
+            (``"rgbdiff"``, a ResNet only).
         options: further keywords of the trunk's class.
 
     Raises:
         ValueError: no trunk of that name, or an option that it does not take.
     """
+    if modality not in get_args(Modality):
+        raise ValueError(f"modality must be {' or '.join(get_args(Modality))}, not {modality!r}")
+    network = ResNet if modality == "rgb" else DifferenceResNet
     if trunk in RESNETS:
-        return ResNet(spec, RESNETS[trunk], temporal=temporal, place=place, **options)
+        return network(spec, RESNETS[trunk], temporal=temporal, place=place, **options)
     if trunk == "res2net50":
-        return ResNet(spec, 50, temporal=temporal, place=place, block=Res2NetBlock, **options)
+        return network(spec, 50, temporal=temporal, place=place, block=Res2NetBlock, **options)
+    if trunk == "mobilenetv2" and modality != "rgb":
+        raise ValueError(f"modality={modality} is there for the ResNets, not for {trunk}")
     if trunk == "mobilenetv2":
         return MobileNetV2(spec, temporal=temporal, place=place, **options)
     raise ValueError(f"no trunk is called {trunk!r}; there are {', '.join(TRUNKS)}")
