@@ -66,7 +66,7 @@ def assert_same_run(a: Path, b: Path) -> None:
     assert left["state"] == right["state"]
     for part in ("model", "ema"):
         assert [k for k in left[part] if not torch.equal(left[part][k], right[part][k])] == []
-    for one, other in zip(left["processes"], right["processes"], strict=True):
+    for one, other in zip(left["generators"], right["generators"], strict=True):
         assert torch.equal(one["torch"], other["torch"])
         assert torch.equal(one["mixing"], other["mixing"])
     timed = {"seconds", "waiting", "clips_per_second"}
@@ -284,11 +284,11 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         lambda p: torch.save(torch.zeros(3), p),
         lambda p: torch.save([1, 2], p),
         lambda p: torch.save({}, p),
-        lambda p: torch.save({"processes": 5}, p),
+        lambda p: torch.save({"generators": 5}, p),
         lambda p: torch.save({**torch.load(p), "state": {"epoch": 1, "moon": 2}}, p),
         lambda p: torch.save({**torch.load(p), "optimizer": []}, p),
         lambda p: torch.save({**torch.load(p), "ema": None}, p),
-        lambda p: torch.save({**torch.load(p), "processes": [None]}, p),
+        lambda p: torch.save({**torch.load(p), "generators": [None]}, p),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -316,13 +316,21 @@ def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
 
     class Second(Processes):
         def gather(self, item: Any) -> list[Any]:
-            return [item, {**item, "meter": (5.0, 1, 2)}]
+            return [item, (5.0, 1, 2) if isinstance(item, tuple) else item]
 
     state = RunState(0, 1, 1, (3.0, 2, 4))
     save_state(tmp_path, RECIPE, state, learner(RECIPE), Second(cpu, 0, 2))
     for rank, meter in ((0, (3.0, 2, 4)), (1, (5.0, 1, 2))):
         back = load_state(tmp_path, learner(RECIPE), Processes(cpu, rank, 2))
         assert back == replace(state, meter=meter)
+
+
+def test_a_file_of_before_it_had_all_meters(saved: Path) -> None:
+    old = torch.load(saved, weights_only=True)
+    del old["meters"]
+    old["state"]["meter"] = (3.0, 2, 4)
+    torch.save(old, saved)
+    assert load_state(saved.parent, learner(RECIPE), HERE).meter == (3.0, 2, 4)
 
 
 def test_a_full_disk_leaves_the_old_state(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

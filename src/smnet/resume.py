@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +69,9 @@ def save_state(
     Raises:
         UserError: it cannot be written; what stood there stays.
     """
-    of_each = processes.gather(
+    meters = processes.gather(state.meter)
+    generators = processes.gather(
         {
-            "meter": state.meter,
             "torch": torch.get_rng_state(),
             "mixing": learner.mixing.get_state(),
             "cuda": torch.cuda.get_rng_state() if processes.device.type == "cuda" else None,
@@ -86,7 +86,8 @@ def save_state(
         "ema": None if learner.ema is None else learner.ema.state_dict(),
         "optimizer": learner.optimizer.state_dict(),
         "scaler": learner.scaler.state_dict(),
-        "processes": of_each,
+        "generators": generators,
+        "meters": meters,
     }
     with atomic_path(folder / "resume.pt") as temporary, temporary.open("wb") as file:
         try:
@@ -108,9 +109,9 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
         raise UserError(f"{folder}: no run to resume there (resume.pt is missing)")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        if len(saved["processes"]) != processes.world:
+        if len(saved["generators"]) != processes.world:
             raise UserError(
-                f"{path}: was saved by {len(saved['processes'])} processes, this run has"
+                f"{path}: was saved by {len(saved['generators'])} processes, this run has"
                 f" {processes.world}; resume with as many"
             )
         learner.model.load_state_dict(saved["model"])
@@ -118,12 +119,15 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
             learner.ema.load_state_dict(saved["ema"])
         learner.optimizer.load_state_dict(saved["optimizer"])
         learner.scaler.load_state_dict(saved["scaler"])
-        own = saved["processes"][processes.rank]
-        torch.set_rng_state(own["torch"])
-        learner.mixing.set_state(own["mixing"])
-        if own["cuda"] is not None and processes.device.type == "cuda":
-            torch.cuda.set_rng_state(own["cuda"])
-        return replace(RunState(**saved["state"]), meter=own["meter"])
+        generators = saved["generators"][processes.rank]
+        torch.set_rng_state(generators["torch"])
+        learner.mixing.set_state(generators["mixing"])
+        if generators["cuda"] is not None and processes.device.type == "cuda":
+            torch.cuda.set_rng_state(generators["cuda"])
+        state = RunState(**saved["state"])
+        if "meters" in saved:  # older files have that of the first process alone
+            state.meter = saved["meters"][processes.rank]
+        return state
     except UserError:
         raise
     except pickle.UnpicklingError:  # its text advises to run code out of the file
