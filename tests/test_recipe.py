@@ -202,3 +202,14 @@ def test_views_that_are_none(views: str) -> None:
 def test_nearest_is_silent_about_far_words() -> None:
     assert nearest("smnett", ["smnet", "tsn"]) == "; did you mean 'smnet'?"
     assert nearest("zzz", ["smnet", "tsn"]) == "; known: smnet, tsn"
+
+
+def test_a_run_of_one_epoch_is_not_all_warmup() -> None:
+    assert read_recipe(words=["epochs=1"]).warmup == 0.1
+    assert read_recipe(words=["epochs=2"]).warmup == 1
+    with pytest.raises(UserError, match="warmup=1 leaves nothing of epochs=1"):
+        read_recipe(words=["epochs=1", "warmup=1"])
+
+
+def test_the_defaults_have_a_name() -> None:
+    assert read_recipe("default", ["lr=0.1"]) == Recipe(lr=0.1)

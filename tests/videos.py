@@ -9,6 +9,8 @@ from pathlib import Path
 import av
 import numpy as np
 
+from smnet.data.container import LENIENT
+
 _PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p"}
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}
 
@@ -77,7 +79,7 @@ def write_video(
 
 def decode_all(path: str | Path) -> list[np.ndarray]:
     """Every frame as plain sequential decoding gives it, turned upright."""
-    with av.open(str(path), metadata_errors="ignore") as container:
+    with av.open(str(path), **LENIENT) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_type = "NONE"
         return [

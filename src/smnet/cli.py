@@ -321,7 +321,8 @@ def recipes(
     if name is not None:
         typer.echo(dump_recipe(read_recipe(name)), nl=False)
         return
-    for known, about in list_recipes().items():
+    without = "what smnet train does without a recipe: your own clips, from ImageNet weights"
+    for known, about in {"default": without, **list_recipes()}.items():
         typer.echo(f"{known:16} {about}")
 
 

@@ -98,6 +98,13 @@ class Recipe(BaseModel):
     seed: int = Field(0, ge=0, lt=2**32)
     deterministic: bool = False
 
+    @model_validator(mode="before")
+    @classmethod
+    def _one_epoch(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("epochs") == 1 and "warmup" not in values:  # the default takes a whole one
+            return {**values, "warmup": 0.1}
+        return values
+
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         if self.schedule == "step" and not self.milestones:
@@ -175,7 +182,8 @@ def read_recipe(
     """A recipe by name or path, with overrides.
 
     Args:
-        source: name of a recipe of the package, path of a YAML file, or None for the defaults.
+        source: name of a recipe of the package, path of a YAML file; None or ``"default"`` for the
+            defaults.
         words: ``key=value``, values in YAML's notation; ``options.place=after_conv1`` reaches into
             a table.
         given: further values, as they are.
@@ -223,7 +231,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 
 def _read(source: str | None) -> tuple[dict[str, Any], str]:
-    if source is None:
+    if source in (None, "default"):
         return {}, "recipe"
     packaged = files("smnet.recipes") / f"{source}.yaml"
     path = Path(source)

@@ -148,7 +148,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         with log:
             log.say(f"data: {clips.why}")
             log.say(describe(recipe, clips, model, processes))
-            for note in (weights_note, lr_note, mirror_note, augmentation.note):
+            val_note = "" if val else "validation: no clips, so the last epoch counts as the best"
+            for note in (weights_note, lr_note, mirror_note, augmentation.note, val_note):
                 if note:
                     log.say(note)
 

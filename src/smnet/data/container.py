@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import av
 from av.error import FFmpegError
@@ -10,6 +11,11 @@ from av.error import FFmpegError
 from smnet.errors import UserError
 
 BROKEN_MEDIA = (FFmpegError, ValueError)
+
+# Comments in a file that are no UTF-8 are no fault of its frames. PyAV 19 always thinks so.
+LENIENT: dict[str, Any] = (
+    {"metadata_errors": "ignore"} if int(av.__version__.partition(".")[0]) < 19 else {}
+)
 
 # Formats that only point to other files.
 _PLAYLISTS = {"hls", "concat", "dash", "imf", "sdp", "rtsp"}
@@ -25,7 +31,7 @@ def open_container(path: str, timeout: float | None = None) -> av.container.Inpu
         container = av.open(
             # An absolute path cannot be taken for a URL; nor may the file lead to one.
             os.path.abspath(path),  # noqa: PTH100
-            metadata_errors="ignore",
+            **LENIENT,
             container_options={"protocol_whitelist": "file"},
             timeout=timeout,
         )
