@@ -310,7 +310,7 @@ def test_batches_of_unreadable_clips_only(damaged: Path, tmp_path: Path) -> None
     assert train(recipe, tmp_path / "r").finished
 
 
-def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path) -> None:
+def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path, said: io.StringIO) -> None:
     data = tmp_path / "list.csv"
     lines = ["path,label,split"]
     for number, label in enumerate(("up", "down") * 2):
@@ -319,6 +319,7 @@ def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path) -> None
     data.write_text("\n".join(lines) + "\n")
     outcome = train(tiny(data, batch=2), tmp_path / "r")
     assert outcome.best == {"epoch": 2, "top1": 0.0, "clips": 0}
+    assert "validation: no clips" in said.getvalue()
     assert same(weights(tmp_path / "r", "best"), weights(tmp_path / "r", "last"))
 
 

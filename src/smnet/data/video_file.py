@@ -57,6 +57,7 @@ class VideoFile(Video):
         try:
             self._stream = video_stream(path, self._container)
             self._codec = self._stream.codec_context
+            self._codec_name = self._codec.codec.canonical_name  # lost if it does not open
             self._width, self._height = self._codec.width, self._codec.height
             self._codec.thread_type = "NONE"
             self._codec.thread_count = 1
@@ -90,7 +91,7 @@ class VideoFile(Video):
             height=self._width if turned else self._height,
             fps=fps,
             duration=self._duration,
-            codec=self._codec.codec.canonical_name,
+            codec=self._codec_name,
             rotation=90 * _quarter_turns(frame) % 360,
             container=self._container.format.name,
         )
@@ -104,7 +105,7 @@ class VideoFile(Video):
 
     def _list_packets(self) -> None:
         """Fill ``_packets``, ``_times``, and ``_held`` unless the file is too large for that."""
-        name = self._codec.codec.canonical_name
+        name = self._codec_name
         self._plannable = (
             name in _PLANNED.get(self._container.format.name, ())
             # Fields may come as packets of their own. 0 = not said, 1 = progressive.
@@ -262,7 +263,7 @@ class VideoFile(Video):
             self._codec.flush_buffers()
         else:
             self._codec.options = {"max_pixels": str(MAX_PIXELS)}
-        skips = self._codec.codec.canonical_name in _CAN_SKIP
+        skips = self._codec_name in _CAN_SKIP
         for position, packet in self._from(start, stop):
             facts = self._packets[position]
             if skips:
@@ -333,7 +334,7 @@ class VideoFile(Video):
     def _undecodable(self) -> UserError:
         return UserError(
             f"{self.path}: none of its {len(self._packets)} packets decodes"
-            f" ({self._codec.name}); the file is damaged, fetch it again"
+            f" ({self._codec_name}); the file is damaged, fetch it again"
         )
 
 
