@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.module import _has_any_global_hook
+from torch.nn.modules import module as of_all
 
 from . import native
 from .layers import backward_difference, frame_difference, is_traced
@@ -136,13 +136,16 @@ def _met(size: int, like: Tensor) -> Tensor:
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether somebody waits for a module to be called."""
+    """Whether somebody waits for a module, or for any, to be called."""
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
         or module._backward_hooks
         or module._backward_pre_hooks
-        or _has_any_global_hook()
+        or of_all._global_forward_hooks
+        or of_all._global_forward_pre_hooks
+        or of_all._global_backward_hooks
+        or of_all._global_backward_pre_hooks
     )
 
 
