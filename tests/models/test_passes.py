@@ -187,6 +187,10 @@ def random_smnet() -> VideoModel:
     return model
 
 
+OLD = not hasattr(torch.compiler, "is_exporting")
+"""PyTorch 2.6."""
+
+
 def close(found: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
@@ -208,7 +212,12 @@ def test_a_compiled_network_calls_them(monkeypatch: pytest.MonkeyPatch) -> None:
         for count in (1, 2, 3):  # the second has it compiled for any number
             del calls[:]
             close(network(clips[:count]), model(clips[:count]))
-            assert calls.count("pool") == calls.count("excite") == 2 * 8  # compiled, then eager
+            both = 2 * 8  # compiled, then eager
+            assert calls.count("pool") == calls.count("excite")
+            if OLD and count > 1:  # with any number of clips it does not see every layout
+                assert 8 < calls.count("pool") <= both
+            else:
+                assert calls.count("pool") == both
 
 
 @compiled
@@ -234,7 +243,7 @@ def test_where_the_compiler_is_given_the_equations() -> None:
             handle.remove()
         close(found.detach(), expected)
         assert any("smnet.seen" in target for target in seen) == (not name), name
-    for strict in (False, True):
+    for strict in (False,) if OLD else (False, True):  # see native.py
         with torch.no_grad():
             program = torch.export.export(model, (clips,), strict=strict)
         assert not [n for n in program.graph.nodes if "smnet." in str(n.target)]
