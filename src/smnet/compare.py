@@ -124,11 +124,12 @@ def read_study(name: str) -> list[Variant]:
 
 
 def _variant(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Variant:
+    # A row of other keys, and options whose keys are no words, do not fit and are a TypeError.
     return Variant(str(label), str(model), dict(**(options or {})))
 
 
 def check_study(recipe: Recipe, variants: Sequence[Variant], trunk: str | None = None) -> list[str]:
-    """The variants' models, on ``trunk`` if one is given.
+    """Names of the variants' models, on ``trunk`` if one is given.
 
     Raises:
         UserError: one that cannot be built; two that are the same.

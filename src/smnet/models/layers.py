@@ -102,8 +102,8 @@ class TemporalConv(nn.Module):
 
 
 def is_traced() -> bool:
-    """Whether somebody has to see plain operators, without gradients or results of our own: a
-    compiler, an exporter, or torch.func."""
+    """Whether somebody follows the operators one by one, and takes neither gradients of our own nor
+    writing in place: a compiler, an exporter, or torch.func."""
     return torch.compiler.is_compiling() or torch._C._functorch.peek_interpreter_stack() is not None
 
 
@@ -115,10 +115,14 @@ def shift_frames(x: Tensor, by: int, num_segments: int) -> Tensor:
         by: +1 or -1.
         num_segments: T.
     """
+    return _without(_moved(x, by, num_segments), num_segments, first=by > 0, last=by < 0)
+
+
+def _moved(x: Tensor, by: int, num_segments: int) -> Tensor:
+    """The batch's frames one later or earlier, in a circle: what enters a clip is of another."""
     if num_segments == 1 and is_traced():
-        return torch.zeros_like(x)  # exporters would take the number of clips for fixed
-    shifted = torch.cat([x[:1], x[:-1]] if by > 0 else [x[1:], x[:1]])
-    return _without(shifted, num_segments, first=by > 0, last=by < 0)
+        return x  # all is of another clip; of slices, exporters take the number of clips for fixed
+    return torch.cat([x[-1:], x[:-1]] if by > 0 else [x[1:], x[:1]])
 
 
 def _without(x: Tensor, num_segments: int, *, first: bool = False, last: bool = False) -> Tensor:
@@ -266,15 +270,11 @@ def frame_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> 
     The motion feature of TEA (Li et al., CVPR 2020): the later frame is transformed, the earlier
     one is not. Both (B*T, C, H, W).
     """
-    if num_segments == 1 and is_traced():
-        return torch.zeros_like(frames)
-    ahead = torch.cat([transformed[1:], transformed[:1]])
+    ahead = _moved(transformed, -1, num_segments)
     return _without(ahead - frames, num_segments, last=True)
 
 
 def backward_difference(transformed: Tensor, frames: Tensor, num_segments: int) -> Tensor:
     """D[t] = transformed[t-1] - frames[t]; zero at the first frame of a clip (TDN, CVPR 2021)."""
-    if num_segments == 1 and is_traced():
-        return torch.zeros_like(frames)
-    before = torch.cat([transformed[-1:], transformed[:-1]])
+    before = _moved(transformed, 1, num_segments)
     return _without(before - frames, num_segments, first=True)
