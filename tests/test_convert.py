@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import struct
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -517,6 +514,94 @@ def test_ours_need_no_conversion(tmp_path: Path) -> None:
         convert(tmp_path / "ours.safetensors")
 
 
+def test_averaged_weights_are_taken_with_a_word(tmp_path: Path) -> None:
+    plain, state = published.torchvision(18, 8), published.torchvision(18, 8)
+    torch.save({"state_dict": plain, "state_dict_ema": state}, tmp_path / "x.pth")
+    conversion = convert(tmp_path / "x.pth")
+    assert torch.equal(conversion.checkpoint.tensors["conv1.weight"], state["conv1.weight"])
+    assert any("averaged weights (state_dict_ema)" in note for note in conversion.notes)
+
+
+# --- normalisation ---------------------------------------------------------------------------
+
+HALF = (0.5, 0.5, 0.5)
+
+
+def hub_card(folder: Path, architecture: str = "resnet18", **pretrained: object) -> Path:
+    """A file as it lies on the hub, with what timm writes beside it."""
+    card = {"architecture": architecture, "num_classes": 5, "pretrained_cfg": pretrained}
+    (folder / "config.json").write_text(json.dumps(card))
+    save_file(published.torchvision(18, 8), folder / "model.safetensors")
+    return folder / "model.safetensors"
+
+
+def test_normalisation_is_imagenets_unless_told(tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.torchvision(18, 8))
+    conversion = convert(file)
+    assert conversion.checkpoint.spec.mean == (0.485, 0.456, 0.406)
+    assert any("ImageNet's mean" in note for note in conversion.notes)
+    spec = convert(file, mean=HALF, std=(0.25, 0.3, 0.35)).checkpoint.spec
+    assert (spec.mean, spec.std) == (HALF, (0.25, 0.3, 0.35))
+
+
+def test_timms_card_tells_the_normalisation(tmp_path: Path) -> None:
+    file = hub_card(tmp_path, mean=[0.5, 0.5, 0.5], std=[0.5, 0.5, 0.5])
+    conversion = convert(file, "timm")
+    assert (conversion.checkpoint.spec.mean, conversion.checkpoint.spec.std) == (HALF, HALF)
+    assert any("config.json" in note for note in conversion.notes)
+    told = convert(file, mean=(0.1, 0.2, 0.3), std=HALF).checkpoint.spec
+    assert told.mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{",
+        '{"pretrained_cfg": 3}',
+        '{"pretrained_cfg": {"mean": [0.5], "std": "x"}}',
+        '{"pretrained_cfg": {"mean": ["a", "b", "c"], "std": [0, 0, 0]}}',
+    ],
+)
+def test_another_config_says_nothing(text: str, tmp_path: Path) -> None:
+    file = saved(tmp_path / "x.pth", published.torchvision(18, 8))
+    (tmp_path / "config.json").write_text(text)
+    assert convert(file).checkpoint.spec.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_network_that_only_its_card_tells_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="resnetblur18 filters between its layers"):
+        convert(hub_card(tmp_path, "resnetblur18", mean=list(HALF), std=list(HALF)))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--mean", "0.5,0.5,0.5"], "give both"),
+        (["--mean", "0.5,0.5", "--std", "1,1,1"], "three numbers each"),
+        (["--mean", "123,117,104", "--std", "58,57,57"], "three numbers each"),
+        (["--mean", "0.5,0.5,0.5", "--std", "1,1,0"], "three numbers each"),
+        (["--mean", "half", "--std", "1,1,1"], "write three numbers, such as 0.5,0.5,0.5"),
+    ],
+)
+def test_what_is_no_normalisation(words: list[str], said: str, tmp_path: Path) -> None:
+    file, out = saved(tmp_path / "x.pth", published.torchvision(18, 8)), tmp_path / "o.safetensors"
+    result = CliRunner().invoke(app, ["convert", str(file), "--out", str(out), *words])
+    assert said in str(result.exception)
+    assert not out.exists()
+
+
+def test_the_verb_takes_a_normalisation(tmp_path: Path) -> None:
+    file, out = saved(tmp_path / "x.pth", published.torchvision(18, 8)), tmp_path / "o.safetensors"
+    words = ["convert", str(file), "--out", str(out), "--mean", "0.5,0.5,0.5", "--std", "1,.5,1"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert read_checkpoint(out).spec.std == (1.0, 0.5, 1.0)
+    differences = saved(tmp_path / "y.pth", published.rgbdiff(18, 8))
+    with pytest.raises(UserError, match="takes frames as they are"):
+        convert(differences, segments=T, mean=HALF, std=HALF)
+
+
 # --- segments, sampling, shift ---------------------------------------------------------------
 
 TSM_NAME = "TSM_something_RGB_resnet18_shift8_blockres_avg_segment16_e45"
@@ -552,6 +637,13 @@ def test_segments_are_asked_for(tmp_path: Path) -> None:
     assert small(tmp_path / f"{TSM_NAME}.pth", segments=4).checkpoint.spec.num_segments == 4
     with pytest.raises(UserError, match="at least 1"):
         small(tmp_path / "best.pth", segments=0)
+
+
+def test_an_image_network_has_no_segments_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "exp_segment16").mkdir()
+    file = saved(tmp_path / "exp_segment16" / "resnet18.pth", published.torchvision(18, 8))
+    assert convert(file).checkpoint.spec.num_segments == 8
+    assert convert(file, segments=16).checkpoint.spec.num_segments == 16
 
 
 def test_tam_knows_its_segments(tmp_path: Path) -> None:
@@ -685,121 +777,6 @@ def test_the_real_names_of_something_are_known(file: str) -> None:
     from smnet.data.formats.names import read_class_names
 
     assert module.names_digest(read_class_names(LABELMAPS / file)) == module._SOMETHING
-
-
-# --- files from elsewhere ----------------------------------------------------------------------
-
-
-class Malice:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, (f"touch {self.path}",)
-
-
-class Logger:
-    """Stands for what MMEngine leaves in its files."""
-
-
-class Filled:
-    def __reduce__(self) -> tuple[object, tuple[int]]:
-        return bytearray, (1 << 40,)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
-    mark, file = tmp_path / "run", tmp_path / "x.pth"
-    state = {"state_dict": published.torchvision(18, 8), "best": Malice(mark)}
-    torch.save(state, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(UserError, match="code of the file would have to run"):
-        convert(file)
-    assert not mark.exists()
-
-
-def test_a_foreign_object_is_named_and_how_to_strip_it(tmp_path: Path) -> None:
-    file = saved(tmp_path / "x.pth", published.mmaction2(18, 8), message_hub=Logger())
-    with pytest.raises(UserError, match=r"holds a tests.test_convert.Logger.*if you trust") as e:
-        convert(file)
-    assert "\n" not in str(e.value)
-
-
-def test_old_and_new_files_of_torch(tmp_path: Path) -> None:
-    state = published.torchvision(18, 8)
-    for zipped in (True, False):
-        torch.save(state, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
-        tensors = convert(tmp_path / "x.pth").checkpoint.tensors
-        assert torch.equal(tensors["fc.weight"], state["fc.weight"])
-
-
-def test_claims_beyond_the_file_are_refused(tmp_path: Path) -> None:
-    file = tmp_path / "x.pth"
-    for state, said in (
-        ({"a": torch.ones(1).expand(10**6)}, "claims more values than are stored"),
-        ({"a": torch.ones(3), "b": Filled()}, "bytearray"),
-    ):
-        torch.save(state, file)
-        with pytest.raises(UserError, match=said):
-            convert(file)
-    torch.save({"a": torch.zeros(10**6)}, file)
-    packed = tmp_path / "packed.pth"
-    with zipfile.ZipFile(file) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
-        for name in old.namelist():
-            new.writestr(name, old.read(name))
-    with pytest.raises(UserError, match="claims to hold"):
-        convert(packed)
-
-
-def test_an_old_file_that_declares_too_much_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "x.pth"
-    torch.save({"a": torch.zeros(300)}, file, _use_new_zipfile_serialization=False)
-    content = file.read_bytes()
-    small_size, huge = b"M" + struct.pack("<H", 300), b"J" + struct.pack("<i", 2**31 - 1)
-    assert content.count(small_size) >= 2  # BININT2 300: the storage's length, the tensor's shape
-    file.write_bytes(content.replace(small_size, huge))
-    with pytest.raises(UserError, match="not a file of weights, or damaged"):
-        convert(file)
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "empty file"),
-        (b"not weights at all", "not a file of weights"),
-        (b"PK\x03\x04 and then nothing", "not a file of weights"),
-        (struct.pack("<Q", 1 << 40) + b"{", "damaged or cut short"),
-    ],
-)
-def test_damaged_files(content: bytes, said: str, tmp_path: Path) -> None:
-    file = tmp_path / "x.pth"
-    file.write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
-        convert(file)
-    assert "\n" not in str(caught.value)
-
-
-def test_cut_short(tmp_path: Path) -> None:
-    whole = saved(tmp_path / "whole.pth", published.torchvision(18, 8)).read_bytes()
-    (tmp_path / "x.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=r"x\.pth"):
-        convert(tmp_path / "x.pth")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ([torch.ones(2)], "holds no named tensors"),
-        ({"epoch": 3}, "'epoch' is no tensor but a int"),
-        ({"a": torch.ones(2, device="meta")}, "without data"),
-        ({"a": torch.ones(2, 2).to_sparse()}, "sparse"),
-    ],
-)
-def test_other_contents(content: object, said: str, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(UserError, match=said):
-        convert(tmp_path / "x.pth")
-    with pytest.raises(UserError, match="no such file"):
-        convert(tmp_path / "y.pth")
 
 
 # --- the verb ----------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from smnet.checkpoint import Checkpoint, save_checkpoint
 from smnet.errors import UserError
-from smnet.models import VideoModel, create_model
+from smnet.models import VideoModel, create_model, load_weights
 from smnet.weights import start_from
 
 
@@ -105,9 +105,56 @@ def test_an_image_network_starts_the_trunk(tmp_path: Path, suffix: str) -> None:
             assert torch.equal(value, before[key]), key
 
 
+def checkpoint_of(made: VideoModel, folder: Path, **spec: Any) -> str:
+    """A file of a network with drawn weights."""
+    for tensor in made.state_dict().values():
+        tensor.copy_(torch.rand(tensor.shape))
+    save_checkpoint(
+        folder / "c.safetensors", Checkpoint(replace(made.spec, **spec), made.state_dict())
+    )
+    return str(folder / "c.safetensors")
+
+
+@pytest.mark.parametrize("theirs", ["tsn_resnet50", "tsm_resnet50"])
+@pytest.mark.parametrize("ours", ["smnet_resnet50", "i3d_resnet50", "rgbdiff_resnet50"])
+def test_a_checkpoint_without_temporal_parts_starts_the_trunk_of_any_family(
+    theirs: str, ours: str, tmp_path: Path
+) -> None:
+    source = create_model(theirs, 3, 2, width=8)
+    file = checkpoint_of(source, tmp_path)
+    new, same = (create_model(ours, 3, 2, width=8) for _ in range(2))
+    same.load_state_dict(new.state_dict())
+    note = start_from(new, file)
+    assert note == f"weights: the trunk of {theirs} from {file}; the rest starts anew"
+    load_weights(same, source.state_dict())
+    assert all(torch.equal(v, same.state_dict()[k]) for k, v in new.state_dict().items())
+    assert not torch.equal(new.fc.weight, source.fc.weight)
+
+
+def test_the_trunk_of_another_depth_does_not_fit(tmp_path: Path) -> None:
+    file = checkpoint_of(create_model("tsn_resnet34", 3, 2, width=8), tmp_path)
+    with pytest.raises(UserError, match="not a trunk of smnet_resnet18: it has besides layer"):
+        start_from(model(), file)
+
+
+def test_frames_are_normalised_as_the_weights_want_them(tmp_path: Path) -> None:
+    half, quarter = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    file = checkpoint_of(
+        create_model("tsn_resnet18", 3, 2, width=8), tmp_path, mean=half, std=quarter
+    )
+    for name in ("tsn_resnet18", "smnet_resnet18"):
+        new = create_model(name, 3, 2, width=8)
+        start_from(new, file)
+        assert (new.spec.mean, new.spec.std) == (half, quarter)
+    differences = create_model("rgbdiff_resnet18", 3, 2, width=8)
+    before = differences.spec
+    start_from(differences, file)
+    assert differences.spec == before
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
-    [(b"", "not a file of weights"), (b"nothing of the kind", "not a file of weights")],
+    [(b"", "an empty file"), (b"nothing of the kind", "not a file of weights")],
 )
 def test_a_file_that_holds_no_weights(tmp_path: Path, content: bytes, says: str) -> None:
     for name in ("x.pth", "x.safetensors"):

@@ -74,6 +74,15 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
             raise OSError(None, str(error)) from error
 
 
+def is_checkpoint(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is a checkpoint of ours, of this version or another."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return (file.metadata() or {}).get("format", "").startswith(FORMAT.partition("/")[0])
+    except (SafetensorError, OSError):
+        return False
+
+
 def checkpoint_file(path: str | os.PathLike[str]) -> Path:
     """The file that ``path`` stands for: itself, a run's best, or the copy of one on the hub.
 

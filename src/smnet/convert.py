@@ -8,27 +8,28 @@ never guessed: a frames-per-clip mismatch loads without any error, and so does a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from smnet.checkpoint import Checkpoint
+from smnet.checkpoint import Checkpoint, is_checkpoint
 from smnet.data.formats.names import read_class_names, tell_twins_apart, without_brackets
 from smnet.data.sampling import list_strategies
 from smnet.errors import UserError
-from smnet.foreign import read_foreign
-from smnet.layouts import LAYOUTS, Layout, block_of, by_input, modern, recognise, trunk_of
+from smnet.layouts import LAYOUTS, Layout, block_of, by_input, modern, recognise, some, trunk_of
 from smnet.models import ModelSpec, VideoModel, build_model
+from smnet.models.foreign import AVERAGED, check_name, read_foreign
 from smnet.models.registry import family_of
 
-SHOWN = 4
-"""How many tensors of a kind an error names."""
+MAX_CARD = 1 << 20
+"""Bytes of a ``config.json`` that are read."""
 
 # The 174 class names of Something-Something, the same in both versions (SHA-256 of the sorted
 # names, letters and digits only). Version 2 has one numbering, alphabetical. Version 1 has two:
@@ -84,6 +85,8 @@ def convert(
     classes: str | os.PathLike[str] | None = None,
     class_order: str | None = None,
     sampling: str | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
 ) -> Conversion:
     """Read a published checkpoint.
 
@@ -99,13 +102,22 @@ def convert(
             of which two numberings go around and which must be told.
         sampling: a strategy of :mod:`smnet.data.sampling`; None means what the published results
             of the layout were measured under.
+        mean, std: per colour, of values in [0, 1], by which its frames were normalised. None means
+            what timm's ``config.json`` beside the file says, else ImageNet's, as nearly all
+            published files.
 
     Raises:
         UserError: not such a file; a tensor that is missing, left over or of another shape; or
             something that must be told.
     """
     path = Path(source)
-    state = read_foreign(path)
+    if is_checkpoint(path):
+        raise UserError(f"{path}: a checkpoint of smnet already; there is nothing to do")
+    try:
+        state, under = read_foreign(path)
+        card = _card(path)
+    except ValueError as error:
+        raise UserError(str(error)) from None
     hints = NameHints.of(path)
     try:
         state, renamed = _modernised(state)
@@ -115,6 +127,8 @@ def convert(
         trunk, width = trunk_of(kind, shapes)
         head, num_classes = _classifier(kind, shapes)
         notes = [f"layout {kind.name}: {why}", f"{kind.family}_{trunk}, {num_classes} classes"]
+        if under in AVERAGED:
+            notes.append(f"the averaged weights ({under}), as their own program would measure")
         if renamed:
             notes.append("names of older files (self_conv) read as tam.G and tam.L by their shapes")
         name = f"{kind.family}_{trunk}"
@@ -124,7 +138,10 @@ def convert(
         notes.append(f"{count} segments ({how}); sampling {rule}{assumed}")
         names, said = _class_names(path, num_classes, classes, class_order, hints)
         notes.append(said)
-        about: dict[str, Any] = {**family_of(name).spec, "sampling": rule, "class_names": names}
+        fixed = family_of(name).spec
+        scale, said = _normalisation(fixed, mean, std, card)
+        notes.append(said)
+        about: dict[str, Any] = {**scale, **fixed, "sampling": rule, "class_names": names}
         spec = ModelSpec(name, num_classes, count, options, **about)
         with torch.device("meta"):
             model = build_model(spec)
@@ -152,9 +169,9 @@ def _layout(path: Path, state: Mapping[str, Tensor], wanted: str | None) -> tupl
     if found is None:
         if wanted is not None:
             return LAYOUTS[wanted], "as told"
-        shown = ", ".join(list(state)[:3])
         raise UserError(
-            f"{path}: no known layout has keys such as {shown}; known are {', '.join(LAYOUTS)}"
+            f"{path}: no known layout has keys such as {some(state)}; known are"
+            f" {', '.join(LAYOUTS)}"
         )
     layout, key = found
     if wanted in (None, layout.name):
@@ -171,7 +188,7 @@ def _classifier(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[
     for head in layout.heads:
         if f"{head}.weight" in shapes:
             return head, shapes[f"{head}.weight"][0]
-    raise ValueError(f"it lacks the classifier, {layout.heads[0]}.weight")
+    raise ValueError(f"it lacks the classifier, {layout.heads[0]}.weight; there are {some(shapes)}")
 
 
 def _segments(
@@ -194,10 +211,10 @@ def _segments(
         return shape[1], f"the shape of {key}"
     if told is not None:
         return told, "as told"
-    if hints.segments is not None:
-        return hints.segments, f"the name {hints.text}"
     if layout.name in ("torchvision", "timm"):
         return 8, "an image network has none of its own; --segments N sets another number"
+    if hints.segments is not None:
+        return hints.segments, f"the name {hints.text}"
     raise UserError(
         f"{path}: neither its tensors nor its name tell how many segments it was trained on, and"
         " with a wrong number it loads and scores badly; give --segments (published files: 8 or 16)"
@@ -227,6 +244,53 @@ def _sampling(told: str | None, layout: Layout, hints: NameHints) -> str:
     if told not in list_strategies():
         raise UserError(f"--sampling {told}: there are {', '.join(list_strategies())}")
     return told
+
+
+def _card(path: Path) -> Mapping[str, Any]:
+    """What timm's ``config.json`` on the hub says of the weights beside it; {} where there is none.
+
+    Raises:
+        ValueError: it names a network that its tensors do not tell from another.
+    """
+    file = path.with_name("config.json")
+    try:
+        written = json.loads(file.read_bytes()) if file.stat().st_size < MAX_CARD else {}
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(written, dict) or not isinstance(written.get("pretrained_cfg"), dict):
+        return {}
+    check_name(str(written.get("architecture", "")))
+    return cast(Mapping[str, Any], written["pretrained_cfg"])
+
+
+def _normalisation(
+    fixed: Mapping[str, Any],
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    card: Mapping[str, Any],
+) -> tuple[dict[str, tuple[float, ...]], str]:
+    """The mean and deviation of the specification where the family leaves them open, and a line."""
+    if "mean" in fixed:
+        if mean or std:
+            raise UserError("--mean, --std: this network takes frames as they are, from 0 to 1")
+        return {}, "frames as they are, from 0 to 1"
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std: give both")
+    if mean is not None and std is not None:
+        if not _is_scale(mean, std):
+            raise UserError("--mean, --std: three numbers each, for values in [0, 1], std above 0")
+        return {"mean": mean, "std": std}, f"normalised by {mean}, {std}, as told"
+    found = [card.get("mean"), card.get("std")]
+    if all(isinstance(value, list) for value in found) and _is_scale(*found):
+        mean, std = (tuple(map(float, value)) for value in found)  # type: ignore[arg-type]
+        return {"mean": mean, "std": std}, f"normalised by {mean}, {std} (config.json beside it)"
+    return {}, "normalised by ImageNet's mean and deviation (--mean and --std tell others)"
+
+
+def _is_scale(mean: Any, std: Any) -> bool:
+    numbers = [*mean, *std]
+    sound = all(isinstance(n, int | float) and abs(n) <= 1 for n in numbers)
+    return sound and len(mean) == len(std) == 3 and min(std) > 0
 
 
 # --- class names -----------------------------------------------------------------------------
@@ -306,7 +370,7 @@ def _fitted(
         if t in state and not _fits(state[t], own[o])
     ]
     problems = [
-        f"it {problem} {_some(keys)}"
+        f"it {problem} {some(keys)}"
         for problem, keys in (("lacks", missing), ("has besides", extra), ("differs in", misfit))
         if keys
     ]
@@ -317,7 +381,7 @@ def _fitted(
         )
     counter = torch.zeros((), dtype=torch.int64)
     tensors = {o: state.get(t, counter).to(own[o].dtype, copy=True) for o, t in theirs.items()}
-    notes = [f"left out, as its own program never uses it: {_some(unused)}"] if unused else []
+    notes = [f"left out, as its own program never uses it: {some(unused)}"] if unused else []
     absent = sum(t not in state for t in theirs.values())
     if absent:
         notes.append(
@@ -338,11 +402,6 @@ def _fits(given: Tensor, own: Tensor) -> bool:
 def _describe(tensor: Tensor) -> str:
     kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
     return f"{tuple(tensor.shape)}{kind}"
-
-
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
-    return ", ".join(keys[:SHOWN]) + more
 
 
 def _sha256(path: Path) -> str:

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from smnet.models.resnet import LAYERS
 
+SHOWN = 4
+"""How many tensors a line names."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -339,10 +342,18 @@ def _stem(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> str:
     stems = ("conv1.weight", "conv1.conv.weight", "features.0.0.weight")
     name = next((n for stem in stems if (n := layout.prefix + stem) in shapes), None)
     if name is None:
-        raise ValueError(f"it lacks the first convolution, {layout.prefix}{stems[0]}")
+        raise ValueError(
+            f"it lacks the first convolution, {layout.prefix}{stems[0]}; there are {some(shapes)}"
+        )
     if len(shape := shapes[name]) != 4:
         raise ValueError(f"its first convolution has a weight of shape {shape}: no 2D network")
     return name
+
+
+def some(keys: Collection[str]) -> str:
+    """The first few of a file's tensors, for a line to people."""
+    more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
+    return ", ".join(list(keys)[:SHOWN]) + more
 
 
 def _first(pattern: str, keys: Collection[str]) -> str:

@@ -107,6 +107,15 @@ def convert(
     sampling: Annotated[
         str | None, typer.Option(help="The sampling rule, if not the one of its published results.")
     ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,G,B",
+            help="What its frames were normalised by, of values in [0, 1], if not ImageNet's"
+            " (0.5,0.5,0.5; with --std). timm's config.json beside the file is read.",
+        ),
+    ] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="See --mean.")] = None,
 ) -> None:
     """Make a published checkpoint one of ours.
 
@@ -130,10 +139,21 @@ def convert(
         classes=classes,
         class_order=class_order,
         sampling=sampling,
+        mean=_numbers(mean),
+        std=_numbers(std),
     )
     save_checkpoint(out, conversion.checkpoint)
     for note in (*conversion.notes, f"written: {out}"):
         typer.echo(note)
+
+
+def _numbers(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        return tuple(float(word) for word in text.split(","))
+    except ValueError:
+        raise UserError(f"{text!r}: write three numbers, such as 0.5,0.5,0.5") from None
 
 
 def export(

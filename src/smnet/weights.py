@@ -2,33 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from safetensors import SafetensorError, safe_open
-
-from smnet.checkpoint import FORMAT, read_checkpoint
+from smnet.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
 from smnet.errors import UserError
 from smnet.hub import is_address
 from smnet.models import VideoModel, load_weights
+from smnet.models.registry import input_of
 
 
 def start_from(model: VideoModel, source: str) -> str:
     """Start ``model`` from ``source`` and say in one line what was done.
 
     Args:
-        model: a fresh model, its ``spec`` with class names if they are known.
+        model: a fresh model, its ``spec`` with class names if they are known. From a checkpoint it
+            takes the mean and deviation by which frames are normalised, too.
         source: ``"none"``; ``"imagenet"``; a file of image-network weights (torchvision's names);
             or a checkpoint of this program (a file, or ``hf://owner/name``), whose trunk and
             temporal parts are taken, and its classifier too if it names the same classes in the
-            same order.
+            same order. Of one without tensors of temporal parts (TSN, TSM), the trunk alone goes
+            into any family.
 
     Raises:
         UserError: weights that are not to be had or do not fit.
     """
     if source == "none":
         return "weights: random"
-    if source != "imagenet" and (Path(source).is_dir() or _is_checkpoint(source)):
-        return _fine_tune(model, source)
+    path = Path(source)
+    if source != "imagenet" and (is_address(source) or path.is_dir() or is_checkpoint(path)):
+        return _start_from_checkpoint(model, source)
     try:
         load_weights(model, source)
     except ValueError as error:
@@ -36,8 +39,28 @@ def start_from(model: VideoModel, source: str) -> str:
     return f"weights: the trunk from {source}; the rest starts anew"
 
 
-def _fine_tune(model: VideoModel, source: str) -> str:
+def _start_from_checkpoint(model: VideoModel, source: str) -> str:
     checkpoint = read_checkpoint(source)
+    theirs = checkpoint.spec
+    trunk_only = all(model.is_trunk_key(k) or k.startswith("fc.") for k in checkpoint.tensors)
+    own, given = (
+        {k: v.shape for k, v in tensors.items() if not k.startswith("fc.")}
+        for tensors in (model.state_dict(), checkpoint.tensors)
+    )
+    if trunk_only and own != given:
+        try:
+            load_weights(model, checkpoint.tensors)
+        except ValueError as error:
+            raise UserError(f"weights={source}: {error}") from None
+        said = f"weights: the trunk of {theirs.name} from {source}; the rest starts anew"
+    else:
+        said = _fine_tune(model, checkpoint, source)
+    if "mean" not in input_of(model.spec.name, model.spec.options):
+        model.spec = replace(model.spec, mean=theirs.mean, std=theirs.std)
+    return said
+
+
+def _fine_tune(model: VideoModel, checkpoint: Checkpoint, source: str) -> str:
     own = model.state_dict()
     same_classes = (
         checkpoint.spec.class_names is not None
@@ -56,13 +79,3 @@ def _fine_tune(model: VideoModel, source: str) -> str:
     model.load_state_dict(taken, strict=False)
     head = "classifier too" if same_classes else "the classifier starts anew"
     return f"weights: {checkpoint.spec.name} from {source}; {head}"
-
-
-def _is_checkpoint(source: str) -> bool:
-    if is_address(source):
-        return True
-    try:
-        with safe_open(source, framework="pt") as file:
-            return (file.metadata() or {}).get("format", "").startswith(FORMAT.partition("/")[0])
-    except (SafetensorError, OSError):
-        return False

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -16,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from smnet.models import VideoModel, create_model, imagenet, load_weights
-from smnet.models.imagenet import PUBLISHED, imagenet_file, read_tensors
+from smnet.models.imagenet import PUBLISHED, imagenet_file
 
 
 def image_network(trunk: str = "resnet18", width: int = 8, classes: int = 10) -> dict[str, Tensor]:
@@ -144,134 +141,6 @@ def test_cache_that_cannot_be_made_is_one_error(
 def test_trunk_without_published_weights(cache: Path) -> None:
     with pytest.raises(ValueError, match="no ImageNet weights are known for resnet19"):
         imagenet_file("resnet19")
-
-
-# ---------------------------------------------------------------- files
-
-
-@pytest.mark.parametrize("kind", [".pth", ".safetensors", "state_dict.pth", "old.pth"])
-def test_kinds_of_files(kind: str, tmp_path: Path) -> None:
-    state = image_network()
-    path = tmp_path / f"weights{kind}"
-    if kind == ".safetensors":
-        save_file(state, path)
-    elif kind == "old.pth":
-        torch.save(state, path, _use_new_zipfile_serialization=False)
-    else:
-        torch.save({"state_dict": state, "epoch": 3} if "dict" in kind else state, path)
-    read = read_tensors(path)
-    assert read.keys() == state.keys()
-    assert all(torch.equal(read[k], v) for k, v in state.items())
-    model = create_model("smnet_resnet18", 5, width=8, weights=str(path))
-    assert torch.equal(model.state_dict()["conv1.weight"], state["conv1.weight"])
-
-
-class Trap:
-    """Unpickling it makes the file ``trap``; what a hostile checkpoint would do."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return (Path.touch, (self.path,))
-
-
-@pytest.mark.parametrize("how", ["torch", "torch old", "pickle"])
-def test_code_in_a_file_is_not_run(how: str, tmp_path: Path) -> None:
-    sprung = tmp_path / "sprung"
-    content = {"conv1.weight": Trap(sprung)}
-    path = tmp_path / "weights.pth"
-    if how == "pickle":
-        path.write_bytes(pickle.dumps(content))
-    else:
-        torch.save(content, path, _use_new_zipfile_serialization=how == "torch")
-    with pytest.raises(ValueError, match="not a file of weights") as caught:
-        create_model("smnet_resnet18", 5, width=8, weights=str(path))
-    assert not sprung.exists()
-    assert str(path) in str(caught.value)
-    assert "weights_only" not in str(caught.value), "nobody is advised to run it"
-    pickle.loads(pickle.dumps(content))
-    assert sprung.exists(), "the trap itself works"
-
-
-def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no such file of weights"):
-        create_model("tsn_resnet18", 5, width=8, weights=str(tmp_path / "no.pth"))
-    with pytest.raises(ValueError, match="no such file of weights"):
-        read_tensors(tmp_path)
-
-
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"",
-        b"hello world\n",
-        b"<!doctype html><html></html>",
-        b"\x89PNG\r\n\x1a\n" + bytes(64),
-        bytes(99),
-    ],
-    ids=["empty", "text", "html", "png", "zeros"],
-)
-def test_file_of_something_else(content: bytes, suffix: str, tmp_path: Path) -> None:
-    path = tmp_path / f"weights{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match="not a file of weights") as caught:
-        read_tensors(path)
-    assert str(path) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-def refusal(path: Path) -> str | None:
-    """What reading the file says, or None where it yields tensors."""
-    try:
-        read = read_tensors(path)
-    except ValueError as error:
-        return str(error)
-    assert all(isinstance(v, Tensor) for v in read.values())
-    return None
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".old.pth"])
-def test_damaged_file_is_one_error_or_sound(suffix: str, tmp_path: Path) -> None:
-    state = {"conv1.weight": torch.randn(8, 3, 7, 7), "bn1.bias": torch.randn(8)}
-    path = tmp_path / f"weights{suffix}"
-    if suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save(state, path, _use_new_zipfile_serialization="old" not in suffix)
-    sound = path.read_bytes()
-    for part in (0.01, 0.1, 0.5, 0.9, 0.999):
-        path.write_bytes(sound[: int(len(sound) * part)])
-        with pytest.raises(ValueError, match="not a file of weights"):
-            read_tensors(path)
-    rng = random.Random(0)
-    for _ in range(200):
-        damaged = bytearray(sound)
-        for _ in range(3):
-            damaged[rng.randrange(min(len(sound), 600))] = rng.randrange(256)
-        path.write_bytes(damaged)
-        said = refusal(path)
-        assert said is None or said.startswith(f"{path}: ")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        {},
-        [1, 2],
-        {"epoch": 3},
-        {"state_dict": {}},
-        torch.zeros(3),
-        {"a": [torch.zeros(1)]},
-        {1: torch.zeros(1)},
-    ],
-)
-def test_pth_without_named_tensors(content: Any, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match="holds no named tensors"):
-        read_tensors(tmp_path / "weights.pth")
 
 
 # ---------------------------------------------------------------- another trunk

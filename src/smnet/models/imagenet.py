@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from .base import VideoModel
+from .foreign import read_foreign
 
 # torchvision's IMAGENET1K_V1 files, and Res2Net's (26w x 4s, not the v1b with another stem) as timm
 # mirrors it; its authors' repository is licensed for non-commercial use. The eight hex digits begin
@@ -50,9 +48,9 @@ def load_weights(model: VideoModel, source: str | os.PathLike[str] | Mapping[str
         state, where = source, "the given tensors"
     elif str(source) == "imagenet":
         path = imagenet_file(model.spec.name.partition("_")[2])
-        state, where = read_tensors(path), str(path)
+        state, where = read_foreign(path).tensors, str(path)
     else:
-        state, where = read_tensors(source), str(source)
+        state, where = read_foreign(Path(source)).tensors, str(source)
     given = model.trunk_weights(state)
     own = model.state_dict()
     wanted = [k for k in own if model.is_trunk_key(k) and not k.endswith("num_batches_tracked")]
@@ -95,40 +93,6 @@ def imagenet_file(trunk: str) -> Path:
     if not _sha256(path).startswith(expected):
         raise ValueError(f"{path} is damaged (its SHA-256 does not begin {expected}); delete it")
     return path
-
-
-def read_tensors(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """The tensors of a ``.safetensors`` file, or of a ``.pth`` read without running code.
-
-    Raises:
-        ValueError: no such file, or not such a file.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        with warnings.catch_warnings():  # of damaged files, that the error below names
-            warnings.simplefilter("ignore")
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:  # torch's own text advises to run the code
-        raise ValueError(
-            f"{path}: not a file of weights (damaged, or code would have to run to read it)"
-        ) from None
-    except Exception as error:  # damaged bytes lead the unpickler to errors of any kind
-        reason = str(error).strip().partition("\n")[0].partition(". ")[0]
-        raise ValueError(
-            f"{path}: not a file of weights ({type(error).__name__}: {reason})"
-        ) from None
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
-    tensors = isinstance(loaded, Mapping) and all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in loaded.items()
-    )
-    if not tensors or not loaded:
-        raise ValueError(f"{path}: holds no named tensors")
-    return dict(loaded)
 
 
 def _sha256(path: Path) -> str:
