@@ -16,17 +16,29 @@ from smnet.models import (
     multiply_adds,
     parameter_count,
 )
-from smnet.models.differences import DifferenceResNet
-from smnet.models.registry import FAMILIES
-from smnet.models.trunks import RESNETS
+from smnet.models.differences import DifferenceResNet, FrameAndDifferenceResNet
 
 from .reference import assert_all_parameters_learn, noise, scramble, small
 
-ON_RESNETS = sorted(
-    f"{name}_resnet18"
-    for name, family in FAMILIES.items()
-    if family.trunks[: len(RESNETS)] == tuple(RESNETS) and not family.spec
-)
+
+def refusal(name: str) -> str:
+    """What a model says to the option, "" where it takes it."""
+    try:
+        with torch.device("meta"):
+            create_model(name, 5, 4, width=8, modality="rgbdiff")
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+SEEING = [name for name in list_models("*_resnet18") if not refusal(name)]
+
+
+def test_who_sees_differences() -> None:
+    known = {"smnet", "tsn", "tsm", "stm", "teinet", "action", "tam"}
+    assert {f"{family}_resnet18" for family in known} <= set(SEEING)
+    for name in set(list_models("*_resnet18")) - set(SEEING):
+        assert "has no option 'modality'" in refusal(name)
 
 
 def naive(model: DifferenceResNet, clips: Tensor) -> Tensor:
@@ -121,7 +133,7 @@ def test_specification() -> None:
         small("rgbdiff_resnet18", 2)(noise(1, 8, 3, 32, 32))
 
 
-@pytest.mark.parametrize("name", [*ON_RESNETS, "smnet_res2net50"])
+@pytest.mark.parametrize("name", [*SEEING, "smnet_res2net50"])
 def test_every_family_may_see_differences(name: str) -> None:
     model = small(name, 4, modality="rgbdiff")
     assert model.spec.frames_per_clip == 24
@@ -145,10 +157,88 @@ def test_it_is_tsn_on_differences() -> None:
         assert torch.equal(model(clips), tsn(clips))
 
 
+# ---------------------------------------------------------------- a frame and the differences
+
+
+def stems(model: FrameAndDifferenceResNet, segment: Tensor) -> Tensor:
+    """(5, 3, H, W) -> what the stages see of it, (1, width, H/4, W/4), a step at a time."""
+    frame = model.conv1(segment[2][None])
+    frame = model.maxpool(torch.relu(model.bn1(frame)))
+    channels = [(segment[k + 1, c] - segment[k, c]) for k in range(4) for c in range(3)]
+    halves = F.avg_pool2d(torch.stack(channels)[None], 2)
+    around = F.conv2d(halves, model.difference.conv1.weight, stride=2, padding=3)
+    return (frame + torch.relu(model.difference.bn1(around))) / 2
+
+
+@pytest.mark.parametrize("name", [*SEEING, "smnet_res2net50"])
+def test_every_family_may_see_both(name: str) -> None:
+    model = small(name, 4, modality="rgb+rgbdiff")
+    assert isinstance(model, FrameAndDifferenceResNet)
+    assert (model.spec.frames_per_clip, model.spec.mean) == (20, (0.485, 0.456, 0.406))
+    assert build_model(model.spec).state_dict().keys() == model.state_dict().keys()
+    results = []
+    for in_steps in (False, True):
+        clips = noise(2, 20, 3, 32, 32).requires_grad_()
+        if in_steps:
+            seen = [
+                stems(model, clip[start : start + 5]) for clip in clips for start in (0, 5, 10, 15)
+            ]
+            features = model.stages(torch.cat(seen), 4).unflatten(0, (2, 4))
+            out = model.forward_head(features)
+        else:
+            out = model(clips)
+        grads = torch.autograd.grad(out.square().sum(), [clips, *model.parameters()])
+        results.append((out, *grads))
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("size", [33, 34, 35, 47])
+def test_both_at_sizes_that_halve_with_a_rest(size: int) -> None:
+    model = small("smnet_resnet18", 2, modality="rgb+rgbdiff")
+    assert model(noise(1, 10, 3, size, size)).shape == (1, 5)
+
+
+def test_both_start_from_an_image_network() -> None:
+    donor = create_model("tsn_resnet18", 7, width=8)
+    scramble(donor)
+    state = donor.state_dict()
+    model = create_model("smnet_resnet18", 5, width=8, modality="rgb+rgbdiff", weights=state)
+    fresh = create_model("smnet_resnet18", 5, width=8, modality="rgb+rgbdiff")
+    assert isinstance(model, FrameAndDifferenceResNet)
+    for channel in range(12):
+        torch.testing.assert_close(
+            model.difference.conv1.weight[:, channel], state["conv1.weight"].mean(1)
+        )
+    for name, tensor in model.state_dict().items():
+        if name in state and not name.startswith("fc."):
+            assert torch.equal(tensor, state[name]), name
+    new = model.difference.bn1.state_dict()
+    assert all(torch.equal(v, fresh.difference.bn1.state_dict()[k]) for k, v in new.items())
+    again = create_model("smnet_resnet18", 5, width=8, modality="rgb+rgbdiff")
+    scramble(model)
+    load_weights(again, model.state_dict())
+    assert torch.equal(again.difference.conv1.weight, model.difference.conv1.weight)
+
+
+def test_size_of_both() -> None:
+    with torch.device("meta"):
+        options = {"modality": "rgb+rgbdiff"}
+        model, plain = (create_model("smnet_resnet50", 101, **o) for o in (options, {}))
+    assert parameter_count(model) == parameter_count(plain) + 64 * 12 * 49 + 2 * 64
+    assert multiply_adds(model, 8) == multiply_adds(plain, 8) + 8 * 64 * 12 * 49 * 56 * 56
+
+
+def test_all_parameters_of_both_learn() -> None:
+    model = small("tsm_resnet18", 2, training=True, modality="rgb+rgbdiff")
+    assert_all_parameters_learn(model, 10)
+
+
 @pytest.mark.parametrize(
     ("name", "modality", "says"),
     [
-        ("tsm_resnet18", "flow", "modality must be rgb or rgbdiff, not 'flow'"),
+        ("tsm_resnet18", "flow", "modality must be one of rgb, rgbdiff, rgb.rgbdiff, not 'flow'"),
+        ("tsm_mobilenetv2", "rgb+rgbdiff", "there for the ResNets, not for mobilenetv2"),
         ("tsm_mobilenetv2", "rgbdiff", "there for the ResNets, not for mobilenetv2"),
         ("tdn_resnet18", "rgbdiff", "tdn_resnet18 has no option 'modality'"),
         ("rgbdiff_resnet18", "rgb", "rgbdiff_resnet18 has no option 'modality'"),

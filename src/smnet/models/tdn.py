@@ -33,14 +33,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_segments, unfold_frames
+from .differences import (
+    FRAMES_AROUND,
+    KEY,
+    convolution_of_differences,
+    from_rgb,
+    pooled_differences,
+)
 from .layers import TemporalConv, backward_difference, frame_difference
 from .resnet import BlockSite, ResNet
 from .trunks import RESNETS
-
-FRAMES = 5
-"""L, the frames of a segment."""
-KEY = FRAMES // 2
-"""Index of the frame that the trunk sees."""
 
 
 class LongTermDifference(nn.Module):
@@ -108,17 +110,14 @@ class ShortTermDifference(nn.Module):
 
     def __init__(self, width: int, layer1: nn.ModuleList) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3 * (FRAMES - 1), width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = convolution_of_differences(FRAMES_AROUND, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = copy.deepcopy(layer1)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        _he(self)
+        _he(self.layer1)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        # Pooling is linear: done before the subtraction, it leaves a quarter of the work to that.
-        pooled = F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, (-1, FRAMES))
-        differences = (pooled[:, 1:] - pooled[:, :-1]).flatten(1, 2)  # (N, 12, H/2, W/2)
-        stem: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(differences))))
+        stem: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(pooled_differences(frames)))))
         x = stem
         for block in self.layer1:
             x = block(x, 1)
@@ -148,16 +147,16 @@ class TDN(ResNet):
         difference_weight: float | None = None,
         **options: Any,
     ) -> None:
-        if spec.frames_per_segment != FRAMES:
+        if spec.frames_per_segment != FRAMES_AROUND:
             raise ValueError(
-                f"TDN reads {FRAMES} frames a segment, not frames_per_segment="
+                f"TDN reads {FRAMES_AROUND} frames a segment, not frames_per_segment="
                 f"{spec.frames_per_segment}"
             )
         if difference_weight is None:
             difference_weight = 0.5 if spec.num_segments == 8 else 0.25
         if not 0 <= difference_weight <= 1:
             raise ValueError(f"difference_weight must lie in 0..1, not {difference_weight}")
-        super().__init__(spec, depth, _temporal, "after_conv1", **options)
+        super().__init__(spec, depth, _temporal, "after_conv1", block=None, **options)
         self.difference_weight = float(difference_weight)
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and ".temporal." not in name:
@@ -170,7 +169,7 @@ class TDN(ResNet):
         Raises:
             ValueError: the number of frames is not a multiple of 5.
         """
-        segments, num_segments = fold_segments(clips, FRAMES)  # (B*T, 5, 3, H, W)
+        segments, num_segments = fold_segments(clips, FRAMES_AROUND)  # (B*T, 5, 3, H, W)
         early, late = self.difference(segments)
         x = self._mix(self.stem(segments[:, KEY]), early)
         for block in self.layer1:
@@ -203,8 +202,7 @@ class TDN(ResNet):
                 given.setdefault(f"{name}.bias", weight.new_zeros(weight.shape[0]))
         branch = {f"difference.{k}": v for k, v in given.items() if k.startswith("layer1.")}
         if "conv1.weight" in given:
-            mean = given["conv1.weight"].mean(dim=1, keepdim=True)
-            branch["difference.conv1.weight"] = mean.repeat(1, 3 * (FRAMES - 1), 1, 1)
+            branch["difference.conv1.weight"] = from_rgb(given["conv1.weight"], FRAMES_AROUND)
         return branch | given
 
 
