@@ -6,6 +6,7 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +18,10 @@ from smnet.checkpoint import load
 from smnet.evaluate import evaluate_checkpoints
 from smnet.models import create_model, fold_norms, list_models, multiply_adds
 from smnet.models import registry as registry_module
+from smnet.optim import parameter_groups
+from smnet.profile import parts_of
 from smnet.train import train
+from smnet.weights import start_from
 from tests.conftest import Called, tiny
 from tests.models import test_registry
 
@@ -134,3 +138,49 @@ def test_it_trains_and_is_evaluated(
     result = evaluate_checkpoints([str(tmp_path / "run")], str(clips), workers=0, device="cpu")
     assert result is not None
     assert result.scores.shape == (6, 3)
+
+
+@pytest.fixture(scope="module")
+def headed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The page's family with another head, in the registry."""
+    page = blocks()
+    imports = page["src/smnet/models/delta.py"].partition("class Delta")[0]
+    path = tmp_path_factory.mktemp("ends") / "ends.py"
+    made = module("smnet.models.ends", path, imports + page["a head"])
+    entry = registry_module.Family(made.ends, "first and last")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry_module.FAMILIES, "ends", entry)
+        yield
+    del sys.modules["smnet.models.ends"]
+
+
+@pytest.mark.parametrize("trunk", ["resnet18", "resnet50", "res2net50", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_registry.test_scores_and_features,
+        test_registry.test_every_parameter_learns,
+        test_registry.test_specification_builds_the_model_again,
+        test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+    ],
+)
+def test_another_head_keeps_them_too(
+    headed: None, trunk: str, check: Callable[[str], None]
+) -> None:
+    check(f"ends_{trunk}")
+
+
+def test_another_head_is_the_head_everywhere(headed: None, clips: Path, tmp_path: Path) -> None:
+    recipe = tiny(clips, model="ends_resnet18", epochs=1, options={"width": 8}, head_lr=5.0)
+    assert train(recipe, tmp_path / "run").finished
+    trained = load(tmp_path / "run" / "last.safetensors")
+    stages, _ = parts_of(trained, 32)
+    assert stages[-1].name == "head"
+    assert stages[-1].parameters == 2 * 64 * 3 + 3
+    groups = parameter_groups(trained, recipe)
+    (fast,) = (g for g in groups if g["scale"] == 5)
+    assert [p.shape for p in fast["params"]] == [(3, 128)]
+    other = create_model("ends_resnet18", 5, 4, width=8)
+    other.spec = replace(other.spec, class_names=tuple("abcde"))
+    note = start_from(other, str(tmp_path / "run" / "last.safetensors"))
+    assert "the classifier starts anew" in note

@@ -19,7 +19,8 @@ from smnet.checkpoint import load, read_checkpoint
 from smnet.errors import UserError, missing_extra
 from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
-from smnet.models import VideoModel, create_model, multiply_adds, parameter_count
+from smnet.models import VideoModel, multiply_adds, parameter_count
+from smnet.models.registry import new_model
 from smnet.recipe import Recipe, nearest, read_recipe, read_yaml
 from smnet.runlog import console
 from smnet.train import train
@@ -321,7 +322,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def _check(recipe: Recipe, variant: Variant, model: str) -> None:
     try:
         with torch.device("meta"):
-            create_model(model, 2, recipe.segments, **{**recipe.options, **variant.options})
+            new_model(model, 2, recipe.segments, {**recipe.options, **variant.options})
     except ValueError as error:
         raise UserError(f"{variant.label}: {error}") from None
 

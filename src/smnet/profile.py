@@ -18,8 +18,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.machine import describe_machine
-from smnet.models import VideoModel, create_model, list_models, parameter_count, to_channels_last
+from smnet.models import VideoModel, list_models, parameter_count, to_channels_last
 from smnet.models.base import on_meta
+from smnet.models.registry import new_model
 
 CLASSES = 174
 """Classes of the profiled models, those of Something-Something."""
@@ -145,7 +146,7 @@ def profile(
     try:
         for name in everyone:
             own = given if name in names else {k: v for k, v in given.items() if k == "width"}
-            model = create_model(name, CLASSES, segments, **own)
+            model = new_model(name, CLASSES, segments, own)
             stages, temporal = parts_of(model, size)
             profiles.append(
                 Profile(

@@ -22,7 +22,8 @@ from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.files import write_text
 from smnet.machine import keep_freed_memory
-from smnet.models import VideoModel, create_model
+from smnet.models import VideoModel
+from smnet.models.registry import input_of, new_model
 from smnet.recipe import Recipe, dump_recipe
 
 
@@ -51,8 +52,6 @@ def validation_clips(clips: ClipSet) -> list[Clip]:
 
 def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
     """The random view of training, and a line on mirroring."""
-    from smnet.models.registry import input_of
-
     labels, note = None, "mirror: off"
     if recipe.flip == "auto":
         found = mirror(clips.classes)
@@ -105,7 +104,7 @@ def build(recipe: Recipe, clips: ClipSet) -> VideoModel:
     options = dict(recipe.options)
     options.setdefault("dropout", recipe.dropout)
     try:
-        model = create_model(recipe.model, len(clips.classes), recipe.segments, **options)
+        model = new_model(recipe.model, len(clips.classes), recipe.segments, options)
     except ValueError as error:
         raise UserError(str(error)) from None
     model.spec = replace(

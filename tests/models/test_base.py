@@ -152,6 +152,28 @@ def test_head_is_pooling_linear_and_the_mean_over_time() -> None:
     torch.testing.assert_close(model.forward_head(features), expected)
 
 
+class Order(nn.Module):
+    """A head of its own: scores from the first and the last frame of a clip together."""
+
+    def __init__(self, features: int, classes: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(2 * features, classes)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.linear(torch.cat([frames[:, 0], frames[:, -1]], dim=1))
+        return out
+
+
+def test_another_head_stands_where_the_linear_layer_does() -> None:
+    model = create_model("tsm_resnet18", 4, 3, width=8).eval()
+    model.fc = Order(model.num_features, 4)
+    clips = torch.randn(2, 3, 3, 32, 32)
+    pooled = model.forward_features(clips).mean((3, 4))
+    expected = model.fc.linear(torch.cat([pooled[:, 0], pooled[:, 2]], dim=1))
+    torch.testing.assert_close(model(clips), expected)
+    assert not any(model.is_trunk_key(key) for key in model.state_dict() if "linear" in key)
+
+
 def test_forward_is_features_then_head() -> None:
     model = small().eval()
     clips = torch.randn(2, 3, 3, 4, 5)

@@ -17,17 +17,22 @@ class VideoModel(nn.Module):
 
     A family implements :meth:`forward_features`. The head is global average pooling, dropout, a
     linear layer per frame and the mean of its scores over time (the consensus of TSN, Wang et al.,
-    ECCV 2016). The linear layer is ``fc``, as in torchvision.
+    ECCV 2016). The linear layer is ``fc``, as in torchvision. A family with another head puts its
+    module there, from the frames' features (B, T', C) to scores (B, T', K), of which the mean is
+    taken, or to (B, K).
     """
+
+    fc: nn.Module
 
     def __init__(self, spec: ModelSpec, num_features: int, dropout: float = 0.5) -> None:
         super().__init__()
         self.spec = spec
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
-        self.fc = nn.Linear(num_features, spec.num_classes)
-        nn.init.normal_(self.fc.weight, std=0.001)  # as the TSN family: start near chance
-        nn.init.zeros_(self.fc.bias)
+        linear = nn.Linear(num_features, spec.num_classes)
+        nn.init.normal_(linear.weight, std=0.001)  # as the TSN family: start near chance
+        nn.init.zeros_(linear.bias)
+        self.fc = linear
 
     def forward(self, clips: Tensor) -> Tensor:
         """Scores of clips.
@@ -47,8 +52,8 @@ class VideoModel(nn.Module):
     def forward_head(self, features: Tensor) -> Tensor:
         """Logits (B, K) of feature maps (B, T', C, h, w)."""
         pooled = features.mean(dim=(3, 4))  # (B, T', C)
-        scores: Tensor = self.fc(self.dropout(pooled))  # (B, T', K)
-        return scores.mean(dim=1)
+        scores: Tensor = self.fc(self.dropout(pooled))  # (B, T', K), or (B, K)
+        return scores.mean(dim=1) if scores.dim() == 3 else scores
 
     def is_trunk_key(self, key: str) -> bool:
         """Whether a ``state_dict`` key belongs to the image network under the family's parts."""

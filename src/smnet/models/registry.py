@@ -58,7 +58,7 @@ FAMILIES: dict[str, Family] = {
         rgbdiff,
         "TSN on differences of RGB frames, the second stream (ECCV 2016)",
         tuple(RESNETS),
-        differences.INPUT,
+        differences.INPUTS["rgbdiff"],
     ),
     "tsm": Family(tsm, "a part of the channels shifted along time (ICCV 2019)"),
     "stm": Family(stm, "temporal convolution beside motion features (ICCV 2019)", tuple(RESNETS)),
@@ -110,11 +110,18 @@ def create_model(
     Raises:
         ValueError: unknown name or option, impossible numbers, weights that do not fit.
     """
-    spec = ModelSpec(name, num_classes, num_segments, options, **input_of(name, options))
-    model = build_model(spec)
+    model = new_model(name, num_classes, num_segments, options)
     if weights is not None and weights != "none":
         load_weights(model, weights)
     return model
+
+
+def new_model(
+    name: str, num_classes: int, num_segments: int, options: Mapping[str, Any]
+) -> VideoModel:
+    """:func:`create_model` without weights, for options of any name, as recipes have them."""
+    spec = ModelSpec(name, num_classes, num_segments, dict(options), **input_of(name, options))
+    return build_model(spec)
 
 
 def build_model(spec: ModelSpec) -> VideoModel:
@@ -142,7 +149,7 @@ def input_of(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     """What a model of these options fixes in its specification; ``ValueError`` as
     :func:`family_of`."""
     fixed = family_of(name).spec
-    return differences.INPUT if options.get("modality") == "rgbdiff" and not fixed else fixed
+    return fixed or differences.INPUTS.get(str(options.get("modality")), {})
 
 
 def family_of(name: str) -> Family:

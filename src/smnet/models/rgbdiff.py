@@ -14,4 +14,4 @@ from .trunks import build_trunk
 
 def rgbdiff(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
     """TSN on RGB differences on a ResNet; ``options`` are the trunk's."""
-    return build_trunk(spec, trunk, modality="rgbdiff", **options)
+    return build_trunk(spec, trunk, None, modality="rgbdiff", **options)

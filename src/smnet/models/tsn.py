@@ -13,4 +13,4 @@ from .trunks import build_trunk
 
 def tsn(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
     """TSN on any trunk; ``options`` are the trunk's."""
-    return build_trunk(spec, trunk, **options)
+    return build_trunk(spec, trunk, None, **options)
