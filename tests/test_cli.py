@@ -396,7 +396,7 @@ WRONG = [
     ("train --data DATA WORDS device=meta", "device=meta"),
     ("train --data DATA WORDS weights=W/nowhere.pth", "no such file of weights"),
     ("train --data DATA WORDS weights=W/model.pkl", "not a file of weights"),
-    ("train --data DATA WORDS weights=W/stub.safetensors", "not a file of weights"),
+    ("train --data DATA WORDS weights=W/stub.safetensors", "damaged or cut short"),
     ("train --data DATA WORDS weights=RUN", "does not fit"),
     ("train --data DATA --format coco WORDS", "no annotation format 'coco'"),
     ("train --data DATA --out W/file WORDS", "cannot write"),

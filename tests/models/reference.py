@@ -32,6 +32,15 @@ def with_difference(x: Tensor, segments: int) -> Tensor:
     return out
 
 
+def motion_alone(x: Tensor, segments: int) -> Tensor:
+    """X[t+1] - X[t], frame by frame; after the last there is nothing."""
+    out = -x
+    for here in range(len(x)):
+        if (here + 1) % segments:
+            out[here] += x[here + 1]
+    return out
+
+
 def scramble(module: nn.Module, seed: int = 1) -> None:
     """Every tensor anywhere, as after training: no mistake hides behind zeros, ones and shifts."""
     generator = torch.Generator().manual_seed(seed)

@@ -19,7 +19,7 @@ from smnet.models.layers import (
     shift_frames,
 )
 
-from .reference import with_difference
+from .reference import motion_alone, with_difference
 
 FORMATS = [torch.contiguous_format, torch.channels_last]
 
@@ -122,6 +122,17 @@ def test_temporal_conv_starts_with_the_difference(
     torch.testing.assert_close(conv(x, 4) + beside * x, expected)
 
 
+@pytest.mark.parametrize("groups", [None, 1, 2, 8])
+@pytest.mark.parametrize("space", [1, 3])
+@pytest.mark.parametrize("beside", [0.0, 1.0])
+def test_temporal_conv_starts_with_motion_alone(
+    groups: int | None, space: int, beside: float
+) -> None:
+    x = frames(channels=16)
+    conv = TemporalConv(16, groups, space, "motion", beside=beside).double()
+    torch.testing.assert_close(conv(x, 4) + beside * x, motion_alone(x, 4))
+
+
 def test_temporal_conv_parameter_counts() -> None:
     for channels, groups in [(64, None), (64, 2), (256, 32), (64, 1)]:
         per_group = channels if groups is None else groups
@@ -137,7 +148,7 @@ def test_temporal_conv_parameter_counts() -> None:
         ({"groups": 0}, "groups"),
         ({"groups": 16}, "groups"),
         ({"space": 2}, "1 or 3"),
-        ({"init": "random"}, "shift, difference, identity"),
+        ({"init": "random"}, "shift, difference, motion, identity"),
     ],
 )
 def test_temporal_conv_refuses(options: dict[str, object], said: str) -> None:

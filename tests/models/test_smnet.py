@@ -29,7 +29,7 @@ from smnet.models.layers import partial_shift
 from smnet.models.resnet import BlockSite
 from smnet.models.smnet import SMNetModule, SMNetOptions
 
-from .reference import with_difference
+from .reference import motion_alone, with_difference
 
 
 @pytest.fixture(autouse=True)
@@ -315,7 +315,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
         "groups": [None, 1, 2, 8],
         "temporal": [True, True, True, False],
         "temporal_space": [1, 1, 3],
-        "temporal_init": ["shift", "difference", "identity"],
+        "temporal_init": ["shift", "difference", "motion", "identity"],
         "attention": ["mean+max", "mean", "max", "3d", "none"],
         "attention_kernel": [3, 5, 7],
         "attention_norm": [False, True],
@@ -867,6 +867,40 @@ def test_how_the_module_as_a_whole_starts(init, start, place, options, scale):
     channels = 16 if place == "before_conv1" else 32
     x = torch.randn(2 * 4, channels, 5, 6)
     torch.testing.assert_close(module(x, 4), scale * start(x, 4))
+
+
+@pytest.mark.parametrize("place", ["before_conv1", "after_conv1"])
+@pytest.mark.parametrize(
+    ("options", "scale"),
+    [
+        ({}, 1.5),
+        ({"fusion": "mean"}, 0.75),
+        ({"fusion": "weighted"}, 1.5),
+        ({"fusion": "se_me"}, 2.25),
+        ({"fusion": "me_se"}, 2.25),
+        ({"motion_input": "z"}, 3.0),
+        ({"parts": "se"}, 1.5),
+        ({"attention": "none"}, 1.0),
+        ({"residual": "none"}, 0.5),
+        ({"residual": "x"}, 0.5),
+        ({"gate": "centred"}, 1.5),
+        ({"order": "attention_first"}, 1.5),
+    ],
+)
+@pytest.mark.parametrize("stages", [(2, 3, 4, 5), (4, 3), (5,)])
+def test_the_first_stage_starts_with_motion_alone(stages, place, options, scale):
+    model, other = (
+        create_model("smnet_resnet18", 5, width=16, place=place, stages=stages, **options, **start)
+        for start in ({}, {"temporal_init": "difference"})
+    )
+    first = f"layer{min(stages) - 1}"
+    theirs = other.state_dict()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("se.temporal.weight"):
+            assert torch.equal(tensor, theirs[name]) == (not name.startswith(first)), name
+    for block in model.eval().get_submodule(first):
+        x = torch.randn(2 * 4, block.temporal.se.temporal.channels, 5, 6)
+        torch.testing.assert_close(block.temporal(x, 4), scale * motion_alone(x, 4))
 
 
 def test_instead_of_conv2_the_module_replaces_the_convolution_and_conv1_takes_the_stride():

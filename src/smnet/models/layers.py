@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-TemporalInit = Literal["shift", "difference", "identity"]
+TemporalInit = Literal["shift", "difference", "motion", "identity"]
 
 
 class TemporalConv(nn.Module):
@@ -26,12 +26,12 @@ class TemporalConv(nn.Module):
         init: ``"shift"``: the first C/``shift_div`` channels take the next frame, as many take the
             previous one, the rest keep their own (TSM's partial shift, Lin et al., ICCV 2019, as a
             trainable start; ACTION-Net and TDN start so). ``"difference"``: every channel its own,
-            plus (X[t+1] - X[t-1]) / 2 in even channels and minus that in odd ones.
-            ``"identity"``: every channel its own.
+            plus (X[t+1] - X[t-1]) / 2 in even channels and minus that in odd ones. ``"motion"``:
+            X[t+1] - X[t] alone. ``"identity"``: every channel its own.
         shift_div: see ``init``.
-        beside: how much of X the caller adds to the result. What ``init`` takes of other frames is
-            1 + beside as large, so that the sum starts as ``init`` says. The shifted channels, for
-            one, start at (1 + beside) X[t+1] - beside X[t].
+        beside: how much of X the caller adds to the result. The sum starts at 1 + beside times
+            what ``init`` says (``"motion"``: once). The shifted channels, for one, start at
+            (1 + beside) X[t+1] - beside X[t].
 
     Shape:
         x (B*T, C, H, W) -> (B*T, C, H, W); ``weight`` is (C, C/G, 3), or (C, C/G, 3, 3, 3).
@@ -77,6 +77,8 @@ class TemporalConv(nn.Module):
         if init == "difference":
             half = (1 + beside) * (0.5 - channel % 2)
             taps[channel, own, 0], taps[channel, own, 2] = -half, half
+        elif init == "motion":
+            taps[channel, own, 1], taps[channel, own, 2] = -1.0 - beside, 1.0
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, space={self.space}"

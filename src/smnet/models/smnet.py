@@ -20,7 +20,7 @@ keyword of :class:`SMNetOptions`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
@@ -53,11 +53,14 @@ class SMNetOptions:
         temporal: False leaves the temporal convolution out, Z = X (ablation).
         temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
         temporal_init: start of the temporal convolution, so that the module as a whole starts as
-            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"difference"``, the
-            input and half the difference of its neighbours in time, which finds motion sooner
-            from all seeds (benchmarks/results/motion-start.md); ``"shift"``, TSM's partial shift,
-            as ACTION-Net's code (where X is added beside Z, the shifted channels of Z start at
-            2 X[t+1] - X[t], else the sum would blur them); or ``"identity"``, Z = X.
+            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"motion"``, in the
+            first stage that carries the module the difference of adjacent frames alone, beside the
+            shortcut, which hands on the frames, and in the other stages ``"difference"``, the input
+            and half the difference of its neighbours in time; ``"difference"`` in all stages;
+            ``"shift"``, TSM's partial shift, as ACTION-Net's code (where X is added beside Z, the
+            shifted channels of Z start at 2 X[t+1] - X[t], else the sum would blur them); or
+            ``"identity"``, Z = X. The sooner motion is seen without what stands still, the sooner
+            it is learned, from all seeds (benchmarks/results/motion-start.md, mocap10-start.md).
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
@@ -80,7 +83,7 @@ class SMNetOptions:
     groups: int | None = None
     temporal: bool = True
     temporal_space: int = 1
-    temporal_init: TemporalInit = "difference"
+    temporal_init: TemporalInit = "motion"
     attention: Attention = "mean+max"
     attention_kernel: int = 7
     attention_norm: bool = False
@@ -149,6 +152,12 @@ class SMNetOptions:
             blocks=self.blocks,
         )
         return self == open_to_it
+
+    def at(self, stage: int) -> SMNetOptions:
+        """The options of a module in ``stage``."""
+        if self.temporal_init != "motion" or stage == min(self.stages):
+            return self
+        return replace(self, temporal_init="difference")
 
     def carries(self, site: BlockSite) -> bool:
         """Whether the block at ``site`` carries the module."""
@@ -352,7 +361,8 @@ def smnet(spec: ModelSpec, trunk: str, place: Place = "before_conv1", **options:
     def temporal(site: BlockSite) -> nn.Module | None:
         if not module.carries(site):
             return None
-        row = [SMNetModule(site.channels(place), module) for _ in range(module.repeat)]
+        here = module.at(site.stage)
+        row = [SMNetModule(site.channels(place), here) for _ in range(module.repeat)]
         return row[0] if len(row) == 1 else InARow(row)
 
     return build_trunk(spec, trunk, temporal, place, **options)

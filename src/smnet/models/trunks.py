@@ -46,7 +46,7 @@ def build_trunk(
     """
     if modality not in NETWORKS:
         raise ValueError(f"modality must be one of {', '.join(NETWORKS)}, not {modality!r}")
-    if temporal is None and place != "before_conv1":
+    if temporal is None and place in ("after_conv1", "instead_of_conv2"):
         raise ValueError(f"place={place}: there is no temporal part here to be placed")
     network = NETWORKS[modality]
     parts: dict[str, Any] = {"temporal": temporal, "place": place}
