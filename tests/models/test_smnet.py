@@ -891,7 +891,7 @@ def test_how_the_module_as_a_whole_starts(init, start, place, options, scale):
 def test_the_first_stage_starts_with_motion_alone(stages, place, options, scale):
     model, other = (
         create_model("smnet_resnet18", 5, width=16, place=place, stages=stages, **options, **start)
-        for start in ({}, {"temporal_init": "difference"})
+        for start in ({"temporal_init": "motion"}, {})
     )
     first = f"layer{min(stages) - 1}"
     theirs = other.state_dict()

@@ -53,14 +53,15 @@ class SMNetOptions:
         temporal: False leaves the temporal convolution out, Z = X (ablation).
         temporal_space: spatial side of the temporal kernel: 1 (3x1x1) or 3 (3x3x3).
         temporal_init: start of the temporal convolution, so that the module as a whole starts as
-            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"motion"``, in the
-            first stage that carries the module the difference of adjacent frames alone, beside the
-            shortcut, which hands on the frames, and in the other stages ``"difference"``, the input
-            and half the difference of its neighbours in time; ``"difference"`` in all stages;
-            ``"shift"``, TSM's partial shift, as ACTION-Net's code (where X is added beside Z, the
-            shifted channels of Z start at 2 X[t+1] - X[t], else the sum would blur them); or
-            ``"identity"``, Z = X. The sooner motion is seen without what stands still, the sooner
-            it is learned, from all seeds (benchmarks/results/motion-start.md, mocap10-start.md).
+            what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"difference"``, the
+            input and half the difference of its neighbours in time, which finds motion sooner
+            from all seeds (benchmarks/results/motion-start.md); ``"motion"``, in the first stage
+            that carries the module the difference to the next frame alone, beside the shortcut,
+            which hands on the frames, and in the others ``"difference"``: better where backgrounds
+            say nothing, worse where all that is seen moves (mocap10-start.md, motion-start-motion
+            .md there); ``"shift"``, TSM's partial shift, as ACTION-Net's code (where X is added
+            beside Z, the shifted channels of Z start at 2 X[t+1] - X[t], else the sum would blur
+            them); or ``"identity"``, Z = X.
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
@@ -83,7 +84,7 @@ class SMNetOptions:
     groups: int | None = None
     temporal: bool = True
     temporal_space: int = 1
-    temporal_init: TemporalInit = "motion"
+    temporal_init: TemporalInit = "difference"
     attention: Attention = "mean+max"
     attention_kernel: int = 7
     attention_norm: bool = False
