@@ -55,13 +55,12 @@ class SMNetOptions:
         temporal_init: start of the temporal convolution, so that the module as a whole starts as
             what is named (see :class:`~smnet.models.layers.TemporalConv`): ``"difference"``, the
             input and half the difference of its neighbours in time, which finds motion sooner
-            from all seeds (benchmarks/results/motion-start.md); ``"motion"``, in the first stage
-            that carries the module the difference to the next frame alone, beside the shortcut,
-            which hands on the frames, and in the others ``"difference"``: better where backgrounds
-            say nothing, worse where all that is seen moves (mocap10-start.md, motion-start-motion
-            .md there); ``"shift"``, TSM's partial shift, as ACTION-Net's code (where X is added
+            from all seeds; ``"motion"``, in the first stage that carries the module the difference
+            to the next frame alone, beside the shortcut, which hands on the frames, and in the
+            others ``"difference"``: better before backgrounds that say nothing, worse where there
+            are none; ``"shift"``, TSM's partial shift, as ACTION-Net's code (where X is added
             beside Z, the shifted channels of Z start at 2 X[t+1] - X[t], else the sum would blur
-            them); or ``"identity"``, Z = X.
+            them); or ``"identity"``, Z = X. Measured in benchmarks/results.
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
