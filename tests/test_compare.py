@@ -18,11 +18,13 @@ from smnet import compare as compare_module
 from smnet.compare import (
     Row,
     Variant,
+    check_study,
     compare,
     draw,
     folder_name,
     latencies,
     markdown,
+    read_models,
     read_study,
     write_tables,
 )
@@ -316,3 +318,32 @@ def test_all_on_another_trunk(clips: Path, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(TypeError):
         compare(tiny(clips), VARIANTS, 1, tmp_path / "out", trunk="resnet34")
     assert asked == ["tsn_resnet34", "smnet_resnet34"]
+
+
+def test_models_of_a_line_with_their_options() -> None:
+    line = "tdn_resnet18, smnet_resnet18:modality=rgb+rgbdiff,smnet_resnet18:groups=2:stages=[4,5]"
+    assert [(v.label, v.model, v.options) for v in read_models(line)] == [
+        ("tdn_resnet18", "tdn_resnet18", {}),
+        ("smnet_resnet18:modality=rgb+rgbdiff", "smnet_resnet18", {"modality": "rgb+rgbdiff"}),
+        (
+            "smnet_resnet18:groups=2:stages=[4,5]",
+            "smnet_resnet18",
+            {"groups": 2, "stages": [4, 5]},
+        ),
+    ]
+    check_study(Recipe(options={"width": 16}), read_models(line))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("tsn_resnet18:width", "write key=value"),
+        ("tsn_resnet18:width=[", "not YAML"),
+        ("tsn_resnet18:width=8:width=16", "an option is there twice"),
+        ("tsn_resnet18:widht=8", "has no option 'widht'; did you mean 'width'"),
+        ("tsn_resnet18,,tsm_resnet18", "no model is called ''"),
+    ],
+)
+def test_lines_that_are_no_models(line: str, said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        check_study(Recipe(), read_models(line))

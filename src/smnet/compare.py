@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
 from smnet.models import VideoModel, multiply_adds, parameter_count
 from smnet.models.registry import new_model
-from smnet.recipe import Recipe, nearest, read_recipe, read_yaml
+from smnet.recipe import Recipe, key_and_value, nearest, read_recipe, read_yaml
 from smnet.runlog import console
 from smnet.train import train
 
@@ -121,6 +122,23 @@ def read_study(name: str) -> list[Variant]:
         ) from None
     if not variants:
         raise UserError(f"{name}: a study without variants")
+    return variants
+
+
+def read_models(text: str) -> list[Variant]:
+    """The variants of a line: models' names with commas, each with its options after colons
+    (``tdn_resnet18,smnet_resnet18:groups=2:stages=[4,5]``).
+
+    Raises:
+        UserError: an option that is no ``key=value``, or given twice.
+    """
+    variants = []
+    for word in re.split(r",(?![^\[]*\])", text):
+        model, *pairs = (part.strip() for part in word.split(":"))
+        options = dict(map(key_and_value, pairs))
+        if len(options) < len(pairs):
+            raise UserError(f"--models {word.strip()}: an option is there twice")
+        variants.append(Variant(word.strip(), model, options))
     return variants
 
 

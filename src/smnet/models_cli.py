@@ -21,7 +21,10 @@ def compare(
         ),
     ] = None,
     models: Annotated[
-        str | None, typer.Option(help="Names, with commas: tsn_resnet18,tsm_resnet18.")
+        str | None,
+        typer.Option(
+            help="Names with commas, options after colons: tsm_resnet18,smnet_resnet18:groups=2."
+        ),
     ] = None,
     study: Annotated[
         str | None,
@@ -46,11 +49,12 @@ def compare(
     \b
     Examples:
       smnet compare --models tsn_resnet18,tsm_resnet18,smnet_resnet18
+      smnet compare --models tdn_resnet18,smnet_resnet18:modality=rgb+rgbdiff --data clips/
       smnet compare --study parts --seeds 5 --out runs/parts
       smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
       smnet compare motion --study parts --data clips/ weights=runs/parts --out runs/fine-tuned
     """
-    from smnet.compare import MOTION, MOTION_BUDGET, Variant, check_study, read_study
+    from smnet.compare import MOTION, MOTION_BUDGET, check_study, read_models, read_study
     from smnet.compare import compare as run
     from smnet.recipe import read_recipe
 
@@ -66,11 +70,7 @@ def compare(
         source, words = "motion", [*MOTION_BUDGET, *words]
     given = {"data": data and absolute(data), "format": format}
     recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
-    variants = (
-        read_study(study)
-        if study is not None
-        else [Variant(name.strip(), name.strip()) for name in str(models).split(",")]
-    )
+    variants = read_study(study) if study is not None else read_models(str(models))
     check_study(recipe, variants, trunk)
     if drawn:
         from smnet.demo import draw

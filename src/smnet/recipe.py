@@ -192,7 +192,7 @@ def read_recipe(
         UserError: unknown recipe or key (with the nearest known one), or a value that cannot be.
     """
     values, where = _read(source)
-    for key, value in [*map(_split, words), *(given or {}).items()]:
+    for key, value in [*map(key_and_value, words), *(given or {}).items()]:
         _place(values, key, value)
     for key in values:
         if key not in Recipe.model_fields:
@@ -254,7 +254,8 @@ def _read(source: str | None) -> tuple[dict[str, Any], str]:
     return values, where
 
 
-def _split(word: str) -> tuple[str, Any]:
+def key_and_value(word: str) -> tuple[str, Any]:
+    """A key and its value, in YAML, from ``key=value``; ``UserError`` for another word."""
     key, equals, value = word.partition("=")
     if not equals or not key:
         raise UserError(f"{word!r}: write key=value, for instance epochs=20")
