@@ -560,6 +560,7 @@ def test_timms_card_tells_the_normalisation(tmp_path: Path) -> None:
         "[]",
         "{",
         '{"pretrained_cfg": 3}',
+        "[" * 100_000,
         '{"pretrained_cfg": {"mean": [0.5], "std": "x"}}',
         '{"pretrained_cfg": {"mean": ["a", "b", "c"], "std": [0, 0, 0]}}',
     ],

@@ -255,7 +255,7 @@ def _card(path: Path) -> Mapping[str, Any]:
     file = path.with_name("config.json")
     try:
         written = json.loads(file.read_bytes()) if file.stat().st_size < MAX_CARD else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     if not isinstance(written, dict) or not isinstance(written.get("pretrained_cfg"), dict):
         return {}

@@ -295,6 +295,7 @@ def test_damaged_file_is_one_error_or_sound(suffix: str, tmp_path: Path) -> None
         ({1: torch.zeros(1)}, "1 is no tensor"),
         ({"a": torch.ones(2, device="meta")}, "without data"),
         ({"a": torch.ones(2, 2).to_sparse()}, "sparse"),
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "of 8 bits"),
     ],
 )
 def test_other_contents(content: object, said: str, tmp_path: Path) -> None:

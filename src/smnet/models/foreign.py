@@ -66,6 +66,8 @@ def read_foreign(path: Path) -> Weights:
         tensors, under = _tensors_of(_unpickle(path), path)
         _check_sizes(tensors, path)
     for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.itemsize == 1:
+            raise ValueError(f"{path}: {name!r} is of 8 bits, {tensor.dtype}: quantised")
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{path}: {name!r} has values that are NaN or infinite")
     while prefix := next((p for p in PREFIXES if all(n.startswith(p) for n in tensors)), ""):
