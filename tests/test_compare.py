@@ -7,91 +7,31 @@ import json
 import math
 import shutil
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from smnet import compare as compare_module
 from smnet.compare import (
     Row,
-    Variant,
-    check_study,
     compare,
     draw,
-    folder_name,
     latencies,
     markdown,
-    read_models,
-    read_study,
     write_tables,
 )
 from smnet.errors import UserError
 from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipe import Recipe, read_recipe
+from smnet.study import Variant
 from smnet.train import train
 from tests.conftest import tiny
 
-STUDIES = sorted(
-    e.name.removesuffix(".yaml")
-    for e in files("smnet.recipes.studies").iterdir()
-    if e.name.endswith(".yaml")
-)
 ROWS = [
     Row("TSN", "tsn_resnet18", [0.5, 0.6, 0.7], 2_000_000, 1.25, 0.02, [10, 11, 12]),
     Row("SMNet", "smnet_resnet18", [0.9], 2_500_000, 1.5, math.nan, [20]),
 ]
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_studies_of_the_package(name: str) -> None:
-    variants = read_study(name)
-    assert len(variants) >= 2
-    assert len({v.label for v in variants}) == len(variants)
-    assert len({folder_name(v.model, v.options, 0) for v in variants}) == len(variants)
-    for variant in variants:
-        with torch.device("meta"):
-            create_model(variant.model, 10, 8, **variant.options)
-
-
-def test_a_study_of_ones_own(tmp_path: Path) -> None:
-    file = tmp_path / "mine.yaml"
-    file.write_text(
-        "variants:\n  plain: {model: tsn_resnet18}\n"
-        "  after: {model: smnet_resnet18, options: {place: after_conv1}}\n"
-    )
-    assert read_study(str(file)) == [
-        Variant("plain", "tsn_resnet18"),
-        Variant("after", "smnet_resnet18", {"place": "after_conv1"}),
-    ]
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        *("", "a: b", "variants: 5", "variants: [a]", "variants: {a: b}", "variants: {a: {x: 1}}"),
-        *("{", "variants: {a: {model: tsn_resnet18, option: {groups: 2}}}"),
-        "variants: {a: {model: tsn_resnet18, options: {1: 2}}}",
-        "variants: {a: {model: tsn_resnet18}, a: {model: tsm_resnet18}}",
-    ],
-)
-def test_a_file_that_is_no_study(tmp_path: Path, content: str) -> None:
-    (tmp_path / "bad.yaml").write_text(content)
-    with pytest.raises(UserError, match=r"bad\.yaml: a study has variants"):
-        read_study(str(tmp_path / "bad.yaml"))
-
-
-def test_a_study_of_nothing(tmp_path: Path) -> None:
-    (tmp_path / "bad.yaml").write_text("variants: {}")
-    with pytest.raises(UserError, match=r"bad\.yaml: a study without variants"):
-        read_study(str(tmp_path / "bad.yaml"))
-
-
-def test_no_such_study() -> None:
-    with pytest.raises(UserError, match="no study 'familly'; did you mean 'family'"):
-        read_study("familly")
 
 
 def test_interval_of_the_mean_by_hand() -> None:
@@ -318,32 +258,3 @@ def test_all_on_another_trunk(clips: Path, tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(TypeError):
         compare(tiny(clips), VARIANTS, 1, tmp_path / "out", trunk="resnet34")
     assert asked == ["tsn_resnet34", "smnet_resnet34"]
-
-
-def test_models_of_a_line_with_their_options() -> None:
-    line = "tdn_resnet18, smnet_resnet18:modality=rgb+rgbdiff,smnet_resnet18:groups=2:stages=[4,5]"
-    assert [(v.label, v.model, v.options) for v in read_models(line)] == [
-        ("tdn_resnet18", "tdn_resnet18", {}),
-        ("smnet_resnet18:modality=rgb+rgbdiff", "smnet_resnet18", {"modality": "rgb+rgbdiff"}),
-        (
-            "smnet_resnet18:groups=2:stages=[4,5]",
-            "smnet_resnet18",
-            {"groups": 2, "stages": [4, 5]},
-        ),
-    ]
-    check_study(Recipe(options={"width": 16}), read_models(line))
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("tsn_resnet18:width", "write key=value"),
-        ("tsn_resnet18:width=[", "not YAML"),
-        ("tsn_resnet18:width=8:width=16", "an option is there twice"),
-        ("tsn_resnet18:widht=8", "has no option 'widht'; did you mean 'width'"),
-        ("tsn_resnet18,,tsm_resnet18", "no model is called ''"),
-    ],
-)
-def test_lines_that_are_no_models(line: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        check_study(Recipe(), read_models(line))

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from importlib.resources import files
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from smnet.checkpoint import load, read_checkpoint
 from smnet.errors import UserError, missing_extra
@@ -22,8 +19,9 @@ from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
 from smnet.models import VideoModel, multiply_adds, parameter_count
 from smnet.models.registry import new_model
-from smnet.recipe import Recipe, key_and_value, nearest, read_recipe, read_yaml
+from smnet.recipe import Recipe, read_recipe
 from smnet.runlog import console
+from smnet.study import Variant
 from smnet.train import train
 
 # Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; that for 20 beyond.
@@ -36,15 +34,6 @@ MOTION = {"train_clips": 300, "val_clips": 200, "size": 96}
 MOTION_BUDGET = ("epochs=24",)
 """What is compared on where no data are given: with the demo's 800 clips all methods meet at the
 top, and a table would tell nothing."""
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A row of the table: what differs from the recipe."""
-
-    label: str
-    model: str
-    options: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,58 +82,6 @@ def half_width(values: Sequence[float]) -> float:
         return math.nan
     quantile = STUDENT[min(len(values) - 2, len(STUDENT) - 1)]
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
-
-
-def read_study(name: str) -> list[Variant]:
-    """The variants of a study by name, or of a YAML file of the same form.
-
-    Raises:
-        UserError: no such study, or a file of another form.
-    """
-    folder = files("smnet.recipes.studies")
-    known = sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if ".yaml" in e.name)
-    if name in known:
-        text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
-    elif Path(name).is_file():
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{name}: cannot be read as a study ({error})") from None
-    else:
-        raise UserError(f"no study {name!r}{nearest(name, known)}")
-    try:
-        table = read_yaml(text)["variants"]
-        variants = [_variant(label, **row) for label, row in table.items()]
-    except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
-        reason = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) else ""
-        raise UserError(
-            f"{name}: a study has variants: {{label: {{model: …, options: …}}}}{reason}"
-        ) from None
-    if not variants:
-        raise UserError(f"{name}: a study without variants")
-    return variants
-
-
-def read_models(text: str) -> list[Variant]:
-    """The variants of a line: models' names with commas, each with its options after colons
-    (``tdn_resnet18,smnet_resnet18:groups=2:stages=[4,5]``).
-
-    Raises:
-        UserError: an option that is no ``key=value``, or given twice.
-    """
-    variants = []
-    for word in re.split(r",(?![^\[]*\])", text):
-        model, *pairs = (part.strip() for part in word.split(":"))
-        options = dict(map(key_and_value, pairs))
-        if len(options) < len(pairs):
-            raise UserError(f"--models {word.strip()}: an option is there twice")
-        variants.append(Variant(word.strip(), model, options))
-    return variants
-
-
-def _variant(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Variant:
-    # A row of other keys, and options whose keys are no words, do not fit and are a TypeError.
-    return Variant(str(label), str(model), dict(**(options or {})))
 
 
 def check_study(recipe: Recipe, variants: Sequence[Variant], trunk: str | None = None) -> list[str]:

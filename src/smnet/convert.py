@@ -8,13 +8,12 @@ never guessed: a frames-per-clip mismatch loads without any error, and so does a
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,11 +24,8 @@ from smnet.data.sampling import list_strategies
 from smnet.errors import UserError
 from smnet.layouts import LAYOUTS, Layout, block_of, by_input, modern, recognise, some, trunk_of
 from smnet.models import ModelSpec, VideoModel, build_model
-from smnet.models.foreign import AVERAGED, check_name, read_foreign
+from smnet.models.foreign import AVERAGED, read_card, read_foreign
 from smnet.models.registry import family_of
-
-MAX_CARD = 1 << 20
-"""Bytes of a ``config.json`` that are read."""
 
 # The 174 class names of Something-Something, the same in both versions (SHA-256 of the sorted
 # names, letters and digits only). Version 2 has one numbering, alphabetical. Version 1 has two:
@@ -115,7 +111,7 @@ def convert(
         raise UserError(f"{path}: a checkpoint of smnet already; there is nothing to do")
     try:
         state, under = read_foreign(path)
-        card = _card(path)
+        card = read_card(path)
     except ValueError as error:
         raise UserError(str(error)) from None
     hints = NameHints.of(path)
@@ -244,23 +240,6 @@ def _sampling(told: str | None, layout: Layout, hints: NameHints) -> str:
     if told not in list_strategies():
         raise UserError(f"--sampling {told}: there are {', '.join(list_strategies())}")
     return told
-
-
-def _card(path: Path) -> Mapping[str, Any]:
-    """What timm's ``config.json`` on the hub says of the weights beside it; {} where there is none.
-
-    Raises:
-        ValueError: it names a network that its tensors do not tell from another.
-    """
-    file = path.with_name("config.json")
-    try:
-        written = json.loads(file.read_bytes()) if file.stat().st_size < MAX_CARD else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    if not isinstance(written, dict) or not isinstance(written.get("pretrained_cfg"), dict):
-        return {}
-    check_name(str(written.get("architecture", "")))
-    return cast(Mapping[str, Any], written["pretrained_cfg"])
 
 
 def _normalisation(

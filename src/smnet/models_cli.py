@@ -54,9 +54,10 @@ def compare(
       smnet compare --study family --trunk resnet50 --data clips/ epochs=15 weights=imagenet
       smnet compare motion --study parts --data clips/ weights=runs/parts --out runs/fine-tuned
     """
-    from smnet.compare import MOTION, MOTION_BUDGET, check_study, read_models, read_study
+    from smnet.compare import MOTION, MOTION_BUDGET, check_study
     from smnet.compare import compare as run
     from smnet.recipe import read_recipe
+    from smnet.study import read_models, read_study
 
     if (models is None) == (study is None):
         raise UserError("give either --models or --study")

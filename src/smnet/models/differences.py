@@ -62,8 +62,8 @@ class DifferenceResNet(ResNet):
             ValueError: the number of frames is not a multiple of 6.
         """
         segments, num_segments = fold_segments(clips, FRAMES)  # (B*T, 6, 3, H, W)
-        differences = (segments[:, 1:] - segments[:, :-1]).flatten(1, 2)  # (B*T, 15, H, W)
-        return unfold_frames(self.stages(self.stem(differences), num_segments), num_segments)
+        x = self.stem(differences(segments))
+        return unfold_frames(self.stages(x, num_segments), num_segments)
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """An RGB network's tensors with its first convolution fitted to differences; that of a
@@ -136,11 +136,16 @@ def from_rgb(weight: Tensor, frames: int) -> Tensor:
     return weight.mean(dim=1, keepdim=True).repeat(1, 3 * (frames - 1), 1, 1)
 
 
+def differences(frames: Tensor) -> Tensor:
+    """(N, L, 3, H, W) -> [I_2 - I_1, ..., I_L - I_(L-1)], (N, 3(L - 1), H, W)."""
+    return (frames[:, 1:] - frames[:, :-1]).flatten(1, 2)
+
+
 def pooled_differences(frames: Tensor) -> Tensor:
     """(N, L, 3, H, W) -> avg_2 [I_2 - I_1, ..., I_L - I_(L-1)], (N, 3(L - 1), H/2, W/2)."""
     # Pooling is linear: done before the subtraction, it leaves a quarter of the work to that.
-    pooled = F.avg_pool2d(frames.flatten(0, 1), 2).unflatten(0, (-1, frames.shape[1]))
-    return (pooled[:, 1:] - pooled[:, :-1]).flatten(1, 2)
+    pooled = F.avg_pool2d(frames.flatten(0, 1), 2)
+    return differences(pooled.unflatten(0, (-1, frames.shape[1])))
 
 
 def convolution_of_differences(frames: int, width: int) -> nn.Conv2d:

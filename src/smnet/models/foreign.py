@@ -9,6 +9,7 @@ Some networks differ in what has no tensors, so that only the name tells them fr
 
 from __future__ import annotations
 
+import json
 import mmap
 import pickle
 import re
@@ -16,7 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -29,6 +30,8 @@ WRAPPERS = (*AVERAGED, "state_dict", "model")
 """Where training programs put the weights in what they save, the first that is there."""
 PREFIXES = ("module.", "_orig_mod.")
 """What data-parallel training and ``torch.compile`` put before every name."""
+MAX_CARD = 1 << 20
+"""Bytes of a ``config.json`` that are read."""
 
 _STRIP = (
     "if you trust its origin, save its weights alone, in the environment that wrote it, by"
@@ -88,6 +91,24 @@ def check_name(name: str | Path) -> None:
                 f"{name}: {found[0]} filters between its layers, without any tensor of its own; it"
                 " is another network than the ResNet of the same tensors, and not here"
             )
+
+
+def read_card(path: Path) -> Mapping[str, Any]:
+    """What timm's ``config.json`` on the hub says of how the weights beside it were trained:
+    ``mean`` and ``std`` of values in [0, 1] among others; {} where there is none.
+
+    Raises:
+        ValueError: it names a network that :func:`check_name` refuses.
+    """
+    file = path.with_name("config.json")
+    try:
+        written = json.loads(file.read_bytes()) if file.stat().st_size < MAX_CARD else {}
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(written, dict) or not isinstance(written.get("pretrained_cfg"), dict):
+        return {}
+    check_name(str(written.get("architecture", "")))
+    return cast(Mapping[str, Any], written["pretrained_cfg"])
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -57,10 +57,11 @@ class SMNetOptions:
             input and half the difference of its neighbours in time, which finds motion sooner
             from all seeds; ``"motion"``, in the first stage that carries the module the difference
             to the next frame alone, beside the shortcut, which hands on the frames, and in the
-            others ``"difference"``: better before backgrounds that say nothing, worse where there
-            are none; ``"shift"``, TSM's partial shift, as ACTION-Net's code (where X is added
-            beside Z, the shifted channels of Z start at 2 X[t+1] - X[t], else the sum would blur
-            them); or ``"identity"``, Z = X. Measured in benchmarks/results.
+            others ``"difference"``: before backgrounds that say nothing far better from some seeds
+            and no better from others, a little worse where there are none; ``"shift"``, TSM's
+            partial shift, as ACTION-Net's code (where X is added beside Z, the shifted channels of
+            Z start at 2 X[t+1] - X[t], else the sum would blur them); or ``"identity"``, Z = X.
+            Measured in benchmarks/results.
         attention: what the spatial mask sees of the channels: mean and max (CBAM), one of them,
             ``"3d"`` (their mean, under one 3x3x3 convolution: ACTION-Net), or no mask.
         attention_kernel: side of the mask's convolution, odd.
