@@ -56,7 +56,8 @@ def test_annotations_beside_their_clips(form: str, tmp_path: Path, listed: Count
 
 def test_clips_without_annotation(tmp_path: Path, listed: Counter[str]) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"no annotation recognised \(it holds a.mp4\)"):
+    says = r"\(it holds a.mp4\)\. Nothing says of which class its videos are: put"
+    with pytest.raises(UserError, match=says):
         recognise(tmp_path)
     assert listed[str(tmp_path)] == 1
 

@@ -12,7 +12,7 @@ from typing import Literal
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.formats import ALIASES, FORMATS, Format, packed
 from smnet.data.formats.listing import listing, listing_once
-from smnet.data.formats.places import subfolders
+from smnet.data.formats.places import is_video, subfolders
 from smnet.data.formats.problems import Problem
 from smnet.data.formats.rows import Hints
 from smnet.data.storage import is_url
@@ -171,10 +171,16 @@ def _existing(path: str | os.PathLike[str], what: str) -> Path:
 
 def _nothing(path: Path) -> str:
     docs = "; ".join(f"{entry.name}: {entry.doc}" for entry in FORMATS.values())
+    hint = ""
     if path.is_dir():
         names = sorted(name + "/" * bool(is_dir) for name, is_dir in listing(path).kinds.items())
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         seen = f"it holds {', '.join(names[:6])}{more}" if names else "it is empty"
+        if any(map(is_video, names)):
+            hint = (
+                " Nothing says of which class its videos are: put them into a folder per class, or"
+                " write a csv with the columns path,label."
+            )
     else:
         seen = "it is a file"
-    return f"{path}: no annotation recognised ({seen}). Known are: {docs}. Or say format="
+    return f"{path}: no annotation recognised ({seen}).{hint} Known are: {docs}. Or say format="
