@@ -160,37 +160,81 @@ def test_it_is_tsn_on_differences() -> None:
 # ---------------------------------------------------------------- a frame and the differences
 
 
-def stems(model: FrameAndDifferenceResNet, segment: Tensor) -> Tensor:
-    """(5, 3, H, W) -> what the stages see of it, (1, width, H/4, W/4), a step at a time."""
-    frame = model.conv1(segment[2][None])
-    frame = model.maxpool(torch.relu(model.bn1(frame)))
-    channels = [(segment[k + 1, c] - segment[k, c]) for k in range(4) for c in range(3)]
-    halves = F.avg_pool2d(torch.stack(channels)[None], 2)
+def doubled(x: Tensor) -> Tensor:
+    return x.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def in_steps(model: FrameAndDifferenceResNet, clips: Tensor) -> Tensor:
+    """The equations of a clip (B, 20, 3, 32, 32), of which differences weigh 1/4."""
+    frames = clips.reshape(-1, 5, 3, 32, 32)
+    channels = [frames[:, k + 1, c] - frames[:, k, c] for k in range(4) for c in range(3)]
+    halves = F.avg_pool2d(torch.stack(channels, 1), 2)
     around = F.conv2d(halves, model.difference.conv1.weight, stride=2, padding=3)
-    return (frame + torch.relu(model.difference.bn1(around))) / 2
+    around = F.max_pool2d(torch.relu(model.difference.bn1(around)), 3, 2, 1)
+    x = model.maxpool(torch.relu(model.bn1(model.conv1(frames[:, 2]))))
+    x = 0.75 * x + 0.25 * doubled(around)
+    for block in model.layer1:
+        x = block(x, 4)
+    for block in model.difference.layer1:
+        around = block(around, 1)
+    x = 0.75 * x + 0.25 * doubled(around)
+    for block in [*model.layer2, *model.layer3, *model.layer4]:
+        x = block(x, 4)
+    return model.forward_head(x.unflatten(0, (-1, 4)))
 
 
 @pytest.mark.parametrize("name", [*SEEING, "smnet_res2net50"])
 def test_every_family_may_see_both(name: str) -> None:
     model = small(name, 4, modality="rgb+rgbdiff")
     assert isinstance(model, FrameAndDifferenceResNet)
+    assert not any(".temporal." in key for key in model.difference.state_dict())
     assert (model.spec.frames_per_clip, model.spec.mean) == (20, (0.485, 0.456, 0.406))
     assert build_model(model.spec).state_dict().keys() == model.state_dict().keys()
     results = []
-    for in_steps in (False, True):
+    for scores_of in (model, lambda clips: in_steps(model, clips)):
         clips = noise(2, 20, 3, 32, 32).requires_grad_()
-        if in_steps:
-            seen = [
-                stems(model, clip[start : start + 5]) for clip in clips for start in (0, 5, 10, 15)
-            ]
-            features = model.stages(torch.cat(seen), 4).unflatten(0, (2, 4))
-            out = model.forward_head(features)
-        else:
-            out = model(clips)
+        out = scores_of(clips)
         grads = torch.autograd.grad(out.square().sum(), [clips, *model.parameters()])
         results.append((out, *grads))
     for a, b in zip(*results, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
+
+
+def test_tdn_sees_both() -> None:
+    tdn, smnet = small("tdn_resnet18", 4), small("smnet_resnet18", 4, modality="rgb+rgbdiff")
+    assert isinstance(tdn, FrameAndDifferenceResNet)
+    shapes = [
+        {k: v.shape for k, v in m.difference.state_dict().items() if not k.endswith(".bias")}
+        for m in (tdn, smnet)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(("segments", "weight"), [(8, 0.5), (4, 0.25), (16, 0.25)])
+def test_the_share_of_differences(segments: int, weight: float) -> None:
+    model = small("smnet_resnet18", segments, modality="rgb+rgbdiff")
+    assert model.difference_weight == weight
+    given = small("smnet_resnet18", segments, modality="rgb+rgbdiff", difference_weight=0)
+    clips = noise(1, 5 * segments, 3, 32, 32)
+    frames = create_model("smnet_resnet18", 5, segments, width=8).double().eval()
+    state = given.state_dict()
+    frames.load_state_dict({k: v for k, v in state.items() if not k.startswith("difference.")})
+    with torch.no_grad():
+        torch.testing.assert_close(given(clips), frames(clips[:, 2::5]))
+    with pytest.raises(ValueError, match=r"must lie in 0\.\.1, not 2"):
+        create_model("tsm_resnet18", 5, modality="rgb+rgbdiff", difference_weight=2)
+    with pytest.raises(ValueError, match="difference_weight"):
+        create_model("tsm_resnet18", 5, difference_weight=0.5)
+
+
+def test_a_block_that_gave_up_its_convolution_has_it_in_the_branch() -> None:
+    options = {"width": 8, "modality": "rgb+rgbdiff", "place": "instead_of_conv2"}
+    donor = create_model("tsn_resnet50", 5, 4, width=8).state_dict()
+    model = create_model("smnet_resnet50", 5, 4, **options, weights=donor)
+    assert "layer1.0.conv2.weight" not in model.state_dict()
+    assert torch.equal(
+        model.state_dict()["difference.layer1.0.conv2.weight"], donor["layer1.0.conv2.weight"]
+    )
 
 
 @pytest.mark.parametrize("size", [33, 34, 35, 47])
@@ -211,7 +255,10 @@ def test_both_start_from_an_image_network() -> None:
             model.difference.conv1.weight[:, channel], state["conv1.weight"].mean(1)
         )
     for name, tensor in model.state_dict().items():
-        if name in state and not name.startswith("fc."):
+        origin = name.removeprefix("difference.")
+        if origin.startswith("layer1.") and ".temporal." not in name:
+            assert torch.equal(tensor, state[origin]), name
+        elif name in state and not name.startswith("fc."):
             assert torch.equal(tensor, state[name]), name
     new = model.difference.bn1.state_dict()
     assert all(torch.equal(v, fresh.difference.bn1.state_dict()[k]) for k, v in new.items())
@@ -225,8 +272,11 @@ def test_size_of_both() -> None:
     with torch.device("meta"):
         options = {"modality": "rgb+rgbdiff"}
         model, plain = (create_model("smnet_resnet50", 101, **o) for o in (options, {}))
-    assert parameter_count(model) == parameter_count(plain) + 64 * 12 * 49 + 2 * 64
-    assert multiply_adds(model, 8) == multiply_adds(plain, 8) + 8 * 64 * 12 * 49 * 56 * 56
+    stem, layer1 = 64 * 12 * 49, 212_992
+    norms = 2 * (64 + (64 + 64 + 256 + 256) + 2 * (64 + 64 + 256))
+    assert parameter_count(model) == parameter_count(plain) + stem + layer1 + norms
+    added = stem * 56 * 56 + layer1 * 28 * 28
+    assert multiply_adds(model, 8) == multiply_adds(plain, 8) + 8 * added
 
 
 def test_all_parameters_of_both_learn() -> None:

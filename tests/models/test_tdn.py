@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from smnet.models import create_model, list_models, load_weights, multiply_adds, parameter_count
 from smnet.models.base import ModelSpec, VideoModel
+from smnet.models.differences import ShortTermDifference
 from smnet.models.layers import TemporalConv
-from smnet.models.tdn import TDN, LongTerm, LongTermDifference, ShortTermDifference
+from smnet.models.tdn import TDN, LongTerm, LongTermDifference
 
 
 def scramble(model: nn.Module, seed: int = 1) -> None:

@@ -8,13 +8,16 @@ L = 6 consecutive frames I_1 ... I_6 with values in [0, 1], neither centred nor 
 
 and X goes through an image network whose first convolution takes 15 channels.
 
-``"rgb+rgbdiff"``: a frame and the differences around it, after TDN's short-term module (Wang et
-al., CVPR 2021) but without its second layer1. A segment is L = 5 frames, normalised:
+``"rgb+rgbdiff"``: a frame and the differences around it, which is TDN's short-term module (Wang et
+al., "TDN", CVPR 2021, section 3.2). A segment is L = 5 frames, normalised; with Up
+nearest-neighbour:
 
-    X = (stem(I_3) + ReLU(BN(K_7x7 * avg_2([I_2 - I_1, ..., I_5 - I_4])))) / 2
+    P_0 = pool(ReLU(BN(K_7x7 * avg_2([I_2 - I_1, I_3 - I_2, I_4 - I_3, I_5 - I_4]))))
+    X <- a X + b Up(P_0)              after the stem of I_3
+    X <- a X + b Up(layer1'(P_0))     after layer1; layer1' is a second layer1, of single frames
 
 From the weights of an RGB network a convolution of differences starts as the mean over RGB,
-repeated for each channel.
+repeated for each channel, and layer1' as layer1.
 """
 
 from __future__ import annotations
@@ -22,11 +25,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, fold_segments, unfold_frames
-from .resnet import ResNet
+from .resnet import ResNet, initialise
 
 FRAMES = 6
 """L, the frames of a segment, of differences alone."""
@@ -75,34 +79,55 @@ class DifferenceResNet(ResNet):
         return given
 
 
-class DifferenceStem(nn.Module):
-    """ReLU(BN(K_7x7 * avg_2 D)) of a frame's surroundings.
+class ShortTermDifference(nn.Module):
+    """The second way into the network: P_0, and what its own layer1 makes of it.
+
+    Args:
+        width: channels of the stem.
+        layer1: a stage of residual blocks without temporal parts.
 
     Shape:
-        frames (N, 5, 3, H, W) -> (N, width, H/4, W/4).
+        frames (N, 5, 3, H, W) -> (N, width, H/8, W/8) and (N, width*expansion, H/8, W/8).
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, layer1: nn.ModuleList) -> None:
         super().__init__()
         self.conv1 = convolution_of_differences(FRAMES_AROUND, width)
         self.bn1 = nn.BatchNorm2d(width)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
+        self.layer1 = layer1
+        initialise(layer1)
 
-    def forward(self, frames: Tensor) -> Tensor:
-        return F.relu(self.bn1(self.conv1(pooled_differences(frames))))
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        stem: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(pooled_differences(frames)))))
+        x = stem
+        for block in self.layer1:
+            x = block(x, 1)
+        return stem, x
 
 
 class FrameAndDifferenceResNet(ResNet):
-    """A ResNet on frames and the differences around them; clips are (B, T*5, 3, H, W).
+    """A ResNet on frames and the differences around them; clips are (B, T*5, 3, H, W), time
+    fastest.
 
     Args:
         spec: what the model is; ``frames_per_segment`` must be 5.
         depth, options: of :class:`ResNet`.
+        difference_weight: b, the share of the differences in the two sums; a = 1 - b. None is the
+            choice of TDN's authors: 1/2 at 8 segments, 1/4 at any other number.
     """
 
-    def __init__(self, spec: ModelSpec, depth: int, **options: Any) -> None:
+    def __init__(
+        self, spec: ModelSpec, depth: int, difference_weight: float | None = None, **options: Any
+    ) -> None:
         _check(spec, FRAMES_AROUND)
+        if difference_weight is None:
+            difference_weight = 0.5 if spec.num_segments == 8 else 0.25
+        if not 0 <= difference_weight <= 1:
+            raise ValueError(f"difference_weight must lie in 0..1, not {difference_weight}")
         super().__init__(spec, depth, **options)
-        self.difference = DifferenceStem(self.conv1.out_channels)
+        self.difference_weight = float(difference_weight)
+        self.difference = ShortTermDifference(self.width, self.make_layer(2, temporal=None))
 
     def forward_features(self, clips: Tensor) -> Tensor:
         """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T*5, 3, H, W).
@@ -111,23 +136,32 @@ class FrameAndDifferenceResNet(ResNet):
             ValueError: the number of frames is not a multiple of 5.
         """
         segments, num_segments = fold_segments(clips, FRAMES_AROUND)  # (B*T, 5, 3, H, W)
-        x = self.stem(segments[:, KEY])
-        # Of an odd size the halves are rounded otherwise than the stem's.
-        x = 0.5 * (x + F.interpolate(self.difference(segments), x.shape[2:]))
-        return unfold_frames(self.stages(x, num_segments), num_segments)
+        early, late = self.difference(segments)
+        x = self._mix(self.stem(segments[:, KEY]), early)
+        for block in self.layer1:
+            x = block(x, num_segments)
+        x = self._mix(x, late)
+        for layer in (self.layer2, self.layer3, self.layer4):
+            for block in layer:
+                x = block(x, num_segments)
+        return unfold_frames(x, num_segments)
+
+    def _mix(self, x: Tensor, difference: Tensor) -> Tensor:
+        """a X + b Up(difference)."""
+        return torch.lerp(x, F.interpolate(difference, x.shape[2:]), self.difference_weight)
 
     def is_trunk_key(self, key: str) -> bool:
-        """The convolution of differences starts from the trunk; its BatchNorm is new."""
+        """The branch of differences starts from the trunk; its first BatchNorm is new."""
         return super().is_trunk_key(key) and not key.startswith("difference.bn1.")
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An RGB network's tensors, and the convolution of differences made of its first; that of
-        a network that has one stays as it is."""
-        given = super().trunk_weights(state)
-        if "conv1.weight" in given:
-            start = from_rgb(given["conv1.weight"], FRAMES_AROUND)
-            given.setdefault("difference.conv1.weight", start)
-        return given
+        """An RGB network's tensors, and the branch of differences made of them; that of a network
+        that has one stays as it is."""
+        layer1 = {k: v for k, v in state.items() if k.startswith("layer1.")}
+        branch = {f"difference.{k}": v for k, v in layer1.items() if ".temporal." not in k}
+        if "conv1.weight" in state:
+            branch["difference.conv1.weight"] = from_rgb(state["conv1.weight"], FRAMES_AROUND)
+        return branch | super().trunk_weights(state)
 
 
 def from_rgb(weight: Tensor, frames: int) -> Tensor:

@@ -67,7 +67,10 @@ FAMILIES: dict[str, Family] = {
     "action": Family(action, "spatio-temporal, channel and motion excitation (CVPR 2021)"),
     "tam": Family(tam, "a temporal kernel of each video's own (ICCV 2021)"),
     "tdn": Family(
-        tdn, "temporal differences (CVPR 2021)", tuple(RESNETS), {"frames_per_segment": 5}
+        tdn,
+        "temporal differences (CVPR 2021)",
+        tuple(RESNETS),
+        differences.INPUTS["rgb+rgbdiff"],
     ),
     "i3d": Family(i3d, "3D: an inflated ResNet (CVPR 2018)", tuple(RESNETS), {"sampling": "dense"}),
     "slow": Family(

@@ -211,34 +211,44 @@ class ResNet(VideoModel):
         if width < 8 or width % 8:
             raise ValueError(f"width must be a positive multiple of 8, not {width}")
         kind = block or (BasicBlock if depth < 50 else Bottleneck)
-        make: Callable[..., ResidualBlock] = kind  # every kind takes what BasicBlock takes
         super().__init__(spec, 8 * width * kind.expansion, dropout)
         self.depth = depth
+        self.width = width
+        self._kind = kind
+        self._place: Place = place
+        self._stride_in: StrideIn = stride_in
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        channels = width
-        for stage, blocks in enumerate(LAYERS[depth], start=2):
-            planes = width * 2 ** (stage - 2)
-            layer = nn.ModuleList()
-            for index in range(blocks):
-                site = BlockSite(stage, index, blocks, channels, kind.mid_channels(planes))
-                stride = 2 if stage > 2 and index == 0 else 1
-                layer.append(
-                    make(
-                        channels,
-                        planes,
-                        stride,
-                        _downsample(channels, planes * kind.expansion, stride),
-                        temporal(site) if temporal else None,
-                        place,
-                        stride_in,
-                    )
+        for stage in (2, 3, 4, 5):
+            self.add_module(f"layer{stage - 1}", self.make_layer(stage, temporal))
+        initialise(self)
+
+    def make_layer(self, stage: int, temporal: Temporal | None) -> nn.ModuleList:
+        """The blocks of a residual stage, 2 to 5, of this network, with temporal parts or none."""
+        kind = self._kind
+        make: Callable[..., ResidualBlock] = kind  # every kind takes what BasicBlock takes
+        planes = self.width * 2 ** (stage - 2)
+        channels = self.width if stage == 2 else planes // 2 * kind.expansion
+        blocks = LAYERS[self.depth][stage - 2]
+        layer = nn.ModuleList()
+        for index in range(blocks):
+            site = BlockSite(stage, index, blocks, channels, kind.mid_channels(planes))
+            stride = 2 if stage > 2 and index == 0 else 1
+            layer.append(
+                make(
+                    channels,
+                    planes,
+                    stride,
+                    _downsample(channels, planes * kind.expansion, stride),
+                    temporal(site) if temporal else None,
+                    self._place,
+                    self._stride_in,
                 )
-                channels = planes * kind.expansion
-            self.add_module(f"layer{stage - 1}", layer)
-        _initialise(self)
+            )
+            channels = planes * kind.expansion
+        return layer
 
     def forward_features(self, clips: Tensor) -> Tensor:
         """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T, 3, H, W)."""
@@ -277,8 +287,8 @@ def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Module |
     )
 
 
-def _initialise(model: ResNet) -> None:
-    """He et al.'s initialisation of the trunk; temporal parts and the head keep their own."""
-    for name, module in model.named_modules():
+def initialise(network: nn.Module) -> None:
+    """He et al.'s start of convolutions, by fan-out; temporal parts and the head keep their own."""
+    for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and ".temporal" not in name:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

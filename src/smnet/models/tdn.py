@@ -3,17 +3,15 @@
 Wang, Tong, Ji and Wu, "TDN: Temporal Difference Networks for Efficient Action Recognition", CVPR
 2021, arXiv:2012.10071.
 
-A segment is L = 5 consecutive frames I_1 ... I_5; the network sees the middle one, I_3.
+The short-term part is what :mod:`~smnet.models.differences` gives to any family as
+``modality="rgb+rgbdiff"``. The long-term part, of features X (B*T, C, H, W):
 
-    short-term   P_0 = pool(ReLU(BN(K_7x7 * avg_2([I_2-I_1, I_3-I_2, I_4-I_3, I_5-I_4]))))
-                 X <- a X + b Up(P_0)         after the stem of I_3
-                 X <- a X + b Up(layer1'(P_0))     after layer1; layer1' is a second layer1
-    long-term    B = BN(K_r * X)                             1x1, C -> C/16
-                 D_f[t] = (K_dw * B)[t+1] - B[t],  D_f[T-1] = 0
-                 D_b[t] = (K_dw * B)[t-1] - B[t],  D_b[0] = 0
-                 A(D) = (D + Up(BN(K_2 * avg_2(D))) + BN(K_4 * D)) / 3
-                 G(D) = s(BN(K_e * A(D))) - 1/2              1x1, C/16 -> C
-                 Y = X + X (G(D_f) + G(D_b)) / 2, then a channel-wise convolution over time
+    B = BN(K_r * X)                             1x1, C -> C/16
+    D_f[t] = (K_dw * B)[t+1] - B[t],  D_f[T-1] = 0
+    D_b[t] = (K_dw * B)[t-1] - B[t],  D_b[0] = 0
+    A(D) = (D + Up(BN(K_2 * avg_2(D))) + BN(K_4 * D)) / 3
+    G(D) = s(BN(K_e * A(D))) - 1/2              1x1, C/16 -> C
+    Y = X + X (G(D_f) + G(D_b)) / 2, then a channel-wise convolution over time
 
 with Up nearest-neighbour, s the sigmoid, and one set of weights for both directions. The long-term
 part stands after conv1 in the blocks of layer2 to layer4; layer1 has none.
@@ -24,24 +22,17 @@ has a place of the same shape here, but for ``conv1_temp``, which they carry and
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import ModelSpec, VideoModel, fold_segments, unfold_frames
-from .differences import (
-    FRAMES_AROUND,
-    KEY,
-    convolution_of_differences,
-    from_rgb,
-    pooled_differences,
-)
+from .base import ModelSpec, VideoModel
+from .differences import FrameAndDifferenceResNet
 from .layers import TemporalConv, backward_difference, frame_difference
-from .resnet import BlockSite, ResNet
+from .resnet import BlockSite, initialise
 from .trunks import RESNETS
 
 
@@ -67,7 +58,7 @@ class LongTermDifference(nn.Module):
         self.fine_norm = nn.BatchNorm2d(squeezed)
         self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)
         self.expand_norm = nn.BatchNorm2d(channels)
-        _he(self)
+        initialise(self)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         b = self.norm(self.squeeze(x))  # (B*T, C/r, H, W)
@@ -101,44 +92,14 @@ class LongTerm(nn.Module):
         return out
 
 
-class ShortTermDifference(nn.Module):
-    """The second way into the network: the differences of a segment's frames.
-
-    Shape:
-        frames (N, L, 3, H, W) -> (N, width, H/8, W/8), and the same after its own layer1.
-    """
-
-    def __init__(self, width: int, layer1: nn.ModuleList) -> None:
-        super().__init__()
-        self.conv1 = convolution_of_differences(FRAMES_AROUND, width)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.layer1 = copy.deepcopy(layer1)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        _he(self.layer1)
-
-    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        stem: Tensor = self.maxpool(F.relu(self.bn1(self.conv1(pooled_differences(frames)))))
-        x = stem
-        for block in self.layer1:
-            x = block(x, 1)
-        return stem, x
-
-
-class TDN(ResNet):
+class TDN(FrameAndDifferenceResNet):
     """A ResNet with both difference modules; clips are (B, T*5, 3, H, W), time fastest.
 
     Args:
         spec: what the model is; ``frames_per_segment`` must be 5.
         depth: 50 and 101 are published; 18 and 34 have the same parts after their first 3x3.
-        difference_weight: b, the share of the differences in the two sums; a = 1 - b. None is the
-            authors' choice: 1/2 at 8 segments, 1/4 at any other number.
-        options: ``width``, ``dropout``, ``stride_in`` of :class:`ResNet`.
+        difference_weight, options: of :class:`FrameAndDifferenceResNet`; no other temporal part.
     """
-
-    layer1: nn.ModuleList
-    layer2: nn.ModuleList
-    layer3: nn.ModuleList
-    layer4: nn.ModuleList
 
     def __init__(
         self,
@@ -147,63 +108,27 @@ class TDN(ResNet):
         difference_weight: float | None = None,
         **options: Any,
     ) -> None:
-        if spec.frames_per_segment != FRAMES_AROUND:
-            raise ValueError(
-                f"TDN reads {FRAMES_AROUND} frames a segment, not frames_per_segment="
-                f"{spec.frames_per_segment}"
-            )
-        if difference_weight is None:
-            difference_weight = 0.5 if spec.num_segments == 8 else 0.25
-        if not 0 <= difference_weight <= 1:
-            raise ValueError(f"difference_weight must lie in 0..1, not {difference_weight}")
-        super().__init__(spec, depth, _temporal, "after_conv1", block=None, **options)
-        self.difference_weight = float(difference_weight)
+        super().__init__(
+            spec, depth, difference_weight, temporal=_temporal, place="after_conv1", **options
+        )
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and ".temporal." not in name:
+            if _has_bias(name, module):
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
-        self.difference = ShortTermDifference(self.conv1.out_channels, self.layer1)
-
-    def forward_features(self, clips: Tensor) -> Tensor:
-        """Feature maps (B, T, C, H/32, W/32) of clips (B, T*5, 3, H, W).
-
-        Raises:
-            ValueError: the number of frames is not a multiple of 5.
-        """
-        segments, num_segments = fold_segments(clips, FRAMES_AROUND)  # (B*T, 5, 3, H, W)
-        early, late = self.difference(segments)
-        x = self._mix(self.stem(segments[:, KEY]), early)
-        for block in self.layer1:
-            x = block(x, num_segments)
-        x = self._mix(x, late)
-        for layer in (self.layer2, self.layer3, self.layer4):
-            for block in layer:
-                x = block(x, num_segments)
-        return unfold_frames(x, num_segments)
-
-    def _mix(self, x: Tensor, difference: Tensor) -> Tensor:
-        """a X + b Up(difference)."""
-        return torch.lerp(x, F.interpolate(difference, x.shape[2:]), self.difference_weight)
-
-    def is_trunk_key(self, key: str) -> bool:
-        """The difference branch counts, as it starts from the trunk; its first BatchNorm is new."""
-        return super().is_trunk_key(key) and not key.startswith("difference.bn1.")
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The image network's tensors, and what the authors derive from them.
-
-        The difference branch takes a copy of layer1; its first convolution, over 12 channels, takes
-        the mean of conv1 over RGB for each of them (as TSN does for RGB differences). Biases that
-        the image network has not are zero.
-        """
+        """As the base; biases that the image network has not are zero."""
         given = super().trunk_weights(state)
         for name, module in self.named_modules():
             weight = given.get(f"{name}.weight")
-            if isinstance(module, nn.Conv2d) and module.bias is not None and weight is not None:
+            if weight is not None and _has_bias(name, module):
                 given.setdefault(f"{name}.bias", weight.new_zeros(weight.shape[0]))
-        branch = {f"difference.{k}": v for k, v in given.items() if k.startswith("layer1.")}
-        if "conv1.weight" in given:
-            branch["difference.conv1.weight"] = from_rgb(given["conv1.weight"], FRAMES_AROUND)
-        return branch | given
+        return given
+
+
+def _has_bias(name: str, module: nn.Module) -> TypeGuard[nn.Conv2d]:
+    """Whether the module is a convolution that the published checkpoints have a bias of."""
+    convolution = isinstance(module, nn.Conv2d)
+    return convolution and ".temporal." not in name and name != "difference.conv1"
 
 
 def tdn(
@@ -215,9 +140,3 @@ def tdn(
 
 def _temporal(site: BlockSite) -> nn.Module | None:
     return LongTerm(site.mid_channels) if site.stage > 2 else None
-
-
-def _he(module: nn.Module) -> None:
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
