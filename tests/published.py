@@ -309,6 +309,39 @@ def mobilenetv2(classes: int = 5, shift: bool = True, device: str = "cpu") -> St
     return w.state
 
 
+def mmaction2_names() -> dict[str, str]:
+    """MMAction2's name of each convolution and normalisation of TSM's MobileNetV2 above."""
+    names = {"base_model.classifier": "cls_head.fc_cls"}
+    for flat, theirs in (("0", "conv1"), ("18", "conv2")):
+        names[f"base_model.features.{flat}.0"] = f"backbone.{theirs}.conv"
+        names[f"base_model.features.{flat}.1"] = f"backbone.{theirs}.bn"
+    number = 1
+    for layer, (expansion, _, count, _) in enumerate(MOBILE, start=1):
+        for index in range(count):
+            flat = f"base_model.features.{number}.conv"
+            block = f"backbone.layer{layer}.{index}.conv"
+            # Modules of convolution, normalisation and, but in the last, ReLU6; a shift wraps the
+            # first module of a block with expansion and shortcut.
+            for module in range(3 if expansion > 1 else 2):
+                first = module == 0 and expansion > 1 and index > 0
+                for step, part in enumerate(("conv", "bn")):
+                    net = ".net" if first else ""
+                    names[f"{flat}.{3 * module + step}"] = f"{block}.{module}{net}.{part}"
+            number += 1
+    return names
+
+
+def mmaction2_mobilenetv2(shift: bool = True) -> State:
+    """MMAction2's MobileNetV2, of TSM or of TSN."""
+    names = mmaction2_names()
+    found = {}
+    for key, tensor in mobilenetv2(shift=shift).items():
+        owner, _, kind = key.rpartition(".")
+        theirs = names[owner.removesuffix(".net")]
+        found[f"{theirs if shift else theirs.replace('.net', '')}.{kind}"] = tensor
+    return found
+
+
 # --- what the programs compute -----------------------------------------------------------------
 
 

@@ -219,6 +219,20 @@ CASES: dict[str, Case] = {
         "mmaction2-tsn",
         "tsn_resnet18",
     ),
+    "mmaction2-tsm-mobilenetv2": (
+        published.mmaction2_mobilenetv2,
+        lambda s, x: Net(published.mobilenetv2(), T).mobilenetv2(x),
+        T,
+        "mmaction2-tsm",
+        "tsm_mobilenetv2",
+    ),
+    "mmaction2-tsn-mobilenetv2": (
+        lambda: published.mmaction2_mobilenetv2(shift=False),
+        lambda s, x: Net(published.mobilenetv2(shift=False), T).mobilenetv2(x),
+        T,
+        "mmaction2-tsn",
+        "tsn_mobilenetv2",
+    ),
     "mmaction2-tanet": (
         lambda: published.mmaction2(50, 8, tanet=T),
         lambda s, x: run_mmaction2(s, x, 50, shift=False, tanet=True),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor
 
+from smnet.models.mobilenetv2 import GROUPS
 from smnet.models.resnet import LAYERS
 
 SHOWN = 4
@@ -160,6 +161,8 @@ def _tam(key: str, carries: bool) -> str:
 
 def _mmaction2(key: str, carries: bool) -> str:
     """Convolution and normalisation are one module, ``convK``, with ``conv`` and ``bn`` in it."""
+    if key.startswith("features."):
+        return _mmaction2_mobile(key, wrapped=False)
     key = re.sub(r"\bconv(\d)\.", r"conv\1.conv.", key)
     key = re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
     return key.replace("downsample.0.", "downsample.conv.").replace(
@@ -167,7 +170,25 @@ def _mmaction2(key: str, carries: bool) -> str:
     )
 
 
+def _mmaction2_mobile(key: str, wrapped: bool) -> str:
+    """MobileNetV2: a layer for each group of blocks, and in a block conv.0, conv.1, conv.2."""
+    number, _, rest = key.removeprefix("features.").partition(".")
+    position = int(number)
+    first = [1 + sum(g.blocks for g in GROUPS[:k]) for k in range(len(GROUPS) + 1)]
+    if position in (0, first[-1]):
+        kind = "conv" if rest.startswith("0.") else "bn"
+        return f"conv{1 if position == 0 else 2}.{kind}{rest[1:]}"
+    layer = sum(position >= start for start in first)
+    step, _, tensor = _flat(key).partition(".conv.")[2].partition(".")
+    module, part = divmod(int(step), 3)  # convolution, normalisation, and ReLU6 without tensors
+    shift = ".net" if wrapped and module == 0 else ""
+    block = position - first[layer - 1]
+    return f"layer{layer}.{block}.conv.{module}{shift}.{('conv', 'bn')[part]}.{tensor}"
+
+
 def _mmaction2_tsm(key: str, carries: bool) -> str:
+    if key.startswith("features."):
+        return _mmaction2_mobile(key, carries)
     key = _mmaction2(key, carries)
     if carries:
         key = re.sub(r"^(layer\d\.\d+\.conv1\.conv)\.", r"\1.net.", key)
@@ -242,7 +263,11 @@ _ORDERED = (
         "tanet", "tam", "the two branches of TAM", r".*\.tam\.[GL]\.", _mmaction2_tanet
     ),
     _mmaction2_lineage(
-        "tsm", "tsm", "a convolution wrapped by a shift", r".*\.conv\.net\.weight$", _mmaction2_tsm
+        "tsm",
+        "tsm",
+        "a convolution wrapped by a shift",
+        r".*(?:\.conv\.net|\.conv\.0\.net\.conv)\.weight$",
+        _mmaction2_tsm,
     ),
     _mmaction2_lineage(
         "tsn",
@@ -311,7 +336,8 @@ def by_input(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
     if channels != 3:
         raise ValueError(
             f"its first convolution takes {channels} channels: it reads optical flow or differences"
-            " of frames; here are networks for RGB frames, and TSN on RGB differences (15 channels)"
+            " of frames; here are networks for RGB frames and, in the layout tsn, for differences"
+            " of RGB frames (15 channels)"
         )
     return layout
 
@@ -320,7 +346,7 @@ def trunk_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str
     """The trunk's name and the channels of its stem; ``ValueError`` for a trunk not known here."""
     name = _stem(layout, shapes)
     width = shapes[name][0]
-    if "features." in name:
+    if "features." in name or _first(re.escape(layout.prefix) + r"layer7\.", shapes):
         return "mobilenetv2", width
     if _first(re.escape(layout.prefix) + r"layer1\.0\.convs\.", shapes):
         return "res2net50", width

@@ -114,6 +114,7 @@ def test_values_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> N
     "name",
     [
         "resnetblur50-84f4748f.pth",
+        "c2d_r50-in1k-pre_8xb32-8x8x1-100e_kinetics400-rgb_20221027-3ca304fa.pth",
         "resnetaa50_a1h-4cf422b3.pth",
         "resnetblur50.bt_in1k/model.safetensors",
         "models--timm--resnetaa50.a1h_in1k/snapshots/0123abcd/model.safetensors",
@@ -123,9 +124,10 @@ def test_networks_that_only_the_name_tells(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights(), file)
-    with pytest.raises(ValueError, match=r"resnet(blur|aa)50 filters between its layers"):
+    with pytest.raises(ValueError, match=r"resnet(blur|aa)50 filters between|C2D pools over time"):
         read_foreign(file)
     check_name("resnet50-0676ba61.pth")
+    check_name("c2d_r50-in1k-pre-nopool_8xb32-8x8x1-100e_kinetics400-rgb_20221027-e0227b22.pth")
 
 
 # ---------------------------------------------------------------- no code is run

@@ -79,7 +79,8 @@ def read_foreign(path: Path) -> Weights:
 
 
 def check_name(name: str | Path) -> None:
-    """Refuse timm's anti-aliased ResNets, whose filters between the layers have no tensors.
+    """Refuse networks that have the tensors of others: timm's anti-aliased ResNets, with filters
+    between the layers, and MMAction2's C2D, which pools over time.
 
     Raises:
         ValueError: such a network's name, or a path where it stands: of the file or a folder near
@@ -90,6 +91,11 @@ def check_name(name: str | Path) -> None:
             raise ValueError(
                 f"{name}: {found[0]} filters between its layers, without any tensor of its own; it"
                 " is another network than the ResNet of the same tensors, and not here"
+            )
+        if re.match(r"c2d_(?!.*nopool)", part):
+            raise ValueError(
+                f"{name}: C2D pools over time after its first stage, without any tensor for it; it"
+                " is another network than the TSN of the same tensors, and not here"
             )
 
 
