@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import re
 import shutil
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,6 +162,8 @@ def test_what_kept_it_busy_is_counted(recognizer: Recognizer, videos: list[str])
     )
     fast = Utilisation(clips=1, threads=1, network=3.0, waiting=1.0, decoding=1.0)
     assert str(fast).endswith("network busy 75%, 1 decoding thread 25%; the network is the limit")
+    both = Utilisation(clips=1, threads=1, network=3.0, waiting=0.2, decoding=3.0)
+    assert str(both).endswith("network busy 94%, 1 decoding thread 94%; they share the processor")
     assert str(Utilisation()).startswith("0 clips in 0.0 s")
 
 
@@ -327,3 +331,25 @@ def test_a_run_that_was_moved_still_predicts(
     moved = shutil.copy(run / "best.safetensors", tmp_path / "elsewhere.safetensors")
     answer = Recognizer.load(moved, "cpu").predict(videos[0])
     assert answer.scores == pytest.approx(recognizer.predict(videos[0]).scores)
+
+
+def test_a_folder_below_that_may_not_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"x")
+    (tmp_path / "below").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path) == str(tmp_path / "below"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_videos([str(tmp_path)]) == [str(tmp_path / "a.mp4"), str(tmp_path / "below")]
+
+
+def test_no_workers_at_all(run: Path, clips: Path) -> None:
+    recognizer = Recognizer.load(run / "best.safetensors", "cpu")
+    with pytest.raises(UserError, match="-1 workers cannot read anything"):
+        list(recognizer.predict_many([str(clips / "val/rising/0.mp4")], workers=-1))

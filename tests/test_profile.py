@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, par
 from smnet.models.registry import FAMILIES, Family
 from smnet.models.trunks import build_trunk
 from smnet.profile import Comparison, Part, Profile, parts_of, profile, saved_for_backward, times
-from smnet.profile_report import draw, print_comparison, read_results
+from smnet.profile_report import Measured, draw, is_timed, print_comparison, read_results
 from tests.families import ONE_OF_EACH
 
 CPU = torch.device("cpu")
@@ -201,6 +202,16 @@ def test_accuracy_over_cost(tmp_path: Path) -> None:
     assert [(row.top1, row.half_width) for row in rows] == [(0.8, 0.02), (0.8, None)]
     draw(tmp_path / "cost.png", made_up(), rows)
     assert (tmp_path / "cost.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_was_not_measured_is_not_drawn_over_time() -> None:
+    plain = Measured("SMNet", "smnet_resnet18", 0.8, None, 1.8, {})
+    other = replace(plain, label="groups", options={"groups": 1})
+    assert is_timed(plain, [plain, other])
+    assert not is_timed(other, [plain, other])
+    old = replace(plain, options=None)  # of a table that does not say
+    assert is_timed(old, [old, replace(old, model="tsn_resnet18")])
+    assert not is_timed(old, [old, old])
 
 
 def test_results_that_are_none(tmp_path: Path) -> None:

@@ -163,3 +163,12 @@ def test_write_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_json(tmp_path / "x.json", {})
     assert [p.read_text(encoding="utf-8")[:1] for p in tmp_path.iterdir()] == ["{"]
     assert "é" in (tmp_path / "x.json").read_text(encoding="utf-8")
+
+
+def test_a_tie_is_wrong_in_every_number() -> None:
+    """Top-1 of classes of the same size is their mean recall."""
+    rows = [[0.5, 0.5, 0.0], [0.1, 0.8, 0.1], [0.4, 0.2, 0.4]]
+    tied = Evaluation(np.array(rows), np.array([0, 1, 2]), ("a", "b", "c"), ("", "", ""), "1x1")
+    assert tied.top(1).value == tied.mean_class.value == pytest.approx(1 / 3)
+    assert tied.confusion.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
+    assert tied.predictions.tolist() == [0, 1, 0]

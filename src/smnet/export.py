@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -218,10 +218,12 @@ def _accept(source: Path, precision: str, parity: Parity) -> None:
 
 
 def _place(made: Path, target: Path) -> int:
-    """Move what was made to where it was wanted, weights first; its size in bytes."""
+    """Put what was made where it was wanted, nothing of it unless all of it is written; its size
+    in bytes."""
     files = [made, *([made.with_suffix(".bin")] if made.suffix == ".xml" else [])]
-    for file in reversed(files):
-        with atomic_path(target.with_suffix(file.suffix)) as temporary:
+    with ExitStack() as written:
+        for file in files:
+            temporary = written.enter_context(atomic_path(target.with_suffix(file.suffix)))
             shutil.copyfile(file, temporary)
     return sum(file.stat().st_size for file in files)
 

@@ -23,6 +23,7 @@ from smnet.data.loader import make_loader
 from smnet.division import Division
 from smnet.errors import UserError
 from smnet.exported_backend import CLIPS_AT_ONCE
+from smnet.metrics import top_k
 from smnet.models import ModelSpec
 from smnet.runlog import progress_bar
 from smnet.specification import view_plan
@@ -63,7 +64,7 @@ class Parity:
         source: what they were.
         max_abs: largest difference of a score.
         max_rel: largest difference over the score before, of scores of at least 1 %.
-        agreement: share of clips whose best class is the same.
+        agreement: share of clips whose best class is the same, and the best alone.
         top1_before, top1_after: shares of clips that are right, where labels are known.
         ms_before, ms_after: medians for one clip, in turns.
         threads: of both.
@@ -158,16 +159,14 @@ def compare(
     differences = np.abs(found - expected)
     counted = expected >= 0.01
     ms_before, ms_after = _time_in_turns((before, after), trial.clips[:1])
-    right = None if trial.labels is None else trial.labels[:, None]
-    best, best_before = found.argmax(1), expected.argmax(1)
     return Parity(
         clips=len(expected),
         source=trial.source,
         max_abs=float(differences.max()),
         max_rel=float((differences[counted] / expected[counted]).max(initial=0)),
-        agreement=float((best == best_before).mean()),
-        top1_before=None if right is None else float((best_before[:, None] == right).mean()),
-        top1_after=None if right is None else float((best[:, None] == right).mean()),
+        agreement=_share(found, expected.argmax(1)),
+        top1_before=None if trial.labels is None else _share(expected, trial.labels),
+        top1_after=None if trial.labels is None else _share(found, trial.labels),
         ms_before=ms_before,
         ms_after=ms_after,
         threads=threads,
@@ -176,10 +175,15 @@ def compare(
 
 def drop_of(expected: NDArray[np.float32], after: Scorer, trial: Trial) -> float:
     """:attr:`Parity.drop` alone."""
-    best, before = score(after, trial).argmax(1), expected.argmax(1)
+    found = score(after, trial)
     if trial.labels is None:
-        return _points(float((best != before).mean()))
-    return _points(float((before == trial.labels).mean() - (best == trial.labels).mean()))
+        return _points(1 - _share(found, expected.argmax(1)))
+    return _points(_share(expected, trial.labels) - _share(found, trial.labels))
+
+
+def _share(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Of clips that have their label alone for the best class, as ``smnet evaluate`` counts."""
+    return float(top_k(scores, labels, 1).mean())
 
 
 def _points(share: float) -> float:

@@ -97,12 +97,17 @@ class Utilisation:
     def __str__(self) -> str:
         wall = max(self.wall, 1e-9)
         share = self.decoding / max(self.elapsed, wall) / max(self.threads, 1)
-        limit = "the network" if self.network >= self.waiting else "decoding"
+        if self.network < self.waiting:
+            limit = "decoding is the limit"
+        elif share < 0.75:
+            limit = "the network is the limit"
+        else:  # on the same cores each looks busy while it waits for the other
+            limit = "they share the processor"
         return (
             f"{self.clips} clips in {wall:.1f} s, {self.clips / wall:.1f} clips/s: network busy"
             f" {self.network / wall:.0%}, {self.threads} decoding"
             f" thread{'s' * (self.threads != 1)} {min(share, 1):.0%};"
-            f" {limit} is the limit"
+            f" {limit}"
         )
 
 
@@ -269,7 +274,8 @@ def _in_folder(folder: Path) -> list[str]:
     if holds_frames(folder):
         return [str(folder)]
     videos: list[str] = []
-    for path, folders, files in os.walk(folder):
+    unreadable: list[str] = []  # answered for as a file that may not be read is
+    for path, folders, files in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
         names = sorted(filter(visible, files))
         films = [name for name in names if is_video(name)]
         if not films and any(map(is_image, names)):
@@ -278,9 +284,9 @@ def _in_folder(folder: Path) -> list[str]:
             continue
         folders[:] = sorted(filter(visible, folders))
         videos += [str(Path(path, name)) for name in films]
-    if not videos:
+    if not videos and not unreadable:
         raise UserError(f"{folder}: no videos below this folder")
-    return videos
+    return videos + unreadable
 
 
 def _listed(path: str) -> list[str]:

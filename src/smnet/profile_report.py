@@ -20,13 +20,17 @@ from smnet.profile import Comparison, Part, Profile
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of a table of ``smnet compare``: what a model reached (shares in [0, 1])."""
+    """A row of a table of ``smnet compare``: what a model reached (shares in [0, 1]).
+
+    ``options`` are those that tell it from other rows; None in tables that do not say.
+    """
 
     label: str
     model: str
     top1: float
     half_width: float | None
     gmacs: float
+    options: dict[str, Any] | None = None
 
 
 def print_comparison(found: Comparison) -> None:
@@ -73,6 +77,7 @@ def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> l
                     float(row["mean"]),
                     None if row["half_width"] is None else float(row["half_width"]),
                     float(row["gmacs"]),
+                    row.get("options"),
                 )
                 for row in table["rows"]
             ]
@@ -88,7 +93,11 @@ def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> l
 
 
 def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measured]) -> None:
-    """Accuracy over multiply-adds (as trained) and over time (as just measured)."""
+    """Accuracy over multiply-adds (as trained) and over time (as just measured).
+
+    A model with options of its own in the results is not the one that was measured just now: it is
+    drawn over multiply-adds alone.
+    """
     try:
         import matplotlib
     except ImportError:
@@ -98,13 +107,21 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
 
     ratio = {p.model: p.forward / found.reference.forward for p in found.profiles}
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
-    for row in rows:
-        error = None if row.half_width is None else 100 * row.half_width
-        for axes, cost in zip(panels, (row.gmacs, ratio[row.model]), strict=True):
-            axes.errorbar(cost, 100 * row.top1, yerr=error, fmt="o", capsize=3)
-            axes.annotate(
-                row.label, (cost, 100 * row.top1), xytext=(6, 5), textcoords="offset points"
+    for number, row in enumerate(rows):
+        half = row.half_width or 0.0
+        down, up = min(half, row.top1), min(half, 1 - row.top1)  # a share is from 0 to 1
+        costs = (row.gmacs, ratio[row.model]) if is_timed(row, rows) else (row.gmacs,)
+        for axes, cost in zip(panels, costs, strict=False):
+            axes.errorbar(
+                cost,
+                100 * row.top1,
+                yerr=[[100 * down], [100 * up]] if half else None,
+                fmt="osD^vP*X"[number % 8],
+                color=f"C{number % 10}",
+                capsize=3,
+                label=row.label if axes is panels[0] else None,
             )
+    figure.legend(loc="outside right upper", frameon=False)
     for axes, label in zip(
         panels, ("GMAC a clip", f"forward time, of {found.reference.model}"), strict=True
     ):
@@ -115,6 +132,13 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130)
     pyplot.close(figure)
+
+
+def is_timed(row: Measured, rows: Sequence[Measured]) -> bool:
+    """Whether a row of the results is of a model that was measured under its name."""
+    if row.options is None:
+        return [other.model for other in rows].count(row.model) == 1
+    return not row.options
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:

@@ -45,6 +45,8 @@ from smnet.runlog import progress_bar
 RANKING_CLIPS = 8
 NEVER = ("Softmax",)
 """Operators whose result is the answer itself, where a step of 1/255 would show."""
+NEVER_PARTS = ("head",)
+"""Parts that would give equal scores to classes that are not, in 255 steps, and cost no time."""
 FOR_OPENVINO = ("Conv", "MaxPool", "GlobalAveragePool", "Concat", "Slice")
 NOT_FOR_OPENVINO = ("stem", "head")
 """Operators that are quantised for it, and parts that are not."""
@@ -55,8 +57,7 @@ class Quantised:
     """What became of a network.
 
     Attributes:
-        parts: names of its parts that were to be int8, in order: the stem, the residual blocks, the
-            classifier.
+        parts: names of its parts that were to be int8, in order: the stem, the residual blocks.
         kept: those left in fp32.
         drop: points of top-1 that it costs, percent.
     """
@@ -133,7 +134,7 @@ class _Maker:
         quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
         self.metadata = list(whole.metadata_props)
         before = {node.name: node for node in whole.graph.node}
-        never = NOT_FOR_OPENVINO if engine == "openvino" else ()
+        never = NOT_FOR_OPENVINO if engine == "openvino" else NEVER_PARTS
         found = dict.fromkeys(map(part_of, whole.graph.node))  # in the order of the network
         self.parts: dict[str, list[str]] = {p: [] for p in found if p and p not in never}
         self.outside: list[str] = []

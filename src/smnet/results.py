@@ -62,8 +62,15 @@ class Evaluation:
         return wilson(int(top_k(self.scores, self.labels, k).sum()), len(self.labels))
 
     @property
+    def named(self) -> NDArray[np.int64]:
+        """The predictions that count: -1 too where other classes have the score of the best, which
+        is wrong by :func:`~smnet.metrics.top_k`."""
+        best = self.predictions
+        return np.where(top_k(self.scores, best, 1), best, -1)
+
+    @property
     def by_class(self) -> list[ClassResult]:
-        return per_class(self.labels, self.predictions, self.classes)
+        return per_class(self.labels, self.named, self.classes)
 
     @property
     def mean_class(self) -> Share:
@@ -71,7 +78,7 @@ class Evaluation:
 
     @property
     def confusion(self) -> NDArray[np.int64]:
-        return confusion_matrix(self.labels, self.predictions, len(self.classes))
+        return confusion_matrix(self.labels, self.named, len(self.classes))
 
     def confused(self, count: int = 10) -> list[tuple[str, str, int]]:
         return most_confused(self.confusion, self.classes, count)

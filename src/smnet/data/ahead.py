@@ -61,6 +61,8 @@ class Ahead(Generic[R]):
     """
 
     def __init__(self, read: Callable[[str], R], threads: int, limit: float = LIMIT) -> None:
+        if threads < 1:
+            raise UserError(f"{threads} workers cannot read anything; give 1 or more")
         self._read, self._threads, self._limit = read, threads, limit
         self._queue: SimpleQueue[Job[R] | None] = SimpleQueue()
         self._crew: list[threading.Thread] = []
