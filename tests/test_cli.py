@@ -369,6 +369,42 @@ def wrong(run: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return root
 
 
+def test_compare_takes_the_data_that_it_is_given(
+    smnet: Callable[..., Called], wrong: Path, tmp_path: Path
+) -> None:
+    called = smnet(
+        "compare", "--models", "tsn_resnet18", f"data={wrong}/two", "--seeds", 1,
+        "--out", tmp_path / "out", "epochs=1", "warmup=0", "options.width=8", "size=32",
+        "segments=2", "weights=none", "workers=0", "batch=2",
+    )  # fmt: skip
+    assert called.status == 0, called.err
+    table = json.loads((tmp_path / "out" / "table.json").read_text())
+    assert table["recipe"]["data"] == f"{wrong}/two"
+    assert not (tmp_path / "out" / "motion").exists()
+
+
+@pytest.mark.parametrize("words", ["predict RUN CLIP", "evaluate RUN --data DATA"])
+def test_fewer_workers_than_none(
+    smnet: Callable[..., Called], run: Path, clips: Path, words: str
+) -> None:
+    names = {"RUN": run, "CLIP": clips / "val" / "rising" / "0.mp4", "DATA": clips}
+    called = smnet(*(names.get(word, word) for word in words.split()), "--workers", -1)
+    assert called.status == 2
+    assert "Invalid value for '--workers'" in called.err
+
+
+def test_out_of_memory_is_one_line(
+    smnet: Callable[..., Called], monkeypatch: pytest.MonkeyPatch, run: Path, clips: Path
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")
+
+    monkeypatch.setattr("smnet.evaluate.score_views", fail)
+    called = smnet("evaluate", run, "--data", clips, "--workers", 0)
+    assert called.status == 1
+    assert called.err.splitlines()[-1].startswith("smnet: out of memory; smaller batches")
+
+
 WRONG = [
     # words (DATA, RUN, CLIP and W/ are put in), what the message says
     ("train", "no data: give --data"),

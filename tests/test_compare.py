@@ -6,6 +6,8 @@ import io
 import json
 import math
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,7 @@ from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipe import Recipe, read_recipe
 from smnet.study import Variant
 from smnet.train import train
-from tests.conftest import tiny
+from tests.conftest import tiny, write_clips
 
 ROWS = [
     Row("TSN", "tsn_resnet18", [0.5, 0.6, 0.7], 2_000_000, 1.25, 0.02, [10, 11, 12]),
@@ -61,14 +63,20 @@ def test_difference_seed_by_seed_by_hand() -> None:
 def test_markdown() -> None:
     lines = markdown(ROWS, Recipe(epochs=12), seeds=3).splitlines()
     assert lines[2] == "| TSN | 60.0 ± 24.8 | - | 2.00 M | 1.25 | 1.00 |"
-    assert lines[3] == "| SMNet | 90.0 | +40.0 | 2.50 M | 1.50 | - |"
+    assert lines[3] == "| SMNet | 90.0 | +40.0 | 2.50 M | 1.5 | - |"
     assert "12 epochs, 8 segments of 224 x 224, weights imagenet, 3 seeds" in lines[5]
     other = markdown(ROWS, Recipe(epochs=12, temporal_lr=4, options={"width": 8}), seeds=3)
     assert "12 epochs, width=8, temporal_lr=4, 8 segments" in other
     assert lines[7].startswith("Machine: processor ")
     better = Row("SMNet", "smnet_resnet18", [0.8, 0.8, 0.8], 2_500_000, 1.5, 0.03, [])
     lines = markdown([ROWS[0], better], Recipe(), seeds=3).splitlines()
-    assert lines[3] == "| SMNet | 80.0 ± 0.0 | +20.0 ± 24.8 | 2.50 M | 1.50 | 1.50 |"
+    assert lines[3] == "| SMNet | 80.0 ± 0.0 | +20.0 ± 24.8 | 2.50 M | 1.5 | 1.50 |"
+    odd = replace(better, label="a|b", not_read=2, gmacs=0.00123)
+    text = markdown([ROWS[0], odd], Recipe(), seeds=3)
+    assert "\n| a\\|b | 80.0" in text
+    assert "| 0.00123 |" in text
+    assert "; 2 validation clips could not be read and count as wrong.\n" in text
+    assert "could not be read" not in markdown(ROWS, Recipe(), seeds=3)
 
 
 def test_tables(tmp_path: Path) -> None:
@@ -137,13 +145,85 @@ def test_the_same_command_goes_on(
 
     monkeypatch.setattr(compare_module, "train", watch)
     again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
-    assert began == [
-        (f"{TSN}-seed0", True),
-        (f"{TSN}-seed1", True),
-        (f"{SMNET_LAST}-seed0", True),
-        (f"{SMNET_LAST}-seed1", False),
-    ]
+    assert began == [(f"{SMNET_LAST}-seed1", False)]  # the others are finished
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
+
+
+@pytest.mark.parametrize("kept", ["resume.pt", "last.safetensors"])
+def test_rows_of_other_data_do_not_mix(kept: str, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
+    compare(tiny(data, epochs=1), VARIANTS[:1], 1, tmp_path / "out")
+    if kept == "last.safetensors":
+        (tmp_path / "out" / f"{TSN}-seed0" / "resume.pt").unlink()
+    before = (tmp_path / "out" / "table.json").read_bytes()
+    (data / "val" / "falling" / "1.mp4").write_bytes((data / "val/rising/0.mp4").read_bytes())
+    says = "then 3 training and 3 validation clips of 3 classes, now 3 training and 4 validation"
+    with pytest.raises(UserError, match=says):
+        compare(tiny(data, epochs=1), VARIANTS, 1, tmp_path / "out")
+    assert (tmp_path / "out" / "table.json").read_bytes() == before
+
+
+def test_what_is_finished_needs_no_resume_file(
+    compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    for file in out.glob("*/resume.pt"):
+        file.unlink()
+    last = out / f"{TSN}-seed0" / "last.safetensors"
+    before = last.read_bytes()
+    with pytest.raises(UserError, match=r"another recipe is there \(lr 0\.01 there, 0\.3 here\)"):
+        compare(tiny(clips, epochs=1, lr=0.3), VARIANTS, 2, out)
+    again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+    assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
+    assert last.read_bytes() == before
+    assert not list(out.glob("*/resume.pt"))
+
+
+def test_there_must_be_clips_to_compare_by(tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "d", {"train": 1})
+    rows = [f"{path},{path.parent.name},train" for path in sorted(data.rglob("*.mp4"))]
+    (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    with pytest.raises(UserError, match="has no validation clips, by which models are compared"):
+        compare(tiny(tmp_path / "list.csv"), VARIANTS, 1, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_clips_are_told(tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
+    (data / "val" / "rising" / "0.mp4").write_bytes(b"nothing")
+    (row,) = compare(tiny(data, epochs=1, on_error="skip"), VARIANTS[:1], 1, tmp_path / "out")
+    assert row.not_read == 1
+    assert "; 1 validation clips could not be read" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_not_inside_the_data_nor_twice_at_once(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"lies inside the data set .* choose another --out"):
+        compare(tiny(clips), VARIANTS, 1, clips / "out")
+    assert not (clips / "out").exists()
+    script = (
+        "import sys, pathlib, smnet.files as f\n"
+        "with f.alone_in(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path / "out")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(UserError, match="another process is writing there"):
+            compare(tiny(clips), VARIANTS, 1, tmp_path / "out")
+        with pytest.raises(UserError, match="another process is writing there"):
+            train(tiny(clips), tmp_path / "out")
+        other.communicate(b"", timeout=60)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_same_network_twice(clips: Path, tmp_path: Path) -> None:
+    wide = Variant("wide", "tsn_resnet18", {"width": 8})  # as the recipe has it
+    with pytest.raises(UserError, match="TSN and wide are the same"):
+        compare(tiny(clips), [VARIANTS[0], wide], 1, tmp_path / "out")
 
 
 def test_other_workers_make_no_other_run(

@@ -196,6 +196,56 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     assert done.stderr.count("epoch 2/2") == 1
 
 
+VALIDATED = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+from smnet import train as module
+from smnet.distributed import Processes
+from smnet.recipe import read_recipe
+
+recipe, out = sys.argv[1:]
+score = module.score_clips
+seen = []
+
+def watched(model, loader, processes, **options):
+    seen.append(torch.cat([b.flatten().double() for b in model.buffers()]).tolist())
+    return score(model, loader, processes, **options)
+
+module.score_clips = watched
+module.train(read_recipe(recipe), out + "/r")
+with module.join("cpu") as processes:
+    all_seen = processes.gather(seen)
+    if processes.first:
+        with open(out + "/seen.json", "w") as file:
+            json.dump(all_seen, file)
+"""
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_all_processes_validate_the_network_that_is_kept(
+    ema: float, clips: Path, tmp_path: Path
+) -> None:
+    """Each has running statistics of its own clips, unless they are told the first one's."""
+    recipe = tmp_path / "two.yaml"
+    given = tiny(clips, batch=2, epochs=1, ema=ema, lr=0.1)
+    recipe.write_text(json.dumps(given.model_dump(mode="json")))
+    (tmp_path / "worker.py").write_text(VALIDATED)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(tmp_path / "worker.py"), str(recipe), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    first, second = json.loads((tmp_path / "seen.json").read_text())
+    assert first == second
+    kept = load(tmp_path / "r" / "last.safetensors")
+    assert first == [torch.cat([b.flatten().double() for b in kept.buffers()]).tolist()]
+
+
 SKIPPER = """
 import json, sys
 import torch

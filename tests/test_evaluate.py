@@ -477,3 +477,45 @@ def test_normalisation_is_that_of_the_checkpoint(model: VideoModel) -> None:
     handle.remove()
     assert seen[0][0, 0, :, 0, 0].tolist() == [1.0, 1.0, 0.0]
     assert torch.equal(seen[0], normalise(views[0], (0.0, 0.5, 1.0), (1.0, 0.5, 2.0)))
+
+
+def with_views(run: Path, out: Path, views: str) -> str:
+    checkpoint = read_checkpoint(run)
+    recipe = {**checkpoint.recipe, "views": views}
+    save_checkpoint(out, replace(checkpoint, recipe=recipe))
+    return str(out)
+
+
+def test_views_are_those_of_the_recipe(run: Path, clips: Path, tmp_path: Path) -> None:
+    own = with_views(run, tmp_path / "own.safetensors", "2x3")
+    assert evaluation([own], str(clips)).views == "2x3"
+    assert evaluation([own], str(clips), views="1x1").views == "1x1"
+    assert evaluation([own, own], str(clips)).views == "2x3"
+    with pytest.raises(UserError, match=r"by different views \(2x3, 1x1\); say which with --views"):
+        evaluation([own, str(run)], str(clips))
+
+
+def test_rules_that_cannot_be_are_found_before_any_clip_is_scored(
+    run: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = read_checkpoint(run)
+    other = replace(checkpoint, spec=replace(checkpoint.spec, sampling="tsn"))
+    save_checkpoint(tmp_path / "tsn.safetensors", other)
+    monkeypatch.setattr(evaluate_module, "score_clips", None)
+    with pytest.raises(UserError, match=r"tsn\.safetensors: .*'tsn' gives 1 clip"):
+        evaluation([str(run), str(tmp_path / "tsn.safetensors")], str(clips), views="2x1")
+
+
+def test_a_list_that_counts_from_one(run: Path, clips: Path, tmp_path: Path) -> None:
+    rows = [
+        f"{clips}/val/{name}/{k}.mp4 {label}"
+        for label, name in enumerate(CLASSES, start=1)
+        for k in range(2)
+    ]
+    (tmp_path / "list.txt").write_text("\n".join(rows) + "\n")
+    (tmp_path / "names.txt").write_text("\n".join(CLASSES) + "\n")
+    given = {"first_label": 1, "labels": str(tmp_path / "names.txt"), "split": "all"}
+    counted = evaluation([str(run)], str(tmp_path / "list.txt"), **given)
+    expected = evaluation([str(run)], str(clips))
+    assert counted.top(1) == expected.top(1)
+    assert counted.classes == expected.classes

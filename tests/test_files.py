@@ -11,7 +11,7 @@ import pytest
 
 from smnet import files
 from smnet.errors import UserError
-from smnet.files import atomic_path, write_text
+from smnet.files import alone_in, atomic_path, write_text
 from tests.conftest import file_size_limit
 
 
@@ -122,3 +122,16 @@ def test_a_folder_in_the_place_of_the_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot write"):
         write_text(tmp_path / "x", "")
     assert os.listdir(tmp_path) == ["x"]
+
+
+def test_alone_in_a_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "deep"
+    with alone_in(folder):
+        assert os.listdir(folder) == [".lock"]
+    assert os.listdir(tmp_path) == []  # nothing came of it
+    with alone_in(folder):
+        write_text(folder / "a", "1")
+    assert os.listdir(folder) == ["a"]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"), alone_in(tmp_path / "file" / "x"):
+        pass

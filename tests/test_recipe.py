@@ -102,6 +102,15 @@ def test_an_unknown_key_names_the_nearest(word: str, near: str | None) -> None:
         ("batch=-1", r"batch: .*-1"),
         ("lr=0", r"lr: .*greater than 0"),
         ("lr=.nan", r"lr: .*nan"),
+        ("lr=.inf", r"lr: .*inf"),
+        ("milestones=[.nan]", "milestones"),
+        ("milestones=[-1]", "milestones"),
+        ("epochs=true", "epochs=true: true and false are no values of it"),
+        ("lr=on", "lr=true: true and false are no values of it"),
+        ("flip=on", "flip=true"),
+        ("workers=999999999999", "workers"),
+        ("about=2020-13-45", "the value is not YAML"),
+        ("first_label=2", "first_label"),
         ("lr=fast", r"lr: .*'fast'"),
         ("dropout=1", r"dropout: .*less than 1"),
         ("momentum=1.5", "momentum"),
@@ -213,3 +222,12 @@ def test_a_run_of_one_epoch_is_not_all_warmup() -> None:
 
 def test_the_defaults_have_a_name() -> None:
     assert read_recipe("default", ["lr=0.1"]) == Recipe(lr=0.1)
+
+
+def test_what_yaml_reads_otherwise(tmp_path: Path) -> None:
+    recipe = read_recipe(None, ["flip=off", "amp=off", "randaugment=", "freeze_norm=yes"])
+    assert (recipe.flip, recipe.amp, recipe.randaugment) == ("off", "off", "")
+    assert recipe.freeze_norm is True
+    (tmp_path / "own.yaml").write_text("flip: off\namp: no\nrandaugment:\n")
+    recipe = read_recipe(str(tmp_path / "own.yaml"))
+    assert (recipe.flip, recipe.amp, recipe.randaugment) == ("off", "off", "")

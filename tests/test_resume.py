@@ -232,6 +232,7 @@ def learner(recipe: Recipe, classes: int = 3, **options: Any) -> Learner:
 
 HERE = Processes(torch.device("cpu"))
 RECIPE = Recipe()
+DATA = {"classes": 3, "train": 8, "val": 4, "digest": "a"}
 
 
 def test_state_round_trip(tmp_path: Path) -> None:
@@ -239,11 +240,11 @@ def test_state_round_trip(tmp_path: Path) -> None:
     one.model(torch.randn(2, 2, 3, 32, 32)).sum().backward()
     one.optimizer.step()
     one.ema.update_parameters(one.model)  # type: ignore[union-attr]
-    state = RunState(2, 3, 17, (1.0, 2, 3, 0, 0.5, 0.1), {"top1": 0.5, "epoch": 1})
+    state = RunState(2, 3, 17, (1.0, 2, 3, 0, 0.5, 0.1), {"top1": 0.5, "epoch": 1}, DATA)
     save_state(tmp_path, RECIPE, state, one, HERE)
     draws = torch.rand(3), torch.rand(3, generator=one.mixing)
     other = learner(RECIPE)
-    assert load_state(tmp_path, other, HERE) == state
+    assert load_state(tmp_path, other, HERE, DATA) == state
     assert torch.equal(draws[0], torch.rand(3))
     assert torch.equal(draws[1], torch.rand(3, generator=other.mixing))
     for a, b in ((one.model, other.model), (one.averaged, other.averaged)):
@@ -268,9 +269,32 @@ def saved(tmp_path: Path) -> Path:
     return tmp_path / "resume.pt"
 
 
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"val": 5}, "then 8 training and 4 validation clips of 3 classes, now 8 training and 5 "),
+        ({"digest": "b"}, "4 validation clips of 3 classes that are others, or have other labels"),
+        ({"classes": 4}, "now 8 training and 4 validation clips of 4 classes; put it back"),
+    ],
+)
+def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
+    saved.unlink()
+    save_state(saved.parent, RECIPE, RunState(1, data=DATA), learner(RECIPE), HERE)
+    other = learner(RECIPE, classes=changed.get("classes", 3))
+    with pytest.raises(UserError, match=says):
+        load_state(saved.parent, other, HERE, DATA | changed)
+
+
+def test_a_file_of_before_it_knew_its_data(saved: Path) -> None:
+    everything = torch.load(saved, weights_only=True)
+    del everything["state"]["data"]
+    torch.save(everything, saved)
+    assert load_state(saved.parent, learner(RECIPE), HERE, DATA).data == DATA
+
+
 def test_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run to resume there \(resume.pt is missing\)"):
-        load_state(tmp_path, learner(RECIPE), HERE)
+        load_state(tmp_path, learner(RECIPE), HERE, DATA)
 
 
 @pytest.mark.parametrize(
@@ -296,19 +320,19 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 def test_a_damaged_file(saved: Path, damage: Callable[[Path], Any]) -> None:
     damage(saved)
     with pytest.raises(UserError, match=r"resume\.pt: ") as caught:
-        load_state(saved.parent, learner(RECIPE), HERE)
+        load_state(saved.parent, learner(RECIPE), HERE, DATA)
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
 
 
 def test_of_another_model(saved: Path) -> None:
     with pytest.raises(UserError, match="cannot be resumed from"):
-        load_state(saved.parent, learner(RECIPE, classes=4), HERE)
+        load_state(saved.parent, learner(RECIPE, classes=4), HERE, DATA)
 
 
 def test_of_another_number_of_processes(saved: Path) -> None:
     with pytest.raises(UserError, match="was saved by 1 processes, this run has 2; resume with as"):
-        load_state(saved.parent, learner(RECIPE), Processes(torch.device("cpu"), 0, 2))
+        load_state(saved.parent, learner(RECIPE), Processes(torch.device("cpu"), 0, 2), DATA)
 
 
 def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
@@ -321,8 +345,8 @@ def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
     state = RunState(0, 1, 1, (3.0, 2, 4))
     save_state(tmp_path, RECIPE, state, learner(RECIPE), Second(cpu, 0, 2))
     for rank, meter in ((0, (3.0, 2, 4)), (1, (5.0, 1, 2))):
-        back = load_state(tmp_path, learner(RECIPE), Processes(cpu, rank, 2))
-        assert back == replace(state, meter=meter)
+        back = load_state(tmp_path, learner(RECIPE), Processes(cpu, rank, 2), DATA)
+        assert back == replace(state, meter=meter, data=DATA)
 
 
 def test_a_file_of_before_it_had_all_meters(saved: Path) -> None:
@@ -330,7 +354,7 @@ def test_a_file_of_before_it_had_all_meters(saved: Path) -> None:
     del old["meters"]
     old["state"]["meter"] = (3.0, 2, 4)
     torch.save(old, saved)
-    assert load_state(saved.parent, learner(RECIPE), HERE).meter == (3.0, 2, 4)
+    assert load_state(saved.parent, learner(RECIPE), HERE, DATA).meter == (3.0, 2, 4)
 
 
 def test_a_full_disk_leaves_the_old_state(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,4 +382,5 @@ def test_only_the_first_process_writes(tmp_path: Path) -> None:
 
 
 def test_counters_are_plain() -> None:
-    assert asdict(RunState()) == {"epoch": 0, "batch": 0, "step": 0, "meter": (), "best": None}
+    counters = {"epoch": 0, "batch": 0, "step": 0}
+    assert asdict(RunState()) == {**counters, "meter": (), "best": None, "data": {}}

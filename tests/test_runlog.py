@@ -17,7 +17,7 @@ from tests.conftest import file_size_limit
 @pytest.fixture(autouse=True)
 def without_tensorboard(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "tensorboard" not in request.node.name:
-        monkeypatch.setattr("smnet.runlog._summary_writer", lambda folder: None)
+        monkeypatch.setattr("smnet.runlog._summary_writer", lambda *_: None)
 
 
 def read(folder: Path) -> list[dict[str, object]]:
@@ -104,6 +104,18 @@ def test_numbers_go_to_tensorboard(tmp_path: Path) -> None:
     content = file.read_bytes()
     assert b"val/top1" in content
     assert b"views" not in content
+
+
+def test_tensorboard_forgets_what_is_written_again(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    for after, steps in ((0, (2, 4)), (2, (4, 6))):
+        with RunLog(tmp_path, 1, 1, active=True, after=after) as log:
+            for step in steps:
+                log.row("val", 1, step, {"top1": 0.25})
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("val/top1")] == [2, 4, 6]
 
 
 def test_tensorboard_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

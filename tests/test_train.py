@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -318,7 +320,7 @@ def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path, said: i
         lines.append(f"{number}.mp4,{label},train")
     data.write_text("\n".join(lines) + "\n")
     outcome = train(tiny(data, batch=2), tmp_path / "r")
-    assert outcome.best == {"epoch": 2, "top1": 0.0, "clips": 0}
+    assert outcome.best == {"epoch": 2, "top1": None, "clips": 0}
     assert "validation: no clips" in said.getvalue()
     assert same(weights(tmp_path / "r", "best"), weights(tmp_path / "r", "last"))
 
@@ -423,3 +425,79 @@ def test_grouped() -> None:
     groups = [group for group, _ in grouped(list("abcdefg"), 3)]  # type: ignore[arg-type]
     assert groups == [["a", "b", "c"], ["d", "e", "f"], ["g"]]
     assert list(grouped([], 3)) == []
+
+
+def test_a_run_overwrites_nothing_that_stands_there(clips: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "recipe.yaml").write_text("# mine\nepochs: 2\n")
+    with pytest.raises(UserError, match=r"recipe\.yaml: a run would write its recipe there"):
+        train(tiny(clips), own)
+    assert (own / "recipe.yaml").read_text() == "# mine\nepochs: 2\n"
+    (own / "recipe.yaml").unlink()
+    (own / "best.safetensors").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"holds a best\.safetensors, which stays"):
+        train(tiny(clips), own)
+    assert os.listdir(own) == ["best.safetensors"]
+
+
+def test_a_run_that_failed_in_its_first_epoch_is_begun_again(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not finite"):
+        train(tiny(clips, lr=1e30, clip_grad=0, warmup=0), tmp_path / "r")
+    assert train(tiny(clips, epochs=1), tmp_path / "r").finished
+
+
+def test_a_run_is_no_class_of_its_data(clips: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(clips, tmp_path / "d")
+    with pytest.raises(UserError, match=r"inside the data set .*/d, of which each folder is a"):
+        train(tiny(data), data / "runs" / "one")
+    assert sorted(os.listdir(data)) == ["train", "val"]
+
+
+def test_other_data_are_not_gone_on_with(clips: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(clips, tmp_path / "d")
+    train(tiny(data, epochs=1), tmp_path / "r")
+    for split in ("train", "val"):
+        (data / split / "falling").rename(data / split / "zzz")  # now the last of the classes
+    with pytest.raises(UserError, match="clips of 3 classes that are others, or have other labels"):
+        train(tiny(data, epochs=1), tmp_path / "r", resume=True)
+
+
+def test_a_step_has_no_more_clips_than_an_epoch(
+    clips: Path, tmp_path: Path, said: io.StringIO
+) -> None:
+    # Of 9 clips, two batches of four.
+    train(tiny(clips, batch=4, accumulate=7, lr_batch=8, epochs=1), tmp_path / "r")
+    assert "lr 0.01 = 0.01 x 8/8" in said.getvalue()
+
+
+def test_what_validation_could_not_use_is_told(tmp_path: Path, said: io.StringIO) -> None:
+    data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
+    (data / "val" / "rising" / "0.mp4").write_bytes(b"nothing")
+    train(tiny(data, epochs=1, on_error="skip"), tmp_path / "r")
+    assert ", 1 of 3 clips unreadable: counted as wrong" in said.getvalue()
+
+
+def test_scores_that_are_no_numbers_are_told(
+    clips: Path, tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score = train_module.score_clips
+
+    def broken(*args: Any, **options: Any) -> Any:
+        scores, *rest = score(*args, **options)
+        scores[:2] = np.nan
+        return (scores, *rest)
+
+    monkeypatch.setattr(train_module, "score_clips", broken)
+    train(tiny(clips, epochs=1), tmp_path / "r")
+    assert ", 2 of 6 clips without finite scores: counted as wrong" in said.getvalue()
+    assert rows(tmp_path / "r", "val")[0]["not_finite"] == 2
+
+
+def test_a_class_name_that_no_file_can_hold(clips: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(clips, tmp_path / "d")
+    for split in ("train", "val"):
+        (data / split / "falling").rename(data / split / os.fsdecode(b"f\xff"))
+    with pytest.raises(UserError, match="is not UTF-8, and no checkpoint could hold it"):
+        train(tiny(data), tmp_path / "r")
+    assert not (tmp_path / "r").exists()

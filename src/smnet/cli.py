@@ -13,7 +13,18 @@ import typer
 
 from smnet import __version__, data_cli, models_cli
 from smnet.errors import UserError
-from smnet.options import AsJson, Data, Device, Format, Views, Workers, absolute
+from smnet.options import (
+    AsJson,
+    Data,
+    Device,
+    FirstLabel,
+    Format,
+    Labels,
+    Root,
+    Views,
+    Workers,
+    absolute_paths,
+)
 
 app = typer.Typer(
     help="Action recognition in video at the cost of an image network.",
@@ -81,9 +92,10 @@ def train(
         outcome = run(read_recipe(str(recipe_file)), resume, resume=True)
     else:
         source = words.pop(0) if words and "=" not in words[0] else None
-        given: dict[str, Any] = {"data": data and absolute(data), "format": format}
+        given: dict[str, Any] = {"data": data, "format": format}
         given = {key: value for key, value in given.items() if value is not None}
         recipe = read_recipe(source, words, given)
+        recipe = recipe.model_copy(update=absolute_paths(recipe))
         if source == "motion" and recipe.data is None:
             from smnet.demo import DRAWN, draw
 
@@ -112,7 +124,10 @@ def evaluate(
     ],
     data: Annotated[str, typer.Option(help="The data set, in any form that train takes.")],
     split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
-    views: Views = "1x1",
+    views: Annotated[
+        str | None,
+        typer.Option(help="Clips x crops: 1x1, 2x3, 10x3; default: as the checkpoint's recipe."),
+    ] = None,
     weights: Annotated[
         str | None, typer.Option(help="Shares of several checkpoints, such as 1,1.5.")
     ] = None,
@@ -120,6 +135,9 @@ def evaluate(
         str | None, typer.Option(help="Sample the frames by this rule, not the checkpoint's own.")
     ] = None,
     format: Format = None,
+    root: Root = None,
+    labels: Labels = None,
+    first_label: FirstLabel = 0,
     fold: Annotated[
         int | None,
         typer.Option(
@@ -173,6 +191,9 @@ def evaluate(
         weights=weights,
         sampling=sampling,
         format=format,
+        root=root,
+        labels=labels,
+        first_label=first_label,
         fold=fold,
         on_error=on_error,
         batch=batch,
@@ -342,6 +363,12 @@ def main() -> None:
             sys.exit(141)
         print(f"smnet: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+    except (RuntimeError, MemoryError) as error:
+        if not _is_out_of_memory(error) or os.environ.get("SMNET_TRACEBACK"):
+            raise
+        told = "out of memory; smaller batches (batch=, --batch) need less, and smaller size="
+        print(f"smnet: {told}", file=sys.stderr)
+        sys.exit(1)
     except ModuleNotFoundError as error:
         if error.name != "torch" or os.environ.get("SMNET_TRACEBACK"):
             raise
@@ -351,6 +378,13 @@ def main() -> None:
     except KeyboardInterrupt:
         print("smnet: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """PyTorch is not imported for it: its error on a GPU has this name, that on a CPU none."""
+    words = ("can't allocate memory", "not enough memory")
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or any(word in str(error) for word in words)
 
 
 def _one_line(error: BaseException) -> str:

@@ -7,7 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,14 @@ import torch
 
 from smnet.checkpoint import load, read_checkpoint
 from smnet.errors import UserError, missing_extra
-from smnet.files import atomic_path, write_text
+from smnet.files import alone_in, atomic_path, write_text
 from smnet.machine import describe_machine
 from smnet.models import VideoModel, multiply_adds, parameter_count
 from smnet.models.registry import new_model
 from smnet.recipe import Recipe, read_recipe
+from smnet.resume import check_data
 from smnet.runlog import console
+from smnet.setup_run import check_outside, learned_from, read_training_clips, validation_clips
 from smnet.study import Variant
 from smnet.train import train
 
@@ -46,6 +48,8 @@ class Row:
         gmacs: multiply-adds of one clip, 1e9.
         latency: forward time of one clip, seconds, median.
         seconds: training time, one a seed.
+        not_read: validation clips that could not be read and count as wrong, at most.
+        options: of the model, besides those of the recipe.
     """
 
     label: str
@@ -55,6 +59,8 @@ class Row:
     gmacs: float
     latency: float
     seconds: list[float]
+    not_read: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def mean(self) -> float:
@@ -94,7 +100,7 @@ def check_study(recipe: Recipe, variants: Sequence[Variant], trunk: str | None =
     labels: dict[str, str] = {}
     for variant, model in zip(variants, names, strict=True):
         _check(recipe, variant, model)
-        name = folder_name(model, variant.options, 0)
+        name = folder_name(model, {**recipe.options, **variant.options}, 0)
         if name in labels:
             raise UserError(f"{labels[name]} and {variant.label} are the same: {model}")
         labels[name] = variant.label
@@ -122,7 +128,23 @@ def compare(
         UserError: whatever a training run may raise.
         KeyboardInterrupt: a run was interrupted; the same command goes on.
     """
-    names = check_study(recipe, variants, trunk)  # now, not after hours of training the others
+    with alone_in(out):
+        return _compare(recipe, variants, seeds, out, trunk)
+
+
+def _compare(
+    recipe: Recipe, variants: Sequence[Variant], seeds: int, out: Path, trunk: str | None
+) -> list[Row]:
+    # Now, not after hours of training the others.
+    names = check_study(recipe, variants, trunk)
+    clips = read_training_clips(recipe)
+    check_outside(out, clips)
+    if not validation_clips(clips):
+        raise UserError(
+            f"{recipe.data}: has no validation clips, by which models are compared; give a split"
+            " val, or leave the split to be drawn"
+        )
+    data = learned_from(clips)
     for variant, model in zip(variants, names, strict=True):
         for seed in range(seeds):
             _weights(recipe, folder_name(model, variant.options, seed))
@@ -138,18 +160,21 @@ def compare(
                 "weights": _weights(recipe, name),
                 "seed": seed,
             }
-            runs.append(_run(recipe.model_copy(update=changes), out / name, variant.label))
+            runs.append(_run(recipe.model_copy(update=changes), out / name, variant.label, data))
+        measured = [read_checkpoint(run / "last.safetensors").metrics["val"] for run in runs]
         trained = load(runs[0] / "last.safetensors")
         models.append(trained)
         rows.append(
             Row(
                 variant.label,
                 model,
-                [read_checkpoint(run / "last.safetensors").metrics["val"]["top1"] for run in runs],
+                [m["top1"] for m in measured],
                 parameter_count(trained),
                 multiply_adds(trained, size=trained.spec.input_size) / 1e9,
                 math.nan,
                 [_training_seconds(run) for run in runs],
+                max(m["unreadable"] for m in measured),
+                dict(variant.options),
             )
         )
         write_tables(rows, recipe, seeds, out)
@@ -212,9 +237,10 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
         mean, half = row.over(rows[0])
         over = "-" if row is rows[0] else f"{100 * mean:+.1f}{_interval(half)}"
         ratio = "-" if math.isnan(row.latency) else f"{row.latency / base:.2f}"
+        label = row.label.replace("|", r"\|")
         lines.append(
-            f"| {row.label} | {100 * row.mean:.1f}{_interval(row.half_width)} | {over}"
-            f" | {row.parameters / 1e6:.2f} M | {row.gmacs:.2f} | {ratio} |"
+            f"| {label} | {100 * row.mean:.1f}{_interval(row.half_width)} | {over}"
+            f" | {row.parameters / 1e6:.2f} M | {row.gmacs:.3g} | {ratio} |"
         )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
     options = "".join(f" {key}={value}," for key, value in recipe.options.items())
@@ -227,6 +253,9 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
         " last epoch, one view; ± is a 95 % interval of the mean over seeds, of the difference seed"
         " by seed"
     )
+    not_read = max(row.not_read for row in rows)
+    if not_read:
+        budget += f"; {not_read} validation clips could not be read and count as wrong"
     return "\n".join([*lines, "", f"{budget}.", "", f"Machine: {machine}.", ""])
 
 
@@ -300,16 +329,20 @@ def _is_comparison(weights: str) -> bool:
     return any(Path(weights).glob("*-seed0/recipe.yaml"))
 
 
-def _is_finished(run: Path) -> bool:
-    if not (run / "last.safetensors").is_file():  # written after every epoch
+def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
+    """Whether a run has all its epochs, and learned from ``data``: ``UserError`` if from others."""
+    last = run / "last.safetensors"
+    if not last.is_file():  # written after every epoch
         return False
-    done = read_checkpoint(run / "last.safetensors").metrics["val"]["epoch"]
-    return bool(done >= read_recipe(str(run / "recipe.yaml")).epochs)
+    metrics = read_checkpoint(last).metrics
+    if data is not None:
+        check_data(last, metrics.get("data") or data, data)
+    return bool(metrics["val"]["epoch"] >= read_recipe(str(run / "recipe.yaml")).epochs)
 
 
-def _run(recipe: Recipe, folder: Path, label: str) -> Path:
+def _run(recipe: Recipe, folder: Path, label: str, data: dict[str, Any]) -> Path:
     started = (folder / "resume.pt").exists()
-    if started:
+    if started or (folder / "last.safetensors").exists():
         there, here = _deciding(read_recipe(str(folder / "recipe.yaml"))), _deciding(recipe)
         others = [
             f"{key} {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]
@@ -320,6 +353,9 @@ def _run(recipe: Recipe, folder: Path, label: str) -> Path:
                 " --out"
             )
     console.rule(f"{label}, seed {recipe.seed}")
+    if _is_finished(folder, data):
+        console.print("finished already", markup=False)
+        return folder
     outcome = train(recipe, folder, resume=started)
     if not outcome.finished:
         console.print("the comparison goes on by the same command", markup=False)

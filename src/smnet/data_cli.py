@@ -10,6 +10,8 @@ from typing import Annotated, Any, Protocol
 
 import typer
 
+from smnet.options import FirstLabel, Labels, Root
+
 app = typer.Typer(
     help="Look at a data set: its form, its faults, its statistics.",
     no_args_is_help=True,
@@ -22,10 +24,6 @@ Data = Annotated[
 Format = Annotated[
     str | None, typer.Option(help="The annotation format, where it should not be guessed.")
 ]
-Root = Annotated[
-    str | None, typer.Option(help="Where the clips lie, if not where the annotation does.")
-]
-Labels = Annotated[str | None, typer.Option(help="The file with the class names.")]
 Fold = Annotated[int, typer.Option(min=1, max=3, help="Division of UCF101 and HMDB51.")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Processes; default one a core.")]
 Timeout = Annotated[float, typer.Option(min=0.1, help="Seconds for one clip.")]
@@ -38,6 +36,7 @@ def show(
     format: Format = None,
     root: Root = None,
     labels: Labels = None,
+    first_label: FirstLabel = 0,
     fold: Fold = 1,
     rows: Annotated[int, typer.Option(min=0, help="First rows of each split to show.")] = 3,
     as_json: AsJson = False,
@@ -57,7 +56,7 @@ def show(
     from smnet.data_report import many, print_clips
 
     found: list[Problem] = []
-    hints = _hints(root, labels, fold)
+    hints = _hints(root, labels, first_label, fold)
     clips = read_clips(data, format, missing="report", found=found, **hints)
     names = [s for s in ("train", "val", "test") if s in clips.splits or s in clips.missing]
     if as_json:
@@ -96,6 +95,7 @@ def check(
     format: Format = None,
     root: Root = None,
     labels: Labels = None,
+    first_label: FirstLabel = 0,
     fold: Fold = 1,
     report: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the findings: .json or .csv.")
@@ -147,7 +147,7 @@ def check(
             timeout=timeout,
             memory=memory or (memory_beside(report, data) if report else None),
             progress=progress,
-            **_hints(root, labels, fold),
+            **_hints(root, labels, first_label, fold),
         )
     print_check(result)
     if report is not None:
@@ -167,6 +167,7 @@ def stats(
     format: Format = None,
     root: Root = None,
     labels: Labels = None,
+    first_label: FirstLabel = 0,
     fold: Fold = 1,
     picture: Annotated[
         str | None, typer.Option(metavar="FILE", help="Draw it: .png, .svg or .pdf.")
@@ -195,7 +196,7 @@ def stats(
             workers=workers,
             timeout=timeout,
             progress=lambda done, total: progress(done, total, 0),
-            **_hints(root, labels, fold),
+            **_hints(root, labels, first_label, fold),
         )
     if as_json:
         typer.echo(json.dumps(survey.to_dict(), indent=2))
@@ -220,6 +221,7 @@ def pack(
     format: Format = None,
     root: Root = None,
     labels: Labels = None,
+    first_label: FirstLabel = 0,
     fold: Fold = 1,
     on_error: Annotated[
         str, typer.Option(help="raise; or skip: note unreadable clips in the set and go on.")
@@ -261,13 +263,13 @@ def pack(
             workers=workers,
             timeout=timeout,
             progress=progress,
-            **_hints(root, labels, fold),
+            **_hints(root, labels, first_label, fold),
         )
     print_pack(report)
 
 
-def _hints(root: str | None, labels: str | None, fold: int) -> dict[str, Any]:
-    return {"root": root, "labels": labels, "fold": fold}
+def _hints(root: str | None, labels: str | None, first_label: int, fold: int) -> dict[str, Any]:
+    return {"root": root, "labels": labels, "first_label": first_label, "fold": fold}
 
 
 class _Progress(Protocol):

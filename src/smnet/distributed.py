@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -38,6 +38,12 @@ class Processes:
         items: list[Any] = [None] * self.world
         dist.all_gather_object(items, item)
         return items
+
+    def share(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give every process the values that the first has, in place."""
+        if self.world > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""

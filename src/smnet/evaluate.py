@@ -111,10 +111,13 @@ def evaluate_checkpoints(
     data: str,
     *,
     split: str = "val",
-    views: str = "1x1",
+    views: str | None = None,
     weights: str | None = None,
     sampling: str | None = None,
     format: str | None = None,
+    root: str | None = None,
+    labels: str | None = None,
+    first_label: int = 0,
     fold: int | None = None,
     on_error: str = "raise",
     batch: int = 8,
@@ -129,9 +132,10 @@ def evaluate_checkpoints(
 
     Args:
         checkpoints: files or folders of runs; or exported ``.onnx`` and ``.xml`` files.
-        data, format: see :func:`smnet.data.annotations.read_clips`.
+        data, format, root, labels, first_label: see :func:`smnet.data.annotations.read_clips`.
         split: which part of the data set; or ``"all"`` of it.
-        views: clips x crops.
+        views: clips x crops; None is what the recipes of the checkpoints say, ``"1x1"`` where they
+            say nothing.
         weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
         sampling: the sampling rule to measure with, instead of that of each checkpoint.
         fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on. A
@@ -147,6 +151,7 @@ def evaluate_checkpoints(
         UserError: data, checkpoints or class names that do not go together, or no such decoder.
     """
     check_decoder(decoder)
+    views = views or _views_of_recipes(checkpoints)
     plan_views = parse_views(views)
     shares = _shares(weights, len(checkpoints))
     with join(device) as processes:
@@ -159,6 +164,9 @@ def evaluate_checkpoints(
             [_division(c, n) for c, n in zip(checkpoints, networks, strict=True)],
             fold,
             format=format,
+            root=root,
+            labels=labels,
+            first_label=first_label,
             missing="report" if on_error == "skip" else "error",
         )
         if clip_set.drawn and split == "val" and processes.first:
@@ -168,20 +176,20 @@ def evaluate_checkpoints(
                 markup=False,
                 soft_wrap=True,
             )
-        orders = [
-            _class_order(network.spec, clip_set, checkpoint)
-            for checkpoint, network in zip(checkpoints, networks, strict=True)
-        ]
+        orders, plans = [], []  # of all, before any has been run
+        for checkpoint, network in zip(checkpoints, networks, strict=True):
+            orders.append(_class_order(network.spec, clip_set, checkpoint))
+            spec = replace(network.spec, sampling=sampling or network.spec.sampling)
+            try:
+                plans.append(replace(view_plan(spec, *plan_views), decoder=decoder))
+                if isinstance(network, ExportedBackend):
+                    check_crops(network, plans[-1])
+            except UserError as error:
+                raise UserError(f"{checkpoint}: {error}") from None
         total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
         problems: dict[int, str] = {}
         damaged: dict[int, str] = {}
-        rules: dict[str, None] = {}
-        for network, order, share in zip(networks, orders, shares, strict=True):
-            spec = replace(network.spec, sampling=sampling or network.spec.sampling)
-            rules[spec.sampling] = None
-            plan = replace(view_plan(spec, *plan_views), decoder=decoder)
-            if isinstance(network, ExportedBackend):
-                check_crops(network, plan)
+        for network, order, plan, share in zip(networks, orders, plans, shares, strict=True):
             with progress_bar(quiet=not processes.first) as bar:
                 task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
                 scores, not_read, hurt = score_clips(
@@ -203,7 +211,7 @@ def evaluate_checkpoints(
         paths=tuple(clip.path for clip in clips),
         views=views,
         problems=in_order(problems),
-        sampling=", ".join(rules),
+        sampling=", ".join(dict.fromkeys(plan.sampling for plan in plans)),
         damaged=in_order(damaged),
     )
 
@@ -237,6 +245,17 @@ def _shares(weights: str | None, count: int) -> list[float]:
             f"weights {weights!r}: give one share, not negative, a checkpoint ({count})"
         )
     return shares
+
+
+def _views_of_recipes(checkpoints: Sequence[str]) -> str:
+    recipes = [read_checkpoint(c).recipe for c in checkpoints if not is_exported(c)]
+    said = dict.fromkeys(str(recipe["views"]) for recipe in recipes if recipe.get("views"))
+    if len(said) > 1:
+        raise UserError(
+            f"the checkpoints' recipes measure by different views ({', '.join(said)}); say which"
+            " with --views"
+        )
+    return next(iter(said), "1x1")
 
 
 def _division(checkpoint: str, network: VideoModel | ExportedBackend) -> Division | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smnet.errors import UserError
@@ -47,6 +47,55 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write ``text`` (UTF-8) to ``path`` atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder for this process; it is made if need be, and goes again if nothing came of it.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written.
+    """
+    made = [p for p in (folder, *folder.parents) if not p.exists()]
+    lock = folder / ".lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror or error}") from error
+    with handle:
+        try:
+            lock_file(handle.fileno())
+        except BlockingIOError:
+            raise UserError(
+                f"{folder}: another process is writing there; choose another --out, or wait for it"
+            ) from None
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+            with suppress(OSError):  # not empty
+                for path in made:
+                    path.rmdir()
+
+
+def lock_file(handle: int) -> None:
+    """Hold an open file for this process, until it is closed; not on Windows.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        # Not flock: workers would inherit that and outlive a killed parent for a while.
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError) as error:
+        raise BlockingIOError from error
+    except OSError:  # a file system without locks
+        return
 
 
 def _sync(path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from smnet.errors import UserError
-from smnet.options import AsJson, Data, Device, Format, absolute
+from smnet.options import AsJson, Data, Device, Format, absolute, absolute_paths
 
 
 def compare(
@@ -64,13 +64,15 @@ def compare(
     words = list(words or [])
     source = words.pop(0) if words and "=" not in words[0] else None
     for word in words:
-        if word.startswith(("model=", "seed=")):
+        if word.partition("=")[0].strip() in ("model", "seed"):
             raise UserError(f"{word}: a comparison has --models or --study, and seeds 0, 1, ...")
-    drawn = data is None and source in (None, "motion")
+    says_data = any(word.partition("=")[0].strip() == "data" for word in words)
+    drawn = data is None and not says_data and source in (None, "motion")
     if drawn:
         source, words = "motion", [*MOTION_BUDGET, *words]
-    given = {"data": data and absolute(data), "format": format}
+    given = {"data": data, "format": format}
     recipe = read_recipe(source, words, {k: v for k, v in given.items() if v is not None})
+    recipe = recipe.model_copy(update=absolute_paths(recipe))
     variants = read_study(study) if study is not None else read_models(str(models))
     check_study(recipe, variants, trunk)
     if drawn:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -36,7 +36,9 @@ class Recipe(BaseModel):
     clips a step; the run scales it to its real batch and says so.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False
+    )
 
     about: str = ""
     expected: Expected | None = None
@@ -51,6 +53,9 @@ class Recipe(BaseModel):
     # data
     data: str | None = None
     format: str | None = None
+    root: str | None = None
+    labels: str | None = None
+    first_label: int = Field(0, ge=0, le=1)
     fold: int = Field(1, ge=1, le=3)
     val_fraction: float = Field(0.2, gt=0, lt=1)
     split_seed: int = Field(0, ge=0, lt=2**32)
@@ -78,7 +83,7 @@ class Recipe(BaseModel):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     schedule: Literal["cosine", "step", "constant"] = "cosine"
-    milestones: tuple[float, ...] = ()
+    milestones: tuple[Annotated[float, Field(ge=0)], ...] = ()
     warmup: float = Field(1.0, ge=0)
     head_lr: float = Field(5.0, gt=0)
     temporal_lr: float = Field(1.0, gt=0)
@@ -86,7 +91,7 @@ class Recipe(BaseModel):
     ema: float = Field(0.0, ge=0, lt=1)
     freeze_norm: bool = False
 
-    # protocol of the result
+    # protocol of the result, which smnet evaluate takes unless told otherwise
     views: str = "1x1"
 
     # machine
@@ -94,9 +99,24 @@ class Recipe(BaseModel):
     amp: Literal["auto", "off", "bf16", "fp16"] = "auto"
     channels_last: bool = True
     compile: bool = False
-    workers: int | None = Field(None, ge=0)
+    workers: int | None = Field(None, ge=0, le=1024)
     seed: int = Field(0, ge=0, lt=2**32)
     deterministic: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _words_of_yaml(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """YAML reads off as False and nothing as None; and Python takes True for the number 1."""
+        meant = dict(values)
+        for key, value in values.items():
+            field = cls.model_fields.get(key)
+            if value is False and key in ("flip", "amp"):
+                meant[key] = "off"
+            elif value is None and key == "randaugment":
+                meant[key] = ""
+            elif isinstance(value, bool) and field is not None and field.annotation is not bool:
+                raise ValueError(f"{key}={str(value).lower()}: true and false are no values of it")
+        return meant
 
     @model_validator(mode="before")
     @classmethod
@@ -261,7 +281,7 @@ def key_and_value(word: str) -> tuple[str, Any]:
         raise UserError(f"{word!r}: write key=value, for instance epochs=20")
     try:
         return key.strip(), yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # the latter of 2020-13-45, no date though written as one
         raise UserError(f"{word!r}: the value is not YAML") from None
 
 

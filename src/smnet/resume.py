@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class RunState:
         step: optimiser steps done in all.
         meter: the running sums of the current epoch, of this process.
         best: the best validation result so far.
+        data: what is learned from, see :func:`smnet.setup_run.learned_from`.
     """
 
     epoch: int = 0
@@ -35,6 +36,7 @@ class RunState:
     step: int = 0
     meter: tuple[float, ...] = ()
     best: dict[str, Any] | None = None
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -98,11 +100,19 @@ def save_state(
             raise
 
 
-def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState:
+def load_state(
+    folder: Path, learner: Learner, processes: Processes, data: dict[str, Any]
+) -> RunState:
     """Put everything back from ``resume.pt`` in ``folder``.
 
+    Args:
+        folder: of the run.
+        learner: takes what was saved.
+        processes: this process among the others.
+        data: what is learned from now.
+
     Raises:
-        UserError: it is not there, damaged, or of another model or number of processes.
+        UserError: it is not there, damaged, or of other data, another model or number of processes.
     """
     path = folder / "resume.pt"
     if not path.is_file():
@@ -114,6 +124,7 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
                 f"{path}: was saved by {len(saved['generators'])} processes, this run has"
                 f" {processes.world}; resume with as many"
             )
+        check_data(path, saved["state"].get("data") or data, data)
         learner.model.load_state_dict(saved["model"])
         if learner.ema is not None:
             learner.ema.load_state_dict(saved["ema"])
@@ -124,7 +135,7 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
         learner.mixing.set_state(generators["mixing"])
         if generators["cuda"] is not None and processes.device.type == "cuda":
             torch.cuda.set_rng_state(generators["cuda"])
-        state = RunState(**saved["state"])
+        state = RunState(**{**saved["state"], "data": data})
         if "meters" in saved:  # older files have that of the first process alone
             state.meter = saved["meters"][processes.rank]
         return state
@@ -143,3 +154,18 @@ def load_state(folder: Path, learner: Learner, processes: Processes) -> RunState
     ) as error:
         reason = str(error).strip().splitlines() or ["unreadable"]
         raise UserError(f"{path}: cannot be resumed from ({reason[0]})") from None
+
+
+def check_data(where: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
+    """``UserError`` unless a run learned from what is there now."""
+    if then == now:
+        return
+    before, after = (
+        f"{d['train']} training and {d['val']} validation clips of {d['classes']} classes"
+        for d in (then, now)
+    )
+    more = " that are others, or have other labels" if before == after else ""
+    raise UserError(
+        f"{where}: the data set is not the one that this run learned from: then {before}, now"
+        f" {after}{more}; put it back, or start another run"
+    )

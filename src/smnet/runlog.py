@@ -42,18 +42,26 @@ def progress_bar(quiet: bool = False) -> Progress:
 
 
 class RunLog:
-    """The log of one training run, in the run's folder.
+    """The log of one training run, in the run's folder, after the step at which it goes on.
 
     Without a terminal, a line is printed about every ``every`` seconds instead of a moving bar.
     """
 
-    def __init__(self, folder: Path, epochs: int, steps: int, active: bool, every: float = 30.0):
+    def __init__(
+        self,
+        folder: Path,
+        epochs: int,
+        steps: int,
+        active: bool,
+        after: int = 0,
+        every: float = 30.0,
+    ) -> None:
         self.active = active
         self.path = folder / "log.jsonl"
         self.epochs, self.steps, self.every = epochs, steps, every
         self.began = self.spoke = time.monotonic()
         self.done_here = 0
-        self._board = _summary_writer(folder / "tensorboard") if active else None
+        self._board = _summary_writer(folder / "tensorboard", after + 1) if active else None
         self._bar = progress_bar(quiet=not active)
         self._task: TaskID | None = None
 
@@ -128,9 +136,10 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _summary_writer(folder: Path) -> Any:
+def _summary_writer(folder: Path, first: int) -> Any:
+    """One that takes the place of what an interrupted run wrote from step ``first`` on."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first if first > 1 else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import threading
@@ -26,6 +27,9 @@ from smnet.models import VideoModel
 from smnet.models.registry import input_of, new_model
 from smnet.recipe import Recipe, dump_recipe
 
+OF_A_RUN = "# The whole recipe of the run in this folder.\n"
+"""How the ``recipe.yaml`` of a run begins."""
+
 
 def read_training_clips(recipe: Recipe) -> ClipSet:
     """The data set of a recipe, refused as a whole if anything is wrong with it."""
@@ -34,6 +38,9 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
     clips = read_clips(
         recipe.data,
         recipe.format,
+        root=recipe.root,
+        labels=recipe.labels,
+        first_label=recipe.first_label,
         fold=recipe.fold,
         val_fraction=recipe.val_fraction,
         seed=recipe.split_seed,  # not the run's: runs with other seeds are measured on the same
@@ -41,7 +48,28 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
     )
     if not clips.splits.get("train"):
         raise UserError(f"{recipe.data}: no training clips (format {clips.format})")
+    for name in clips.classes:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise UserError(
+                f"{recipe.data}: the class name {name!r} is not UTF-8, and no checkpoint could hold"
+                " it; rename the folder"
+            ) from None
     return clips
+
+
+def learned_from(clips: ClipSet) -> dict[str, Any]:
+    """What tells one data set from another: how many classes and clips, and a digest of their names
+    and labels, in order."""
+    sides = {"train": clips.splits.get("train", ()), "val": validation_clips(clips)}
+    digest = hashlib.sha256(repr(clips.classes).encode())
+    for name, side in sides.items():
+        digest.update(name.encode())
+        for clip in side:
+            digest.update(f"{clip.path!r} {clip.label}\n".encode())
+    counts = {name: len(side) for name, side in sides.items()}
+    return {"classes": len(clips.classes), **counts, "digest": digest.hexdigest()}
 
 
 def validation_clips(clips: ClipSet) -> list[Clip]:
@@ -139,13 +167,32 @@ def mixed_precision(
 
 
 def start_folder(folder: Path, recipe: Recipe) -> None:
-    """Make a run's folder; one that holds a run already is refused."""
+    """Make a run's folder.
+
+    Raises:
+        UserError: it holds a run already, or a recipe that no run wrote.
+    """
     if (folder / "resume.pt").exists():
         raise UserError(
             f"{folder}: holds a run already; go on with: smnet train --resume {folder},"
             " or choose another --out"
         )
-    write_text(folder / "recipe.yaml", dump_recipe(recipe))
+    for name in ("last.safetensors", "best.safetensors"):
+        if (folder / name).exists():
+            raise UserError(f"{folder}: holds a {name}, which stays; choose another --out")
+    own = folder / "recipe.yaml"
+    if own.exists() and not own.read_bytes().startswith(OF_A_RUN.encode()):
+        raise UserError(f"{own}: a run would write its recipe there; choose another --out")
+    write_text(own, OF_A_RUN + dump_recipe(recipe))
+
+
+def check_outside(folder: Path, clips: ClipSet) -> None:
+    """``UserError`` for a run's folder that would be taken for a class of the data set."""
+    if clips.format == "folders" and folder.resolve().is_relative_to(Path(clips.root).resolve()):
+        raise UserError(
+            f"{folder}: lies inside the data set {clips.root}, of which each folder is a class;"
+            " choose another --out"
+        )
 
 
 def describe(recipe: Recipe, clips: ClipSet, model: VideoModel, processes: Processes) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from smnet.data.loader import ClipLoader, make_loader
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
 from smnet.evaluate import in_order, protocol_loader, score_clips, validation_plan
+from smnet.files import alone_in
 from smnet.models import to_channels_last
 from smnet.optim import lr_factor, make_optimizer, scaled_lr, set_lr
 from smnet.recipe import Recipe
@@ -32,7 +33,9 @@ from smnet.resume import Learner, RunState, load_state, moving_average, save_sta
 from smnet.runlog import RunLog, clock
 from smnet.setup_run import (
     build,
+    check_outside,
     describe,
+    learned_from,
     mixed_precision,
     read_training_clips,
     seed_everything,
@@ -89,7 +92,11 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         UserError: anything wrong with the data, the recipe or the disk; a loss that is not finite.
     """
     folder = Path(folder)
-    with join(recipe.device) as processes, stop_on_signals() as stopping:
+    with (
+        join(recipe.device) as processes,
+        stop_on_signals() as stopping,
+        ExitStack() as held,
+    ):
         # What is learned from: clips, checked as a whole before the first step.
         clips = read_training_clips(recipe)
         plan, mirror_note = training_plan(recipe, clips)
@@ -123,7 +130,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         torch.manual_seed(recipe.seed + processes.rank)  # dropout differs between processes
         steps_per_epoch = -(-len(batches) // recipe.accumulate)
         clips_per_step = (
-            min(recipe.batch * processes.world, len(clips.splits["train"])) * recipe.accumulate
+            min(recipe.batch * processes.world, len(clips.splits["train"]))
+            * min(recipe.accumulate, len(batches))  # an epoch's end is a step's end
         )
         base_lr, lr_note = scaled_lr(recipe, clips_per_step)
         network: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore
@@ -137,13 +145,16 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         )
 
         # Where it stands.
-        state = RunState()
+        state = RunState(data=learned_from(clips))
+        check_outside(folder, clips)
         if resume:
-            state = load_state(folder, learner, processes)
-        elif processes.first:
-            start_folder(folder, recipe)
+            state = load_state(folder, learner, processes, state.data)
+        if processes.first:
+            held.enter_context(alone_in(folder))
+            if not resume:
+                start_folder(folder, recipe)
 
-        log = RunLog(folder, recipe.epochs, steps_per_epoch, processes.first)
+        log = RunLog(folder, recipe.epochs, steps_per_epoch, processes.first, state.step)
         log.keep_until(state.step)
         with log:
             log.say(f"data: {clips.why}")
@@ -218,7 +229,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 result = validate(learner, val_loader, clips, recipe, processes, autocast)
                 state = replace(state, epoch=epoch + 1, batch=0, meter=())
                 measured = summary_of(result, epoch + 1)
-                improved = state.best is None or measured["top1"] >= state.best["top1"]
+                improved = state.best is None or not val or measured["top1"] >= state.best["top1"]
                 if improved:
                     state.best = measured
                 if processes.first:
@@ -226,13 +237,13 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         learner.averaged.spec,
                         learner.averaged.state_dict(),
                         recipe.model_dump(mode="json"),
-                        {"val": measured},
+                        {"val": measured, "data": state.data},
                     )
                     save_checkpoint(folder / "last.safetensors", checkpoint)
                     if improved:
                         save_checkpoint(folder / "best.safetensors", checkpoint)
-                save_state(folder, recipe, state, learner, processes)
                 log.row("val", epoch + 1, state.step, measured)
+                save_state(folder, recipe, state, learner, processes)
                 log.say(epoch_line(recipe, epoch, meter, measured, improved))
                 if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                     log.say(f"stopped; go on with: smnet train --resume {folder}")
@@ -255,6 +266,8 @@ def validate(
     if loader is None:
         return None
     model = learner.averaged.eval()
+    # Each process has running statistics of its own clips; those of the first are kept.
+    processes.share(model.buffers())
     scores, problems, damaged = score_clips(
         model, loader, processes, on_error=recipe.on_error, autocast=autocast
     )
@@ -276,14 +289,16 @@ def validate(
 def summary_of(result: Evaluation | None, epoch: int) -> dict[str, Any]:
     """What a checkpoint remembers of its validation."""
     if result is None:
-        return {"epoch": epoch, "top1": 0.0, "clips": 0}
+        return {"epoch": epoch, "top1": None, "clips": 0}
+    unread = len(result.problems)
     return {
         "epoch": epoch,
         "top1": result.top(1).value,
         "top5": result.top(min(5, len(result.classes))).value,
         "mean_class": result.mean_class.value,
         "clips": len(result.labels),
-        "unreadable": len(result.problems),
+        "unreadable": unread,
+        "not_finite": int((~np.isfinite(result.scores)).any(1).sum()) - unread,
         "damaged": len(result.damaged),
         "views": result.views,
     }
@@ -300,4 +315,7 @@ def epoch_line(
         line += f"  {meter.damaged:.0f} damaged clips"
     if measured["clips"]:
         line += f"  | val top-1 {measured['top1']:.1%}{' (best)' if best else ''}"
+        for kind, what in (("unreadable", "unreadable"), ("not_finite", "without finite scores")):
+            if measured[kind]:
+                line += f", {measured[kind]} of {measured['clips']} clips {what}: counted as wrong"
     return line

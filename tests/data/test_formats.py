@@ -599,3 +599,17 @@ def test_real_something_v2_list_agrees_with_the_json() -> None:
     listed = read_clips(data / "val_rgb.txt", labels=labels, check_files=False)
     by_id = {Path(clip.path).stem: clip.label for clip in official.splits["val"]}
     assert by_id == {Path(clip.path).name: clip.label for clip in listed.splits["val"]}
+
+
+def test_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
+    for name in ("train", "val"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.mp4").write_bytes(b"x")
+    assert "train/ and val/ hold clips, but no folder per class" in complaint(tmp_path)
+
+
+def test_folders_beside_the_splits_are_told(tmp_path: Path) -> None:
+    for place in ("train/a", "train/b", "val/a", "val/b", "extra/a", "more/a"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "0.mp4").write_bytes(b"x")
+    assert "not read, as no split has such a name: extra/, more/" in read_clips(tmp_path).why

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from smnet.data.packed_layout import MANIFEST, MANIFEST_LIMIT, PARTS, PLAN, Manifest
 from smnet.errors import UserError
-from smnet.files import write_text
+from smnet.files import lock_file, write_text
 
 _LOCK = "lock"
 
@@ -54,7 +54,10 @@ def own_folder(folder: Path, plan: str, data: str | os.PathLike[str]) -> Iterato
             return
         notes.mkdir(exist_ok=True)
         with (notes / _LOCK).open("w") as lock:
-            _lock(folder, lock.fileno())
+            try:
+                lock_file(lock.fileno())
+            except BlockingIOError as error:
+                raise UserError(f"{folder}: another process is packing into it") from error
             if begun:
                 _same(folder, (notes / PLAN).read_text(encoding="utf-8"), plan)
             else:
@@ -85,15 +88,3 @@ def _same(folder: Path, found: str, plan: str) -> None:
             f"{folder}: holds a pack of another list of clips or with other settings; give another"
             " folder, or delete that one"
         )
-
-
-def _lock(folder: Path, handle: int) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        # Not flock: workers would inherit that and outlive a killed parent for a while.
-        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError) as error:
-        raise UserError(f"{folder}: another process is packing into it") from error

@@ -49,6 +49,11 @@ def read(data: Path, hints: Hints) -> ClipSet:
             f"{data}: there is one folder only ({classes[0]}); a folder for each of at least two"
             " classes is wanted, with the clips in them"
         )
+    if all(name.lower() in SPLIT_WORDS for name in classes):
+        raise UserError(
+            f"{data}: {' and '.join(f'{name}/' for name in classes)} hold clips, but no folder per"
+            " class; put the clips of each class into a folder of its own in them"
+        )
     index = {name: position for position, name in enumerate(classes)}
     rows: list[Row] = []
     passed_over: list[str] = []
@@ -65,6 +70,9 @@ def read(data: Path, hints: Hints) -> ClipSet:
                 continue
             rows += [Row(place, index[name], side, place.path) for place in found]
     why = [str(recognise(data) or "a folder per class")]
+    others = [f"{f.name}/" for f in subfolders(data) if splits and f not in splits]
+    if others:
+        why.append(f"not read, as no split has such a name: {', '.join(others)}")
     if passed_over:
         why.append(f"{len(passed_over)} other files passed over ({passed_over[0]}, ...)")
     return assemble(
