@@ -35,6 +35,23 @@ from tests.conftest import tiny, write_clips
 CPU = torch.device("cpu")
 
 
+def by_two(
+    script: str, folder: Path, *words: object, limit: float = 400
+) -> subprocess.CompletedProcess[str]:
+    """Run a script under torchrun, in two processes."""
+    (folder / "worker.py").write_text(script)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, str(folder / "worker.py"), *map(str, words)],
+        capture_output=True,
+        text=True,
+        timeout=limit,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return done
+
+
 def test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
@@ -145,9 +162,7 @@ for _ in range(60):
 
 def test_a_network_may_outlive_its_group(tmp_path: Path) -> None:
     """It was the last to hold it then, and waited for itself for ever, within a hundred rounds."""
-    (tmp_path / "worker.py").write_text(IN_A_ROW)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*command, str(tmp_path / "worker.py")], timeout=300, check=True)
+    by_two(IN_A_ROW, tmp_path, limit=300)
 
 
 def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
@@ -163,16 +178,7 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     }
     recipe = tmp_path / "two.yaml"
     recipe.write_text(json.dumps(tiny(clips, **changes, batch=2).model_dump(mode="json")))
-    (tmp_path / "worker.py").write_text(WORKER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "worker.py"), str(run), str(clips), str(recipe), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    done = by_two(WORKER, tmp_path, run, clips, recipe, tmp_path)
     told, voted, scores, paths = json.loads((tmp_path / "told.json").read_text())
     assert told == [[0, True, False], [1, True, True]]
     assert voted == [True, False]
@@ -230,16 +236,7 @@ def test_all_processes_validate_the_network_that_is_kept(
     recipe = tmp_path / "two.yaml"
     given = tiny(clips, batch=2, epochs=1, ema=ema, lr=0.1)
     recipe.write_text(json.dumps(given.model_dump(mode="json")))
-    (tmp_path / "worker.py").write_text(VALIDATED)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "worker.py"), str(recipe), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    by_two(VALIDATED, tmp_path, recipe, tmp_path)
     first, second = json.loads((tmp_path / "seen.json").read_text())
     assert first == second
     kept = load(tmp_path / "r" / "last.safetensors")
@@ -267,16 +264,7 @@ def test_a_process_whose_whole_batch_is_unreadable(tmp_path: Path) -> None:
     recipe = tmp_path / "two.yaml"
     keys: dict[str, Any] = {"batch": 1, "accumulate": 2, "on_error": "skip", "clip_grad": 0.0}
     recipe.write_text(json.dumps(tiny(data, **keys).model_dump(mode="json")))
-    (tmp_path / "worker.py").write_text(SKIPPER)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    done = subprocess.run(
-        [*command, str(tmp_path / "worker.py"), str(recipe), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
+    done = by_two(SKIPPER, tmp_path, recipe, tmp_path, limit=300)
     assert done.stdout.count("finished True") == 2
     rows = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     trained = [row for row in rows if row["kind"] == "train"]

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from smnet.checkpoint import load, read_checkpoint
+from smnet.data.annotations import ClipSet
 from smnet.errors import UserError, missing_extra
 from smnet.files import alone_in, atomic_path, write_text
 from smnet.machine import describe_machine
@@ -125,17 +126,11 @@ def compare(
         trunk: put every variant on this trunk instead.
 
     Raises:
-        UserError: whatever a training run may raise.
+        UserError: whatever a training run may raise; what is finished there learned from other data
+            or by another recipe; or another process is writing there.
         KeyboardInterrupt: a run was interrupted; the same command goes on.
     """
-    with alone_in(out):
-        return _compare(recipe, variants, seeds, out, trunk)
-
-
-def _compare(
-    recipe: Recipe, variants: Sequence[Variant], seeds: int, out: Path, trunk: str | None
-) -> list[Row]:
-    # Now, not after hours of training the others.
+    # All that can be wrong with a later run, now and not after hours of training the others.
     names = check_study(recipe, variants, trunk)
     clips = read_training_clips(recipe)
     check_outside(out, clips)
@@ -144,13 +139,21 @@ def _compare(
             f"{recipe.data}: has no validation clips, by which models are compared; give a split"
             " val, or leave the split to be drawn"
         )
-    data = learned_from(clips)
     for variant, model in zip(variants, names, strict=True):
         for seed in range(seeds):
             _weights(recipe, folder_name(model, variant.options, seed))
-    rows = []
+    with alone_in(out):
+        return _train_all(recipe, list(zip(variants, names, strict=True)), seeds, out, clips)
+
+
+def _train_all(
+    recipe: Recipe, variants: list[tuple[Variant, str]], seeds: int, out: Path, clips: ClipSet
+) -> list[Row]:
+    """The rows of the variants, each with the name of its model."""
+    data = learned_from(clips)
+    rows: list[Row] = []
     models: list[VideoModel] = []
-    for variant, model in zip(variants, names, strict=True):
+    for variant, model in variants:
         runs = []
         for seed in range(seeds):
             name = folder_name(model, variant.options, seed)
@@ -173,7 +176,7 @@ def _compare(
                 multiply_adds(trained, size=trained.spec.input_size) / 1e9,
                 math.nan,
                 [_training_seconds(run) for run in runs],
-                max(m["unreadable"] for m in measured),
+                max(m.get("unreadable", 0) for m in measured),
                 dict(variant.options),
             )
         )
