@@ -393,16 +393,34 @@ def test_fewer_workers_than_none(
     assert "Invalid value for '--workers'" in called.err
 
 
-def test_out_of_memory_is_one_line(
-    smnet: Callable[..., Called], monkeypatch: pytest.MonkeyPatch, run: Path, clips: Path
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        (
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB",
+            "out of memory; smaller batches",
+        ),
+        ("[gloo/pair.cc:1] Connection closed by peer [::1]:2", "process 1: ended, as another"),
+    ],
+)
+def test_errors_of_pytorch_that_are_no_mistakes_are_one_line(
+    smnet: Callable[..., Called],
+    monkeypatch: pytest.MonkeyPatch,
+    run: Path,
+    clips: Path,
+    message: str,
+    says: str,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB")
+        # As in one of several processes, for which no others are wanted here.
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        raise RuntimeError(message)
 
     monkeypatch.setattr("smnet.evaluate.score_views", fail)
     called = smnet("evaluate", run, "--data", clips, "--workers", 0)
     assert called.status == 1
-    assert called.err.splitlines()[-1].startswith("smnet: out of memory; smaller batches")
+    assert called.err.splitlines()[-1].startswith(f"smnet: {says}")
 
 
 WRONG = [

@@ -364,9 +364,9 @@ def main() -> None:
         print(f"smnet: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
     except (RuntimeError, MemoryError) as error:
-        if not _is_out_of_memory(error) or os.environ.get("SMNET_TRACEBACK"):
+        told = _known(error)
+        if told is None or os.environ.get("SMNET_TRACEBACK"):
             raise
-        told = "out of memory; smaller batches (batch=, --batch) need less, and smaller size="
         print(f"smnet: {told}", file=sys.stderr)
         sys.exit(1)
     except ModuleNotFoundError as error:
@@ -380,11 +380,16 @@ def main() -> None:
         sys.exit(130)
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """PyTorch is not imported for it: its error on a GPU has this name, that on a CPU none."""
+def _known(error: BaseException) -> str | None:
+    """A line for errors of PyTorch that are nobody's mistake in the program; it is not imported for
+    them: on a GPU lack of memory has an error of this name, on a CPU words alone."""
     words = ("can't allocate memory", "not enough memory")
     named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    return named or any(word in str(error) for word in words)
+    if named or any(word in str(error) for word in words):
+        return "out of memory; smaller batches (batch=, --batch) need less, and smaller size="
+    if "WORLD_SIZE" in os.environ and "Connection closed by peer" in str(error):
+        return f"process {os.environ.get('RANK')}: ended, as another process of the run did"
+    return None
 
 
 def _one_line(error: BaseException) -> str:
