@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -232,7 +233,7 @@ def learner(recipe: Recipe, classes: int = 3, **options: Any) -> Learner:
 
 HERE = Processes(torch.device("cpu"))
 RECIPE = Recipe()
-DATA = {"classes": 3, "train": 8, "val": 4, "digest": "a"}
+DATA = {"classes": 3, "names": "n", "train": 8, "val": 4, "digest": "a"}
 
 
 def test_state_round_trip(tmp_path: Path) -> None:
@@ -274,7 +275,10 @@ def saved(tmp_path: Path) -> Path:
     [
         ({"val": 5}, "then 8 training and 4 validation clips of 3 classes, now 8 training and 5 "),
         ({"digest": "b"}, "4 validation clips of 3 classes that are others, or have other labels"),
-        ({"classes": 4}, "now 8 training and 4 validation clips of 4 classes; put it back"),
+        (
+            {"classes": 4, "names": "m"},
+            "now 8 training and 4 validation clips of 4 classes; put it back",
+        ),
     ],
 )
 def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
@@ -283,6 +287,8 @@ def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
     other = learner(RECIPE, classes=changed.get("classes", 3))
     with pytest.raises(UserError, match=says):
         load_state(saved.parent, other, HERE, DATA | changed)
+    with pytest.raises(UserError) if "names" in changed else nullcontext():
+        assert load_state(saved.parent, other, HERE, DATA | changed, True).data == DATA
 
 
 def test_a_file_of_before_it_knew_its_data(saved: Path) -> None:

@@ -463,6 +463,19 @@ def test_other_data_are_not_gone_on_with(clips: Path, tmp_path: Path) -> None:
         train(tiny(data, epochs=1), tmp_path / "r", resume=True)
 
 
+def test_clips_that_vanish_are_told_where_they_may(
+    clips: Path, tmp_path: Path, said: io.StringIO
+) -> None:
+    data = shutil.copytree(clips, tmp_path / "d")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module.Processes, "any", lambda self, flag: True)
+        assert not train(tiny(data, on_error="skip"), tmp_path / "r").finished
+    (data / "train" / "falling" / "0.mp4").unlink()
+    assert train(tiny(data, on_error="skip"), tmp_path / "r", resume=True).finished
+    assert "then 9 training and 6 validation clips of 3 classes, now 8 training" in said.getvalue()
+    assert read_checkpoint(tmp_path / "r" / "last.safetensors").metrics["data"]["train"] == 8
+
+
 def test_a_step_has_no_more_clips_than_an_epoch(
     clips: Path, tmp_path: Path, said: io.StringIO
 ) -> None:

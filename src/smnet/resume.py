@@ -101,7 +101,11 @@ def save_state(
 
 
 def load_state(
-    folder: Path, learner: Learner, processes: Processes, data: dict[str, Any]
+    folder: Path,
+    learner: Learner,
+    processes: Processes,
+    data: dict[str, Any],
+    clips_may_vanish: bool = False,
 ) -> RunState:
     """Put everything back from ``resume.pt`` in ``folder``.
 
@@ -110,6 +114,10 @@ def load_state(
         learner: takes what was saved.
         processes: this process among the others.
         data: what is learned from now.
+        clips_may_vanish: go on with other clips of the same classes too.
+
+    Returns:
+        The counters, with what the run learned from until now.
 
     Raises:
         UserError: it is not there, damaged, or of other data, another model or number of processes.
@@ -124,7 +132,8 @@ def load_state(
                 f"{path}: was saved by {len(saved['generators'])} processes, this run has"
                 f" {processes.world}; resume with as many"
             )
-        check_data(path, saved["state"].get("data") or data, data)
+        then = saved["state"].get("data") or data  # older files do not say
+        check_data(path, then, data, clips_may_vanish)
         learner.model.load_state_dict(saved["model"])
         if learner.ema is not None:
             learner.ema.load_state_dict(saved["ema"])
@@ -135,7 +144,7 @@ def load_state(
         learner.mixing.set_state(generators["mixing"])
         if generators["cuda"] is not None and processes.device.type == "cuda":
             torch.cuda.set_rng_state(generators["cuda"])
-        state = RunState(**{**saved["state"], "data": data})
+        state = RunState(**{**saved["state"], "data": then})
         if "meters" in saved:  # older files have that of the first process alone
             state.meter = saved["meters"][processes.rank]
         return state
@@ -156,16 +165,22 @@ def load_state(
         raise UserError(f"{path}: cannot be resumed from ({reason[0]})") from None
 
 
-def check_data(where: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    """``UserError`` unless a run learned from what is there now."""
-    if then == now:
+def check_data(
+    where: Path, then: dict[str, Any], now: dict[str, Any], clips_may_vanish: bool = False
+) -> None:
+    """``UserError`` unless a run learned from what is there now, or at least from its classes."""
+    if then == now or (clips_may_vanish and then["names"] == now["names"]):
         return
+    raise UserError(f"{where}: {other_data(then, now)}; put it back, or start another run")
+
+
+def other_data(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """In what two data sets differ, in a line."""
     before, after = (
         f"{d['train']} training and {d['val']} validation clips of {d['classes']} classes"
         for d in (then, now)
     )
     more = " that are others, or have other labels" if before == after else ""
-    raise UserError(
-        f"{where}: the data set is not the one that this run learned from: then {before}, now"
-        f" {after}{more}; put it back, or start another run"
+    return (
+        f"the data set is not the one that this run learned from: then {before}, now {after}{more}"
     )

@@ -60,16 +60,18 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
 
 
 def learned_from(clips: ClipSet) -> dict[str, Any]:
-    """What tells one data set from another: how many classes and clips, and a digest of their names
-    and labels, in order."""
+    """What tells one data set from another: how many classes and clips there are, and digests of
+    the classes' names and of the clips' paths and labels, in order."""
     sides = {"train": clips.splits.get("train", ()), "val": validation_clips(clips)}
-    digest = hashlib.sha256(repr(clips.classes).encode())
+    digest = hashlib.sha256()
     for name, side in sides.items():
         digest.update(name.encode())
         for clip in side:
             digest.update(f"{clip.path!r} {clip.label}\n".encode())
     counts = {name: len(side) for name, side in sides.items()}
-    return {"classes": len(clips.classes), **counts, "digest": digest.hexdigest()}
+    names = hashlib.sha256(repr(clips.classes).encode()).hexdigest()
+    classes = {"classes": len(clips.classes), "names": names}
+    return {**classes, **counts, "digest": digest.hexdigest()}
 
 
 def validation_clips(clips: ClipSet) -> list[Clip]:

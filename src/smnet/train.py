@@ -29,7 +29,14 @@ from smnet.models import to_channels_last
 from smnet.optim import lr_factor, make_optimizer, scaled_lr, set_lr
 from smnet.recipe import Recipe
 from smnet.results import Evaluation
-from smnet.resume import Learner, RunState, load_state, moving_average, save_state
+from smnet.resume import (
+    Learner,
+    RunState,
+    load_state,
+    moving_average,
+    other_data,
+    save_state,
+)
 from smnet.runlog import RunLog, clock
 from smnet.setup_run import (
     build,
@@ -145,10 +152,13 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         )
 
         # Where it stands.
-        state = RunState(data=learned_from(clips))
+        data = learned_from(clips)
+        state = RunState(data=data)
         check_outside(folder, clips)
         if resume:
-            state = load_state(folder, learner, processes, state.data)
+            state = load_state(
+                folder, learner, processes, state.data, clips_may_vanish=recipe.on_error == "skip"
+            )
         if processes.first:
             held.enter_context(alone_in(folder))
             if not resume:
@@ -160,6 +170,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.say(f"data: {clips.why}")
             log.say(describe(recipe, clips, model, processes))
             val_note = "" if val else "validation: no clips, so the last epoch counts as the best"
+            if state.data != data:  # with on_error=skip
+                log.say(other_data(state.data, data))
+                state.data = data
             for note in (weights_note, lr_note, mirror_note, augmentation.note, val_note):
                 if note:
                     log.say(note)
