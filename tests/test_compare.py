@@ -32,7 +32,7 @@ from tests.conftest import tiny, write_clips
 
 ROWS = [
     Row("TSN", "tsn_resnet18", [0.5, 0.6, 0.7], 2_000_000, 1.25, 0.02, [10, 11, 12]),
-    Row("SMNet", "smnet_resnet18", [0.9], 2_500_000, 1.5, math.nan, [20]),
+    Row("SMNet", "smnet_resnet18", [0.9], 2_500_000, 1.5, math.nan, [20], learned=[0.6, 0.62]),
 ]
 
 
@@ -62,15 +62,15 @@ def test_difference_seed_by_seed_by_hand() -> None:
 
 def test_markdown() -> None:
     lines = markdown(ROWS, Recipe(epochs=12), seeds=3).splitlines()
-    assert lines[2] == "| TSN | 60.0 ± 24.8 | - | 2.00 M | 1.25 | 1.00 |"
-    assert lines[3] == "| SMNet | 90.0 | +40.0 | 2.50 M | 1.5 | - |"
+    assert lines[2] == "| TSN | 60.0 ± 24.8 | - | - | 2.00 M | 1.25 | 1.00 |"
+    assert lines[3] == "| SMNet | 90.0 | +40.0 | 61.0 | 2.50 M | 1.5 | - |"
     assert "12 epochs, 8 segments of 224 x 224, weights imagenet, 3 seeds" in lines[5]
     other = markdown(ROWS, Recipe(epochs=12, temporal_lr=4, options={"width": 8}), seeds=3)
     assert "12 epochs, width=8, temporal_lr=4, 8 segments" in other
     assert lines[7].startswith("Machine: processor ")
     better = Row("SMNet", "smnet_resnet18", [0.8, 0.8, 0.8], 2_500_000, 1.5, 0.03, [])
     lines = markdown([ROWS[0], better], Recipe(), seeds=3).splitlines()
-    assert lines[3] == "| SMNet | 80.0 ± 0.0 | +20.0 ± 24.8 | 2.50 M | 1.5 | 1.50 |"
+    assert lines[3] == "| SMNet | 80.0 ± 0.0 | +20.0 ± 24.8 | - | 2.50 M | 1.5 | 1.50 |"
     odd = replace(better, label="a|b", not_read=2, gmacs=0.00123)
     text = markdown([ROWS[0], odd], Recipe(), seeds=3)
     assert "\n| a\\|b | 80.0" in text
@@ -119,7 +119,8 @@ def test_every_variant_with_every_seed(compared: tuple[Path, list[Row]], clips: 
         model = create_model(variant.model, 3, 2, width=8, **variant.options)
         assert row.parameters == parameter_count(model)
         assert row.gmacs == pytest.approx(multiply_adds(model, size=32) / 1e9)
-        assert len(row.top1) == len(row.seconds) == 2
+        assert len(row.top1) == len(row.seconds) == len(row.learned) == 2
+        assert all(0 <= share <= 1 for share in row.learned)
         assert row.latency > 0
     for name in runs:
         recipe = (out / name / "recipe.yaml").read_text()

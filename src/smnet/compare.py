@@ -51,6 +51,7 @@ class Row:
         seconds: training time, one a seed.
         not_read: validation clips that could not be read and count as wrong, at most.
         options: of the model, besides those of the recipe.
+        learned: training top-1 of the last epoch, on augmented clips, one a seed.
     """
 
     label: str
@@ -62,6 +63,7 @@ class Row:
     seconds: list[float]
     not_read: int = 0
     options: Mapping[str, Any] = field(default_factory=dict)
+    learned: list[float] = field(default_factory=list)
 
     @property
     def mean(self) -> float:
@@ -175,9 +177,10 @@ def _train_all(
                 parameter_count(trained),
                 multiply_adds(trained, size=trained.spec.input_size) / 1e9,
                 math.nan,
-                [_training_seconds(run) for run in runs],
+                [sum(epoch["seconds"] for epoch in _training(run)) for run in runs],
                 max(m.get("unreadable", 0) for m in measured),
                 dict(variant.options),
+                [_training(run)[-1]["top1"] for run in runs],
             )
         )
         write_tables(rows, recipe, seeds, out)
@@ -232,18 +235,19 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
     """The table for people, with what it was measured on."""
     base = rows[0].latency
     lines = [
-        "| model | top-1, mean of seeds | over the first row | parameters | GMAC a clip"
-        " | latency, of the first row |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| model | top-1, mean of seeds | over the first row | in training | parameters"
+        " | GMAC a clip | latency, of the first row |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         mean, half = row.over(rows[0])
         over = "-" if row is rows[0] else f"{100 * mean:+.1f}{_interval(half)}"
         ratio = "-" if math.isnan(row.latency) else f"{row.latency / base:.2f}"
+        learned = f"{100 * statistics.fmean(row.learned):.1f}" if row.learned else "-"
         label = row.label.replace("|", r"\|")
         lines.append(
             f"| {label} | {100 * row.mean:.1f}{_interval(row.half_width)} | {over}"
-            f" | {row.parameters / 1e6:.2f} M | {row.gmacs:.3g} | {ratio} |"
+            f" | {learned} | {row.parameters / 1e6:.2f} M | {row.gmacs:.3g} | {ratio} |"
         )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
     options = "".join(f" {key}={value}," for key, value in recipe.options.items())
@@ -254,7 +258,8 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
         f" {recipe.size} x {recipe.size}, weights {_from_where(recipe)},"
         f" {seeds} seed{'s' if seeds > 1 else ''};"
         " last epoch, one view; ± is a 95 % interval of the mean over seeds, of the difference seed"
-        " by seed"
+        " by seed; in training: top-1 of the last epoch on augmented clips, low where a network has"
+        " not learned yet"
     )
     not_read = max(row.not_read for row in rows)
     if not_read:
@@ -371,10 +376,10 @@ def _deciding(recipe: Recipe) -> dict[str, Any]:
     return recipe.model_dump(exclude={"workers"})
 
 
-def _training_seconds(run: Path) -> float:
+def _training(run: Path) -> list[dict[str, Any]]:
+    """What a run's log says of each epoch of training."""
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    return sum(row["seconds"] for row in rows if row["kind"] == "train")
+    return [row for row in map(json.loads, lines) if row["kind"] == "train"]
 
 
 def folder_name(model: str, options: Mapping[str, Any], seed: int) -> str:
