@@ -108,9 +108,8 @@ class TDN(FrameAndDifferenceResNet):
         difference_weight: float | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(
-            spec, depth, difference_weight, temporal=_temporal, place="after_conv1", **options
-        )
+        fixed: dict[str, Any] = {"temporal": _temporal, "place": "after_conv1", "block": None}
+        super().__init__(spec, depth, difference_weight, **fixed, **options)
         for name, module in self.named_modules():
             if _has_bias(name, module):
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
