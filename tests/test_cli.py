@@ -87,7 +87,7 @@ def test_version(smnet: Smnet) -> None:
 def test_help_is_quick() -> None:
     began = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "smnet.cli", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "smnet", "--help"], capture_output=True, text=True, check=True
     )
     assert time.perf_counter() - began < 10  # half a second on a quiet machine
     assert "train" in done.stdout
@@ -353,6 +353,7 @@ def wrong(run: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (root / "stub.safetensors").write_bytes(best.read_bytes()[:100])
     save_file({"a": torch.zeros(3)}, root / "other.safetensors")
     torch.save({"a": torch.zeros(3)}, root / "model.pth")
+    (root / "model.pt2").write_bytes(b"a program")
     (root / "model.pkl").write_bytes(pickle.dumps({"a": 1}))
     (root / "bad.yaml").write_text("epochs: [\n")
     (root / "bits.yaml").write_bytes(b"\xff\xfe\x00")
@@ -427,6 +428,8 @@ WRONG = [
     # words (DATA, RUN, CLIP and W/ are put in), what the message says
     ("train", "no data: give --data"),
     ("train --data W/nowhere", "cannot open"),
+    ("evaluate W/model.pt2 --data DATA", "a torch.export program; load it with"),
+    ("predict W/model.pt2 CLIP", "a torch.export program; load it with"),
     ("train --data W/empty WORDS", "no annotation recognised"),
     ("train --data W/no-videos WORDS", "no annotation recognised"),
     ("train --data W/broken.mp4 WORDS", "no annotation recognised"),

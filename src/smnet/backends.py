@@ -87,11 +87,7 @@ def open_backend(
                         f" {'smnet export makes' if backend in ENGINES else 'it was made from'}"
                     )
                 return _open_exported(file, engine, device)
-        if file.suffix == ".pt2":
-            raise UserError(
-                f"{file}: a torch.export program; load it with torch.export.load, or predict with"
-                " the checkpoint that it was made from"
-            )
+        refuse_program(file)
     if backend in ENGINES:
         raise UserError(
             f"{path}: backend={backend} takes an exported {ENGINES[backend]} file; smnet export"
@@ -107,6 +103,15 @@ def open_backend(
             " predict with the file that smnet export makes of it"
         ) from None
     return TorchBackend.load(path, device, compiled=backend == "compile")
+
+
+def refuse_program(path: str | os.PathLike[str]) -> None:
+    """``UserError`` for a program of PyTorch, which says nothing of how clips are read for it."""
+    if Path(path).suffix == ".pt2":
+        raise UserError(
+            f"{path}: a torch.export program; load it with torch.export.load, or give the"
+            " checkpoint that it was made from"
+        )
 
 
 def is_exported(path: str | os.PathLike[str]) -> bool:

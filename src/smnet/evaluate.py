@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.backends import check_crops, is_exported, open_backend
+from smnet.backends import check_crops, is_exported, open_backend, refuse_program
 from smnet.checkpoint import load, read_checkpoint
 from smnet.data.annotations import Clip, ClipSet, read_clips
 from smnet.data.classes import match
@@ -151,6 +151,8 @@ def evaluate_checkpoints(
         UserError: data, checkpoints or class names that do not go together, or no such decoder.
     """
     check_decoder(decoder)
+    for checkpoint in checkpoints:
+        refuse_program(checkpoint)
     views = views or _views_of_recipes(checkpoints)
     plan_views = parse_views(views)
     shares = _shares(weights, len(checkpoints))
