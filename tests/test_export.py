@@ -84,7 +84,7 @@ def net(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, trained well enough to be right."""
     folder = tmp_path_factory.mktemp("runs") / "net"
     options = {"width": 8, "stages": [5]}
-    assert train(tiny(data, options=options, epochs=10), folder).finished
+    assert train(tiny(data, options=options, epochs=20), folder).finished
     return folder
 
 
