@@ -163,7 +163,7 @@ def test_what_kept_it_busy_is_counted(recognizer: Recognizer, videos: list[str])
     fast = Utilisation(clips=1, threads=1, network=3.0, waiting=1.0, decoding=1.0)
     assert str(fast).endswith("network busy 75%, 1 decoding thread 25%; the network is the limit")
     both = Utilisation(clips=1, threads=1, network=3.0, waiting=0.2, decoding=3.0)
-    assert str(both).endswith("network busy 94%, 1 decoding thread 94%; they share the processor")
+    assert str(both).endswith("network busy 94%, 1 decoding thread 94%; both are the limit")
     assert str(Utilisation()).startswith("0 clips in 0.0 s")
 
 

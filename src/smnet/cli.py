@@ -307,46 +307,6 @@ def demo(
     typer.echo(f"report: {report}")
 
 
-@app.command()
-def models(
-    pattern: Annotated[str, typer.Argument(help="A shell pattern.")] = "*",
-) -> None:
-    """List the models.
-
-    \b
-    Example:
-      smnet models 'smnet_*'
-    """
-    from smnet.models import list_models
-
-    names = list_models(pattern)
-    if not names:
-        raise UserError(f"no model matches {pattern!r}; smnet models lists all of them")
-    for name in names:
-        typer.echo(name)
-
-
-@app.command()
-def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show this one, all keys.")] = None,
-) -> None:
-    """List the recipes, or show one with all its keys.
-
-    \b
-    Examples:
-      smnet recipes
-      smnet recipes ssv2-8f
-    """
-    from smnet.recipe import dump_recipe, list_recipes, read_recipe
-
-    if name is not None:
-        typer.echo(dump_recipe(read_recipe(name)), nl=False)
-        return
-    without = "what smnet train does without a recipe: your own clips, from ImageNet weights"
-    for known, about in {"default": without, **list_recipes()}.items():
-        typer.echo(f"{known:16} {about}")
-
-
 for verb in models_cli.VERBS:
     app.command()(verb)
 

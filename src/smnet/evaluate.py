@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
@@ -153,7 +153,8 @@ def evaluate_checkpoints(
     check_decoder(decoder)
     for checkpoint in checkpoints:
         refuse_program(checkpoint)
-    views = views or _views_of_recipes(checkpoints)
+    recipes = [{} if is_exported(c) else read_checkpoint(c).recipe for c in checkpoints]
+    views = views or _views_of(recipes)
     plan_views = parse_views(views)
     shares = _shares(weights, len(checkpoints))
     with join(device) as processes:
@@ -163,7 +164,7 @@ def evaluate_checkpoints(
         clip_set, clips = _clips_to_measure(
             data,
             split,
-            [_division(c, n) for c, n in zip(checkpoints, networks, strict=True)],
+            [_division(r, n) for r, n in zip(recipes, networks, strict=True)],
             fold,
             format=format,
             root=root,
@@ -249,8 +250,8 @@ def _shares(weights: str | None, count: int) -> list[float]:
     return shares
 
 
-def _views_of_recipes(checkpoints: Sequence[str]) -> str:
-    recipes = [read_checkpoint(c).recipe for c in checkpoints if not is_exported(c)]
+def _views_of(recipes: Sequence[Mapping[str, Any]]) -> str:
+    """The views that the recipes of some checkpoints say, ``"1x1"`` where they say nothing."""
     said = dict.fromkeys(str(recipe["views"]) for recipe in recipes if recipe.get("views"))
     if len(said) > 1:
         raise UserError(
@@ -260,10 +261,10 @@ def _views_of_recipes(checkpoints: Sequence[str]) -> str:
     return next(iter(said), "1x1")
 
 
-def _division(checkpoint: str, network: VideoModel | ExportedBackend) -> Division | None:
+def _division(recipe: Mapping[str, Any], network: VideoModel | ExportedBackend) -> Division | None:
     if isinstance(network, ExportedBackend):
         return network.division
-    return division_of_recipe(read_checkpoint(checkpoint).recipe)
+    return division_of_recipe(recipe)
 
 
 def _clips_to_measure(

@@ -1,4 +1,5 @@
-"""Verbs about models rather than clips: compare them, bring them in, give them away."""
+"""Verbs about models rather than clips: list them and their recipes, compare them, bring them in,
+give them away."""
 
 from __future__ import annotations
 
@@ -10,6 +11,44 @@ import typer
 
 from smnet.errors import UserError
 from smnet.options import AsJson, Data, Device, Format, absolute, absolute_paths
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="A shell pattern.")] = "*",
+) -> None:
+    """List the models.
+
+    \b
+    Example:
+      smnet models 'smnet_*'
+    """
+    from smnet.models import list_models
+
+    names = list_models(pattern)
+    if not names:
+        raise UserError(f"no model matches {pattern!r}; smnet models lists all of them")
+    for name in names:
+        typer.echo(name)
+
+
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="Show this one, all keys.")] = None,
+) -> None:
+    """List the recipes, or show one with all its keys.
+
+    \b
+    Examples:
+      smnet recipes
+      smnet recipes ssv2-8f
+    """
+    from smnet.recipe import dump_recipe, list_recipes, read_recipe
+
+    if name is not None:
+        typer.echo(dump_recipe(read_recipe(name)), nl=False)
+        return
+    without = "what smnet train does without a recipe: your own clips, from ImageNet weights"
+    for known, about in {"default": without, **list_recipes()}.items():
+        typer.echo(f"{known:16} {about}")
 
 
 def compare(
@@ -294,4 +333,4 @@ def profile(
         typer.echo(f"written: {plot}", err=True)
 
 
-VERBS = (compare, convert, export, profile, push)
+VERBS = (models, recipes, compare, convert, export, profile, push)

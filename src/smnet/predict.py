@@ -101,8 +101,8 @@ class Utilisation:
             limit = "decoding is the limit"
         elif share < 0.75:
             limit = "the network is the limit"
-        else:  # on the same cores each looks busy while it waits for the other
-            limit = "they share the processor"
+        else:  # on the same cores each looks busy while the other works
+            limit = "both are the limit"
         return (
             f"{self.clips} clips in {wall:.1f} s, {self.clips / wall:.1f} clips/s: network busy"
             f" {self.network / wall:.0%}, {self.threads} decoding"

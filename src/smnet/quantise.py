@@ -48,7 +48,7 @@ NEVER = ("Softmax",)
 NEVER_PARTS = ("head",)
 """Parts that would give equal scores to classes that are not, in 255 steps, and cost no time."""
 FOR_OPENVINO = ("Conv", "MaxPool", "GlobalAveragePool", "Concat", "Slice")
-NOT_FOR_OPENVINO = ("stem", "head")
+NOT_FOR_OPENVINO = ("stem", *NEVER_PARTS)
 """Operators that are quantised for it, and parts that are not."""
 
 
