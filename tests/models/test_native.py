@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,17 @@ def test_a_library_of_another_source_is_not_used(
 ) -> None:
     library.cache_clear()
     try:
-        edited = tmp_path / "native.c"
-        edited.write_bytes(native.SOURCE.read_bytes() + b"\n")
-        monkeypatch.setattr(native, "SOURCE", edited)
+        for path in native.FOLDER.glob("*native.*"):
+            shutil.copy(path, tmp_path)
+        shutil.copy(native.FOLDER / "answer.c", tmp_path)
+        monkeypatch.setattr(native, "FOLDER", tmp_path)
+        assert library() is not None
+        library.cache_clear()
+        with (tmp_path / "answer.c").open("ab") as source:
+            source.write(b"\n")
         assert library() is None
         library.cache_clear()
-        monkeypatch.setattr(native, "LIBRARY", tmp_path / "none.so")
+        (tmp_path / "libnative.so").unlink()
         assert library() is None
     finally:
         library.cache_clear()

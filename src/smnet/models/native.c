@@ -12,23 +12,17 @@
  * number of cores.
  */
 
-#include <stdlib.h>
-#include <string.h>
+#include "native.h"
 
 #define CHUNKS 8 /* of a clip's pixels: the unit of work of a thread */
 #define FRAME_BYTES 65536 /* of a frame at a time: three frames of them stay in the cache */
 #define CLIP_BYTES 131072 /* of a clip at a time, where all its frames are at work */
 
-/* Of which source this was compiled; Python compares it with the file that lies there. */
+/* Of which sources this was compiled; Python compares it with the files that lie there. */
 const char *smnet_source = SOURCE;
 
 typedef const float *restrict in;
 typedef float *restrict out;
-
-typedef struct {
-    long clips, frames, height, width, channels;
-    int threads;
-} Size;
 
 typedef struct {
     long clip, first, last;

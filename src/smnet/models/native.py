@@ -1,4 +1,5 @@
-"""What is compiled: ``native.c``, for features on CPUs, in float32, channels innermost.
+"""What is compiled: ``native.c`` and ``answer.c``, for features on CPUs, in float32, channels
+innermost.
 
 The features are by far the largest thing that a temporal module touches, so its time is the number
 of times that they are read and written. PyTorch needs a pass for each operator; ``native.c`` makes
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-SOURCE = Path(__file__).with_name("native.c")
-LIBRARY = Path(__file__).with_name("libnative.so")
+FOLDER = Path(__file__).parent
+LIBRARY = "libnative.so"
 CHUNKS = 8
 """As in ``native.c``: partial sums of a clip."""
 
@@ -38,28 +39,45 @@ class _Size(ctypes.Structure):
     )
 
 
-def run(name: str, x: Tensor, num_segments: int, *tensors: Tensor) -> int:
+def run(name: str, x: Tensor, num_segments: int, *arguments: Tensor | ctypes.Structure) -> int:
     """Call ``smnet_<name>`` with tensors that lie as it wants them; its result.
 
     Args:
-        name: of a function of ``native.c``.
+        name: of a function of these files.
         x: the features, (B*T, C, H, W), whose size is what is told of all.
         num_segments: T.
-        tensors: float32; maps of features channels last, others contiguous.
+        arguments: tensors in float32, maps of features channels last and others contiguous; or
+            what is made of the addresses of such tensors.
 
     Raises:
         TypeError: a tensor of another type, or not in the memory of this process.
     """
-    for tensor in tensors:
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or tensor.is_neg():
-            kind = f"{tensor.dtype} on {tensor.device}"
-            raise TypeError(f"features in float32 on the CPU meet a tensor of another kind: {kind}")
     frames, channels, height, width = x.shape
     size = _Size(
         frames // num_segments, num_segments, height, width, channels, torch.get_num_threads()
     )
-    addresses = (ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors)
+    addresses = (
+        ctypes.byref(a) if isinstance(a, ctypes.Structure) else ctypes.c_void_p(address(a))
+        for a in arguments
+    )
     return int(getattr(library(), f"smnet_{name}")(*addresses, ctypes.byref(size)))
+
+
+def address(tensor: Tensor) -> int:
+    """Where a tensor lies that ``native.c`` can read.
+
+    Raises:
+        TypeError: as :func:`run`.
+    """
+    if not reads(tensor):
+        kind = f"{tensor.dtype} on {tensor.device}"
+        raise TypeError(f"features in float32 on the CPU meet a tensor of another kind: {kind}")
+    return tensor.data_ptr()
+
+
+def reads(tensor: Tensor) -> bool:
+    """Whether ``native.c`` can read a tensor, however it lies."""
+    return tensor.dtype is torch.float32 and tensor.is_cpu and not tensor.is_neg()
 
 
 def knows(x: Tensor) -> bool:
@@ -112,13 +130,14 @@ def _watched() -> bool:
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled form of ``native.c``; None where there is none, or one of another version."""
+    """The compiled form of them; None where there is none, or one of another version."""
     if platform.machine() == "x86_64" and not _has_avx2():  # for which hatch_build.py compiles
         return None
     try:
-        found = ctypes.CDLL(str(LIBRARY))
+        found = ctypes.CDLL(str(FOLDER / LIBRARY))
         made_of = ctypes.c_char_p.in_dll(found, "smnet_source").value
-        source = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
+        sources = sorted(FOLDER.glob("*.[ch]"))  # as in hatch_build.py
+        source = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     except (OSError, ValueError):
         return None
     return found if made_of == source.encode() else None
