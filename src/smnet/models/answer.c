@@ -147,39 +147,45 @@ static void gate_of(const float *f, const float *p, long t, const Module *m, Siz
     }
 }
 
+/* The next so many floats of a room. */
+static float *take(float **room, long count)
+{
+    float *taken = *room;
+    *room += count;
+    return taken;
+}
+
 /* Y (N, P, C) of X. Returns 0, or 1 where there was no memory. */
 int smnet_answer(const float *x, float *y, const Module *m, const Size *size)
 {
     Size s = *size;
-    long all = s.clips * s.frames, pixels = s.height * s.width, c = s.channels;
+    long all = s.clips * s.frames, pixels = s.height * s.width, c = s.channels, r = m->squeezed;
     long edged = 2 * (s.height + m->kernel) * (s.width + LANES + m->kernel);
-    /* Each thread's room, and what all share. */
-    long own = edged + 9 * m->squeezed;
-    long sizes[] = {4 * c, 2 * all * pixels, all * pixels, 9 * all * c, 2 * all * m->squeezed, all * c};
-    long total = own * s.threads;
-    for (int i = 0; i < 6; i++) total += sizes[i];
-    float *room = malloc(sizeof(float) * (size_t)total);
+    long own = edged + 9 * r; /* of a thread */
+    long shared = 4 * c + 3 * all * pixels + s.clips * CHUNKS * s.frames * c + 10 * all * c;
+    float *room = malloc(sizeof(float) * (size_t)(shared + 2 * all * r + s.threads * own));
     if (room == NULL) return 1;
-    float *k = room, *zeros = k + 3 * c, *seen = k + sizes[0], *scale = seen + sizes[1];
-    float *means = scale + sizes[2], *f = means + sizes[3], *p = f + all * m->squeezed;
-    float *gate = f + sizes[4], *of_threads = gate + sizes[5];
+    float *rest = room, *k = take(&rest, 3 * c), *zeros = take(&rest, c);
+    float *seen = take(&rest, 2 * all * pixels), *scale = take(&rest, all * pixels);
+    float *sums = take(&rest, s.clips * CHUNKS * s.frames * c), *means = take(&rest, 9 * all * c);
+    float *gate = take(&rest, all * c), *f = take(&rest, all * r), *p = take(&rest, all * r);
     for (long channel = 0; channel < c; channel++) {
         for (long tap = 0; tap < 3; tap++) k[tap * c + channel] = m->taps[3 * channel + tap];
         zeros[channel] = 0;
     }
-    smnet_pool(x, k, zeros, seen, size);
-    smnet_edge_means(x, means, size);
+    smnet_pool(x, k, zeros, seen, sums, size);
+    smnet_edge_means(x, sums, means, size);
 #pragma omp parallel num_threads(s.threads)
     {
-        float *mine = of_threads + own * omp_get_thread_num();
+        float *mine = rest + own * omp_get_thread_num();
 #pragma omp for schedule(static)
         for (long n = 0; n < all; n++) {
             mask_of(seen + 2 * n * pixels, m, s, mine, scale + n * pixels);
-            motion_of(means + 9 * n * c, m, s, mine + edged, f + n * m->squeezed, p + n * m->squeezed);
+            motion_of(means + 9 * n * c, m, s, mine + edged, f + n * r, p + n * r);
         }
 #pragma omp for schedule(static)
         for (long n = 0; n < all; n++) {
-            long first = n / s.frames * s.frames * m->squeezed;
+            long first = n / s.frames * s.frames * r;
             gate_of(f + first, p + first, n % s.frames, m, s, mine + edged, gate + n * c);
         }
     }

@@ -245,7 +245,7 @@ class _EdgeMeans(torch.autograd.Function):
 def _edge_means(x: Tensor) -> Tensor:
     if native.knows(x):
         means = x.new_empty(len(x), 3, 3, x.shape[1])
-        native.run("edge_means", x, 1, x, means)
+        native.run("edge_means", x, 1, x, None, means)
         return means.permute(0, 3, 1, 2)
     last, first, right, left = x[:, :, -1:], x[:, :, :1], x[:, :, :, -1:], x[:, :, :, :1]
     whole, *edges = (part.mean((2, 3), keepdim=True) for part in (x, last, first, right, left))

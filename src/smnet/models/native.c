@@ -14,7 +14,6 @@
 
 #include "native.h"
 
-#define CHUNKS 8 /* of a clip's pixels: the unit of work of a thread */
 #define FRAME_BYTES 65536 /* of a frame at a time: three frames of them stay in the cache */
 #define CLIP_BYTES 131072 /* of a clip at a time, where all its frames are at work */
 
@@ -67,13 +66,22 @@ static void pool_pixel(in before, in here, in after, in k, long channels, float 
     *top = most;
 }
 
-void smnet_pool(const float *x, const float *k, const float *zeros, float *seen, const Size *size)
+static void add(out sum, in x, long channels)
+{
+    for (long c = 0; c < channels; c++) sum[c] += x[c];
+}
+
+/* And sum_p X as partial sums (clips, CHUNKS, T, C), unless sums is NULL. */
+void smnet_pool(
+    const float *x, const float *k, const float *zeros, float *seen, float *sums, const Size *size)
 {
     Size s = *size;
     long pixels = s.height * s.width, step = pixels_at_once(s, FRAME_BYTES);
 #pragma omp parallel for num_threads(s.threads) schedule(static)
     for (long number = 0; number < s.clips * CHUNKS; number++) {
         Chunk at = chunk_of(s, number);
+        float *mine = sums == NULL ? NULL : sums + number * s.frames * s.channels;
+        if (mine != NULL) memset(mine, 0, sizeof(float) * (size_t)(s.frames * s.channels));
         for (long from = at.first; from < at.last; from += step)
             for (long t = 0; t < s.frames; t++)
                 for (long p = from; p < from + step && p < at.last; p++) {
@@ -82,6 +90,8 @@ void smnet_pool(const float *x, const float *k, const float *zeros, float *seen,
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k, s.channels,
                         frame + p, frame + pixels + p);
+                    if (mine != NULL)
+                        add(mine + t * s.channels, pixel(x, s, zeros, at.clip, t, p), s.channels);
                 }
     }
 }
@@ -230,14 +240,9 @@ int smnet_input_gradient(
     return failed;
 }
 
-static void add(out sum, in x, long channels)
-{
-    for (long c = 0; c < channels; c++) sum[c] += x[c];
-}
-
 /* Means of X over a frame, its outer rows and columns and its corners: means (N, 3, 3, C), see
- * edge_means in excitation.py. */
-void smnet_edge_means(const float *x, float *means, const Size *size)
+ * edge_means in excitation.py; sums are those of smnet_pool, or NULL. */
+void smnet_edge_means(const float *x, const float *sums, float *means, const Size *size)
 {
     Size s = *size;
     long c = s.channels, bottom = s.height - 1, right = s.width - 1;
@@ -247,8 +252,13 @@ void smnet_edge_means(const float *x, float *means, const Size *size)
         const float *frame = x + n * s.height * s.width * c;
         float *of = means + n * 9 * c;
         memset(of, 0, sizeof(float) * (size_t)(9 * c));
-        for (long i = 0; i < s.height; i++)
-            for (long j = 0; j < s.width; j++) add(of + 4 * c, frame + (i * s.width + j) * c, c);
+        if (sums == NULL)
+            for (long p = 0; p < s.height * s.width; p++) add(of + 4 * c, frame + p * c, c);
+        else {
+            const float *parts = sums + (n / s.frames * CHUNKS * s.frames + n % s.frames) * c;
+            for (long part = 0; part < CHUNKS; part++)
+                add(of + 4 * c, parts + part * s.frames * c, c);
+        }
         for (long j = 0; j < s.width; j++) {
             add(of + 1 * c, frame + (bottom * s.width + j) * c, c);
             add(of + 7 * c, frame + j * c, c);

@@ -14,6 +14,7 @@ import hashlib
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -39,7 +40,9 @@ class _Size(ctypes.Structure):
     )
 
 
-def run(name: str, x: Tensor, num_segments: int, *arguments: Tensor | ctypes.Structure) -> int:
+def run(
+    name: str, x: Tensor, num_segments: int, *arguments: Tensor | ctypes.Structure | None
+) -> int:
     """Call ``smnet_<name>`` with tensors that lie as it wants them; its result.
 
     Args:
@@ -47,7 +50,7 @@ def run(name: str, x: Tensor, num_segments: int, *arguments: Tensor | ctypes.Str
         x: the features, (B*T, C, H, W), whose size is what is told of all.
         num_segments: T.
         arguments: tensors in float32, maps of features channels last and others contiguous; or
-            what is made of the addresses of such tensors.
+            what is made of the addresses of such tensors; or None for NULL.
 
     Raises:
         TypeError: a tensor of another type, or not in the memory of this process.
@@ -56,11 +59,14 @@ def run(name: str, x: Tensor, num_segments: int, *arguments: Tensor | ctypes.Str
     size = _Size(
         frames // num_segments, num_segments, height, width, channels, torch.get_num_threads()
     )
-    addresses = (
-        ctypes.byref(a) if isinstance(a, ctypes.Structure) else ctypes.c_void_p(address(a))
-        for a in arguments
-    )
-    return int(getattr(library(), f"smnet_{name}")(*addresses, ctypes.byref(size)))
+    given = [_pointer(argument) for argument in arguments]
+    return int(getattr(library(), f"smnet_{name}")(*given, ctypes.byref(size)))
+
+
+def _pointer(argument: Tensor | ctypes.Structure | None) -> Any:
+    if argument is None or isinstance(argument, ctypes.Structure):
+        return None if argument is None else ctypes.byref(argument)
+    return ctypes.c_void_p(address(argument))
 
 
 def address(tensor: Tensor) -> int:

@@ -100,7 +100,7 @@ class CompiledPasses(Passes):
     def seen(self) -> Tensor:
         frames, _, height, width = self.x.shape
         seen = self.x.new_empty(frames, 2, height, width)
-        self._run("pool", self.x, self._by_tap, self._zeros, seen)
+        self._run("pool", self.x, self._by_tap, self._zeros, seen, None)
         return seen
 
     def excited(self, scale: Tensor, gate: Tensor, last: bool = False) -> Tensor:
@@ -136,7 +136,7 @@ class CompiledPasses(Passes):
             raise MemoryError("no memory for the gradient of SMNet's module")
         return grad_x, parts.sum(0).t()
 
-    def _run(self, name: str, *tensors: Tensor) -> int:
+    def _run(self, name: str, *tensors: Tensor | None) -> int:
         return native.run(name, self.x, self.num_segments, *tensors)
 
 
