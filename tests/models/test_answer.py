@@ -11,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils import parametrizations
+from torch.utils._pytree import tree_map_only
 
 from smnet.models import create_model, fold_norms, native, to_channels_last
 from smnet.models.answer import answer
@@ -196,6 +198,94 @@ def test_it_stands_back_from_what_it_does_not_know() -> None:
     parametrised = make()
     parametrizations.spectral_norm(parametrised.me.squeeze)
     assert answer(parametrised, x, 4) is None
+
+
+@compiled
+@torch.no_grad()
+@pytest.mark.parametrize("shape", [(4, 32, 5, 5), (4, 8, 5, 5), (7, 16, 5, 5), (3, 16, 5, 5)])
+def test_features_of_another_size(shape: tuple[int, ...]) -> None:
+    """The equations refuse them; to answer would be to read what is not there."""
+    x = torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    module = make()
+    assert answer(module, x, 4) is None
+    with pytest.raises(RuntimeError):
+        module(x, 4)
+
+
+@compiled
+@torch.no_grad()
+@pytest.mark.parametrize(
+    ("path", "layer"),
+    [
+        ("me.squeeze", nn.Conv2d(16, 4, 1, groups=4, bias=False)),
+        ("me.squeeze", nn.Conv2d(16, 8, 1, bias=False)),
+        ("me.transform", nn.Conv2d(4, 4, 1, groups=4, bias=False)),
+        ("me.transform", nn.Conv2d(4, 4, 3, padding=1, bias=False)),
+        ("me.expand", nn.Conv2d(4, 16, 1, groups=2, bias=False)),
+        ("me.norm", nn.BatchNorm2d(2)),
+        ("me.norm", nn.BatchNorm2d(8)),
+        ("se.attention.conv", nn.Conv2d(2, 1, (3, 7), padding=(1, 3), bias=False)),
+        ("se.attention.conv", nn.Conv2d(2, 1, 3, padding=2, dilation=2, bias=False)),
+        ("se.attention.conv", nn.Conv2d(2, 1, 3, padding=1, padding_mode="circular")),
+        ("se.attention.norm", nn.BatchNorm2d(3)),
+    ],
+    ids=str,
+)
+def test_layers_of_other_sizes(path: str, layer: nn.Module) -> None:
+    module, x = make(), features(1, 4, 16, 5, 5)
+    assert answer(module, x, 4) is not None
+    parent, _, name = path.rpartition(".")
+    setattr(module.get_submodule(parent), name, layer.eval())
+    assert answer(module, x, 4) is None
+
+
+class Elsewhere(Tensor):
+    """A tensor without memory of its own, as quantisers make them."""
+
+    @staticmethod
+    def __new__(cls, held: Tensor) -> Elsewhere:
+        made: Elsewhere = Tensor._make_wrapper_subclass(cls, held.shape, dtype=held.dtype)  # type: ignore[attr-defined]
+        made.held = held  # type: ignore[attr-defined]
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        args, kwargs = tree_map_only(Elsewhere, lambda t: t.held, (args, kwargs or {}))
+        return func(*args, **kwargs)
+
+
+@compiled
+@torch.no_grad()
+def test_weights_that_have_no_memory_of_their_own() -> None:
+    torch.manual_seed(0)
+    module, x = make(), features(1, 4, 16, 5, 5)
+    expected = module(x, 4)
+    held = module.me.expand._parameters
+    held["weight"] = Elsewhere(held["weight"].detach())
+    assert answer(module, x, 4) is None
+    torch.testing.assert_close(module(x, 4), expected)
+
+
+@compiled
+@torch.no_grad()
+def test_who_watches_operators_sees_them() -> None:
+    torch.manual_seed(0)
+    module, x = make(), features(1, 4, 16, 5, 5)
+    graph = make_fx(lambda y: module(y, 4))(x)
+    other = features(1, 4, 16, 5, 5)
+    torch.testing.assert_close(graph(other), module(other, 4), rtol=1e-4, atol=1e-4)
+
+
+@compiled
+@torch.no_grad()
+@pytest.mark.parametrize(("name", "value"), [("residual", "none"), ("residual", "x")])
+def test_what_is_asked_of_its_parts_later(name: str, value: str) -> None:
+    torch.manual_seed(0)
+    module, x = make(), features(1, 4, 16, 5, 5)
+    setattr(module.se, name, value)
+    torch.testing.assert_close(
+        module(x, 4), by_equations(module, x, 4), rtol=1e-4, atol=1e-4 * float(x.max())
+    )
 
 
 class Shut(MotionExcitation):

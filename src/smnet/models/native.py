@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 
 FOLDER = Path(__file__).parent
@@ -83,7 +83,8 @@ def address(tensor: Tensor) -> int:
 
 def reads(tensor: Tensor) -> bool:
     """Whether ``native.c`` can read a tensor, however it lies."""
-    return tensor.dtype is torch.float32 and tensor.is_cpu and not tensor.is_neg()
+    plain = type(tensor) is Tensor or type(tensor) is nn.Parameter  # others may have no memory
+    return plain and tensor.dtype is torch.float32 and tensor.is_cpu and not tensor.is_neg()
 
 
 def knows(x: Tensor) -> bool:
@@ -124,9 +125,10 @@ def _is_there() -> bool:
 
 def _watched() -> bool:
     """Whether somebody must see every operator: a tracer, vmap, forward-mode differentiation,
-    autocast."""
+    autocast, a mode of dispatch."""
     return (
-        torch.is_autocast_enabled("cpu")
+        torch._C._len_torch_dispatch_stack() > 0
+        or torch.is_autocast_enabled("cpu")
         or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
         or torch._C._functorch.peek_interpreter_stack() is not None

@@ -327,12 +327,17 @@ class SMNetModule(nn.Module):
         return passes.excited(scale, me.excitation(x, num_segments), last=True)
 
     def _is_as_made(self) -> bool:
-        """Whether nobody has put parts of other classes, or parametrised ones, into it."""
+        """Whether nobody has put parts of other classes, or parametrised ones, into it, or asked
+        its parts for something else."""
         se, me = self._modules["se"], self._modules["me"]
         if type(se) is not SpatioTemporalExcitation or type(me) is not MotionExcitation:
             return False
+        if (se.residual, se.order) != ("z", "temporal_first"):
+            return False
         attention, temporal = se._modules["attention"], se._modules["temporal"]
-        return type(attention) is SpatialAttention and type(temporal) is TemporalConv
+        if type(attention) is not SpatialAttention or type(temporal) is not TemporalConv:
+            return False
+        return attention.pool == "mean+max"
 
     def before(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """``conv(self(x))``; in training by :mod:`smnet.models.fused`, which needs less memory."""
