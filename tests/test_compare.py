@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from smnet import compare as compare_module
 from smnet.compare import compare, latencies
@@ -29,6 +30,16 @@ def test_latencies_are_times() -> None:
     times = latencies(models, rounds=1)
     assert len(times) == 2
     assert all(0 < t < 5 for t in times)
+
+
+def test_latencies_are_of_networks_as_they_predict() -> None:
+    model = create_model("smnet_resnet18", 3, 2, width=8)
+    seen = []
+    model.layer2[0].temporal.register_forward_pre_hook(
+        lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    latencies([model], rounds=1)
+    assert set(seen) == {True}
 
 
 @pytest.fixture(scope="module")

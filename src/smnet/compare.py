@@ -17,7 +17,7 @@ from smnet.compare_table import Row, is_comparison, write_tables
 from smnet.data.annotations import ClipSet
 from smnet.errors import UserError
 from smnet.files import alone_in
-from smnet.models import VideoModel, multiply_adds, parameter_count
+from smnet.models import VideoModel, multiply_adds, parameter_count, to_channels_last
 from smnet.models.registry import new_model
 from smnet.recipe import Recipe, read_recipe
 from smnet.resume import check_data
@@ -139,6 +139,7 @@ def latencies(models: Sequence[VideoModel], rounds: int = 7) -> list[float]:
     times: list[list[float]] = [[] for _ in models]
     inputs = []
     for model in models:
+        to_channels_last(model)  # as they train, evaluate and predict
         spec = model.to(device).eval().spec
         side = spec.input_size
         inputs.append(torch.randn(1, spec.frames_per_clip, 3, side, side, device=device))
