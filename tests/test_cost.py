@@ -1,7 +1,7 @@
 """A guard: the cost of SMNet beside TSN may not double unnoticed.
 
-Ratios of CPU time in one run, the two models taking turns, with twice the measured ratio as limit;
-see benchmarks/cost.py for the figures themselves.
+Ratios of CPU time in one run, the two models taking turns, with 1.9 times the measured ratio as
+limit; see benchmarks/cost.py for the figures themselves.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def ratio(model: VideoModel, base: VideoModel, do: Callable[[VideoModel, Tensor]
 
 @pytest.mark.parametrize(
     ("place", "forward_limit", "train_limit"),
-    [("before_conv1", 2 * 1.25, 2 * 1.35), ("after_conv1", 2 * 1.15, 2 * 1.2)],
+    [("before_conv1", 1.9 * 1.12, 1.9 * 1.29), ("after_conv1", 1.9 * 1.09, 1.9 * 1.16)],
 )
 def test_smnet_costs_about_what_an_image_network_costs(
     place: str, forward_limit: float, train_limit: float
