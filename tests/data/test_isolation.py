@@ -88,13 +88,14 @@ def test_workers_end_when_nobody_takes_the_results() -> None:
     assert not _alive(pid)
 
 
-def test_workers_do_not_outlive_a_parent_that_was_killed() -> None:
+@pytest.mark.parametrize("size", [1, 2_000_000], ids=["small", "larger than a pipe"])
+def test_workers_do_not_outlive_a_parent_that_was_killed(size: int) -> None:
     code = (
         "import os, smnet.data.isolation as i\n"
         "i._PATIENCE = 0.1\n"
-        "def work(item): return os.getpid()\n"
-        "for _, pid in i.run_isolated(work, list('abcd'), workers=2):\n"
-        "    print(pid, flush=True)\n"
+        f"def work(item): return b'x' * {size}\n"
+        "for _, result in i.run_isolated(work, list('abcd'), workers=2):\n"
+        "    print(len(result), flush=True)\n"
         "    break\n"
         "os.kill(os.getpid(), 9)\n"
     )
@@ -104,7 +105,7 @@ def test_workers_do_not_outlive_a_parent_that_was_killed() -> None:
     assert ended.returncode == -signal.SIGKILL
     # The workers inherit its standard output, so reading to the end of that waited for them: with
     # one left, the time would have run out.
-    assert int(ended.stdout)
+    assert int(ended.stdout) == size
 
 
 def _pid(item: str) -> int:

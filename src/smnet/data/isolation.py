@@ -72,8 +72,10 @@ def run_isolated(
     count = min(workers or available_cores(), len(items))
     pending = deque(range(len(items)))
     deaths: Counter[int] = Counter()
-    crew = [_Worker(context, work) for _ in range(count)]
+    crew: list[_Worker[T, R]] = []
     try:
+        for _ in range(count):
+            crew.append(_Worker(context, work, crew))
         while pending or any(worker.queue for worker in crew):
             for worker in crew:
                 while pending and len(worker.queue) < _AHEAD and worker.alive:
@@ -93,7 +95,7 @@ def run_isolated(
                     else:
                         pending.appendleft(position)
                     pending.extendleft(reversed(worker.queue))
-                crew[place] = _Worker(context, work)
+                crew[place] = _Worker(context, work, crew)
     finally:
         for worker in crew:
             worker.end()
@@ -102,9 +104,15 @@ def run_isolated(
 class _Worker(Generic[T, R]):
     """A process and what it was given; the head of ``queue`` is what it is on."""
 
-    def __init__(self, context: Any, work: Callable[[T], R]) -> None:
+    def __init__(self, context: Any, work: Callable[[T], R], crew: Sequence[_Worker[T, R]]) -> None:
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(work, theirs, os.getpid()), daemon=True)
+        # A forked process inherits the parent's ends. Left open, they would outlive the parent, and
+        # who has a result that nobody takes any more would wait for ever.
+        forks = context.get_start_method() == "fork"
+        ours = [self.connection, *(worker.connection for worker in crew)] if forks else []
+        self.process = context.Process(
+            target=_serve, args=(work, theirs, os.getpid(), ours), daemon=True
+        )
         self.process.start()
         theirs.close()
         self.queue: deque[int] = deque()
@@ -164,12 +172,16 @@ def _wait(crew: Sequence[_Worker[Any, Any]]) -> None:
     wait([w.connection for w in crew] + [w.process.sentinel for w in crew], rest)
 
 
-def _serve(work: Callable[[Any], Any], connection: Connection, parent: int) -> None:
+def _serve(
+    work: Callable[[Any], Any], connection: Connection, parent: int, inherited: Sequence[Connection]
+) -> None:
     # Ctrl-C reaches the whole process group; ending the workers is the parent's part.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for end in inherited:
+        end.close()
     try:
         while True:
-            # The pipe of a parent that was killed stays open in the other workers.
+            # Other processes of a parent that was killed may hold its end of the pipe.
             while not connection.poll(_PATIENCE):
                 if os.getppid() != parent:
                     return
