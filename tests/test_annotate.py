@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from smnet.annotate import CHUNK, write_annotated
+from smnet import annotate
+from smnet.annotate import CHUNK, in_ascii, write_annotated
 from smnet.data.decode import open_video
 from smnet.errors import UserError
 from smnet.predict import Prediction
@@ -87,3 +88,25 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
         write_annotated(source, target, ANSWER)
     assert target.read_text() == "old"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.mp4", "out.mp4"]
+
+
+def test_letters_that_the_font_lacks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert in_ascii("Öffnen – 日本 %1") == "Offnen ? ?? %1"
+    source = write_video(tmp_path / "in.mp4", moving_frames(2, 128, 96))
+    frames = []
+    for name, label in (("a", "Öffnen"), ("b", "Offnen")):
+        monkeypatch.setattr(annotate, "_FONTS", ())
+        write_annotated(source, tmp_path / f"{name}.mp4", Prediction("x", (label,), (1.0,)))
+        frames.append(decode_all(tmp_path / f"{name}.mp4"))
+    assert np.array_equal(*frames)  # of the font that Pillow brings
+
+
+def test_the_video_itself_is_not_overwritten(tmp_path: Path) -> None:
+    source = Path(write_video(tmp_path / "in.mp4", moving_frames(3, 32, 32)))
+    before = source.read_bytes()
+    other = tmp_path / "link.mp4"
+    other.symlink_to(source)
+    for target in (source, other):
+        with pytest.raises(UserError, match="that is the video itself, which is not touched"):
+            write_annotated(source, target, ANSWER)
+    assert source.read_bytes() == before

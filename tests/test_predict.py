@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from smnet.data.views import Damage, ViewPlan
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.predict import Prediction, Recognizer, Utilisation, find_videos
+from smnet.report import json_line, print_predictions
 from smnet.torch_backend import score_views
 from tests.conftest import CLASSES, class_frames
 from tests.videos import write_video
@@ -134,6 +136,38 @@ def test_a_video_without_end_costs_its_own_answer(
     end.set()
 
 
+@pytest.mark.parametrize("wrong", [{"batch": 0}, {"workers": 0}, {"top": 0}, {"top": -1}], ids=str)
+def test_numbers_that_mean_nothing(
+    recognizer: Recognizer, videos: list[str], wrong: dict[str, int]
+) -> None:
+    name, number = next(iter(wrong.items()))
+    with pytest.raises(UserError, match=f"{name} is {number}; it must be at least 1"):
+        next(recognizer.predict_many(videos, **wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("crops", [0, 2, 4])
+def test_crops_that_no_protocol_has(recognizer: Recognizer, crops: int) -> None:
+    with pytest.raises(UserError, match=f"views 1x{crops}: crops must be 1, 3 or 5"):
+        Recognizer(recognizer.backend, (1, crops))
+
+
+def test_an_empty_name() -> None:
+    with pytest.raises(UserError, match="an empty name"):
+        find_videos([""])
+
+
+def test_names_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+    answer = Prediction(os.fsdecode(b"caf\xe9\x1b[31m\n.mp4"), ("é",), (1.0,))
+    line = json_line(answer)
+    assert json.loads(line.encode("utf-8"))["path"] == answer.path
+    assert "é" in json_line(replace(answer, path="a.mp4"))
+    print_predictions([answer, replace(answer, error=f"{answer.path}: gone")], 2)
+    told = capsys.readouterr()
+    for text in (told.out, told.err):
+        assert "\x1b" not in text
+        assert text.count("\n") <= 1
+
+
 def test_an_endless_source(recognizer: Recognizer, videos: list[str]) -> None:
     taken = 0
 
@@ -162,6 +196,8 @@ def test_what_kept_it_busy_is_counted(recognizer: Recognizer, videos: list[str])
     )
     fast = Utilisation(clips=1, threads=1, network=3.0, waiting=1.0, decoding=1.0)
     assert str(fast).endswith("network busy 75%, 1 decoding thread 25%; the network is the limit")
+    taker = Utilisation(clips=1, threads=1, network=0.2, waiting=0.1, decoding=0.2, elapsed=3.0)
+    assert str(taker).endswith("; what takes the answers is the limit")
     both = Utilisation(clips=1, threads=1, network=3.0, waiting=0.2, decoding=3.0)
     assert str(both).endswith("network busy 94%, 1 decoding thread 94%; both are the limit")
     assert str(Utilisation()).startswith("0 clips in 0.0 s")
@@ -351,5 +387,5 @@ def test_a_folder_below_that_may_not_be_read(
 
 def test_no_workers_at_all(run: Path, clips: Path) -> None:
     recognizer = Recognizer.load(run / "best.safetensors", "cpu")
-    with pytest.raises(UserError, match="-1 workers cannot read anything"):
+    with pytest.raises(UserError, match="workers is -1; it must be at least 1"):
         list(recognizer.predict_many([str(clips / "val/rising/0.mp4")], workers=-1))

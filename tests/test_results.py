@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 
 from smnet.errors import UserError
+from smnet.pictures import drawn_name
 from smnet.results import Evaluation, draw_confusion, write_json, write_predictions
 from tests.conftest import file_size_limit
 
@@ -109,6 +110,15 @@ def test_confusion_is_drawn(tmp_path: Path, suffix: str) -> None:
     else:
         assert file.stat().st_size > 1000
     assert os.listdir(tmp_path) == [file.name]
+
+
+def test_names_that_look_like_formulas_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = ("pay $5 or $6^_", r"\frac{x $\bad$", "$")
+    draw_confusion(tmp_path / "c.png", replace(RESULT, classes=names))
+    draw_confusion(tmp_path / "c.svg", replace(RESULT, classes=names))
+    assert (tmp_path / "c.png").stat().st_size > 1000
+    assert drawn_name("a" * 50) == "a" * 43 + "…"
 
 
 @pytest.mark.parametrize("name", ["p.txt", "p", "p.CSV.gz", "p.json"])

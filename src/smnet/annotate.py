@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import unicodedata
 from fractions import Fraction
 from pathlib import Path
 
@@ -19,6 +21,10 @@ CHUNK = 32
 """Frames decoded, drawn on and encoded at a time; bounds the memory of long videos."""
 
 
+_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+
 def write_annotated(
     source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
 ) -> None:
@@ -30,9 +36,10 @@ def write_annotated(
         prediction: what to write on it.
 
     Raises:
-        UserError: another suffix, a source that cannot be read, a target that cannot be written.
+        UserError: as :func:`check_target`; a source that cannot be read, a target that cannot be
+            written.
     """
-    check_suffix(target)
+    check_target(source, target)
     with open_video(source) as video, atomic_path(target) as temporary:
         banner = _banner(prediction, video.width)
         with av.open(str(temporary), "w") as output:
@@ -48,10 +55,16 @@ def write_annotated(
             output.mux(stream.encode())
 
 
-def check_suffix(target: str | os.PathLike[str]) -> None:
-    """Refuse the name of a file that :func:`write_annotated` would not write."""
+def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write_annotated` would not write.
+
+    Raises:
+        UserError: another suffix; the video itself.
+    """
     if Path(target).suffix.lower() not in (".mp4", ".mkv", ".mov"):
         raise UserError(f"{target}: annotated videos are written as .mp4, .mkv or .mov")
+    if Path(target).exists() and Path(target).samefile(source):
+        raise UserError(f"{target}: that is the video itself, which is not touched; name another")
 
 
 def _banner(prediction: Prediction, width: int) -> Image.Image:
@@ -61,10 +74,10 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
         for label, score in zip(prediction.labels[:3], prediction.scores[:3], strict=True)
     ]
     size = max(10, width // 26)
-    font = ImageFont.load_default(size)
+    font, lines = _set_in_type(lines, size)
     while size > 8 and max(font.getlength(line) for line in lines) > width - 2 * size:
         size -= 1
-        font = ImageFont.load_default(size)
+        font, lines = _set_in_type(lines, size)
     step = round(size * 1.35)
     banner = Image.new("RGBA", (width, step * len(lines) + size), (0, 0, 0, 150))
     pen = ImageDraw.Draw(banner)
@@ -72,6 +85,21 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
         shade = (255, 255, 255, 255) if number == 0 else (200, 200, 200, 255)
         pen.text((size // 2, size // 2 + number * step), line, shade, font)
     return banner
+
+
+def _set_in_type(lines: list[str], size: int) -> tuple[_Font, list[str]]:
+    """A font of the machine, which has most letters; else Pillow's own, which has those of ASCII,
+    and the lines in these."""
+    for name in _FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size), lines
+    return ImageFont.load_default(size), [in_ascii(line) for line in lines]
+
+
+def in_ascii(text: str) -> str:
+    """Letters without their accents, ``?`` for what has no letter: ``"Öl 日"`` is ``"Ol ?"``."""
+    apart = unicodedata.normalize("NFKD", text)
+    return "".join(c if c.isascii() else "?" for c in apart if not unicodedata.combining(c))
 
 
 def _draw(frame: np.ndarray, banner: Image.Image) -> np.ndarray:

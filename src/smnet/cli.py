@@ -258,15 +258,15 @@ def predict(
     """
     from smnet.predict import Recognizer, Utilisation, find_videos
     from smnet.recipe import parse_views
-    from smnet.report import print_predictions
+    from smnet.report import json_line, print_predictions
 
     videos = find_videos(sources)
     if annotate is not None and len(videos) != 1:
         raise UserError(f"--annotate writes one video; {len(videos)} were given")
     if annotate is not None:
-        from smnet.annotate import check_suffix
+        from smnet.annotate import check_target
 
-        check_suffix(annotate)
+        check_target(videos[0], annotate)
     recognizer = Recognizer.load(checkpoint, device, parse_views(views), backend)
     used = Utilisation()
     answers = recognizer.predict_many(videos, top, batch, workers, used)
@@ -274,7 +274,7 @@ def predict(
     if as_json:
         for answer in answers:
             failed += bool(answer.error)
-            typer.echo(json.dumps(answer.to_dict(), ensure_ascii=False))
+            typer.echo(json_line(answer))
     else:
         failed = print_predictions(answers, len(videos))
     if len(videos) > 1:

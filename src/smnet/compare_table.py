@@ -10,9 +10,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smnet.errors import UserError, missing_extra
+from smnet.errors import UserError
 from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine
+from smnet.pictures import drawn_name, load_pyplot
 from smnet.recipe import Recipe
 from smnet.runlog import console
 
@@ -141,13 +142,7 @@ def _interval(half: float) -> str:
 
 def draw(rows: Sequence[Row], path: Path) -> None:
     """Accuracy over multiply-adds. ``UserError`` if matplotlib is missing."""
-    try:
-        import matplotlib
-    except ImportError:
-        raise missing_extra("matplotlib", "plot") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     most, least = max(row.gmacs for row in rows), min(row.gmacs for row in rows)
     span = max(most - least, 0.2 * most)  # or differences that mean nothing would fill the picture
@@ -162,7 +157,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             yerr=[[100 * down], [100 * up]] if half else None,
             fmt="osD^vP*X"[number % 8],
             capsize=3,
-            label=row.label,
+            label=drawn_name(row.label),
         )
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_xlabel("GMAC a clip (points that would meet are moved apart)")

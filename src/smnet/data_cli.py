@@ -234,7 +234,8 @@ def pack(
 
     OUT is then given as --data, on any machine; an address such as s3://bucket/set too. A run that
     was stopped goes on where it was when the same command is given again. With --frames N, clips
-    are sampled from the N stored frames: the middles of N equal parts of the clip.
+    are sampled from the N stored frames, the middles of N equal parts of the clip; dense sampling
+    and models of several frames a segment need all.
 
     \b
     Examples:

@@ -97,7 +97,9 @@ class Utilisation:
     def __str__(self) -> str:
         wall = max(self.wall, 1e-9)
         share = self.decoding / max(self.elapsed, wall) / max(self.threads, 1)
-        if self.network < self.waiting:
+        if self.elapsed - wall > max(self.network, self.waiting):
+            limit = "what takes the answers is the limit"
+        elif self.network < self.waiting:
             limit = "decoding is the limit"
         elif share < 0.75:
             limit = "the network is the limit"
@@ -184,8 +186,14 @@ class Recognizer:
             workers: decoding threads; None is one a core, at most 8.
             used: takes the time that decoding and the network take.
             timeout: seconds for one video, after which it counts as unreadable.
+
+        Raises:
+            UserError: ``top``, ``batch`` or ``workers`` below 1.
         """
-        threads = workers or min(os.cpu_count() or 1, 8)
+        threads = min(os.cpu_count() or 1, 8) if workers is None else workers
+        for name, number in (("top", top), ("batch", batch), ("workers", threads)):
+            if number < 1:
+                raise UserError(f"{name} is {number}; it must be at least 1")
         used = used if used is not None else Utilisation()
         used.threads = threads
         waiting: deque[Job[_Views]] = deque()
@@ -254,6 +262,8 @@ def find_videos(sources: Sequence[str]) -> list[str]:
     """
     found: dict[str, None] = {}
     for word in sources:
+        if not word:
+            raise UserError("an empty name was given for a video or a folder")
         if word.startswith("@"):
             found.update(dict.fromkeys(_listed(word[1:])))
         elif Path(word).is_dir():

@@ -12,9 +12,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from smnet.errors import UserError, missing_extra
+from smnet.errors import UserError
 from smnet.files import atomic_path
 from smnet.machine import describe_machine
+from smnet.pictures import drawn_name, load_pyplot
 from smnet.profile import Comparison, Part, Profile
 
 
@@ -98,13 +99,7 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
     A model with options of its own in the results is not the one that was measured just now: it is
     drawn over multiply-adds alone.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise missing_extra("matplotlib", "plot") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     ratio = {p.model: p.forward / found.reference.forward for p in found.profiles}
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
     for number, row in enumerate(rows):
@@ -119,7 +114,7 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
                 fmt="osD^vP*X"[number % 8],
                 color=f"C{number % 10}",
                 capsize=3,
-                label=row.label if axes is panels[0] else None,
+                label=drawn_name(row.label) if axes is panels[0] else None,
             )
     figure.legend(loc="outside right upper", frameon=False)
     for axes, label in zip(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from smnet.data.formats.problems import printable
 from smnet.data.views import Damage
 from smnet.predict import Prediction
 from smnet.results import Evaluation
@@ -55,6 +57,14 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
             console.print(f"  {clips:4} x {true} -> {predicted}", markup=False, soft_wrap=True)
 
 
+def json_line(answer: Prediction) -> str:
+    """A prediction as JSON that is UTF-8, which the names of files need not be."""
+    line = json.dumps(answer.to_dict(), ensure_ascii=False)
+    if any("\ud800" <= c <= "\udfff" for c in line):
+        line = json.dumps(answer.to_dict())
+    return line
+
+
 def print_predictions(answers: Iterable[Prediction], total: int) -> int:
     """A row a video as it comes; returns how many could not be read."""
     console = Console(highlight=False, emoji=False)
@@ -64,13 +74,15 @@ def print_predictions(answers: Iterable[Prediction], total: int) -> int:
         for answer in answers:
             if answer.error:
                 failed += 1
-                bar.console.print(f"smnet: {answer.error}", markup=False, soft_wrap=True)
+                bar.console.print(f"smnet: {printable(answer.error)}", markup=False, soft_wrap=True)
             else:
                 pairs = zip(answer.labels, answer.scores, strict=True)
                 best = "  ".join(f"{score:6.1%} {label}" for label, score in pairs)
-                console.print(f"{answer.path}  {best}", markup=False, soft_wrap=True)
+                line = printable(f"{answer.path}  {best}")
+                console.print(line, markup=False, soft_wrap=True)
             if answer.damage:
-                note = f"smnet: {answer.path}: {Damage(answer.damage)}; judged by what is left"
+                name, damage = printable(answer.path), Damage(answer.damage)
+                note = f"smnet: {name}: {damage}; judged by what is left"
                 bar.console.print(note, markup=False, soft_wrap=True)
             bar.advance(task)
     return failed

@@ -24,6 +24,7 @@ from smnet.metrics import (
     top_k,
     wilson,
 )
+from smnet.pictures import drawn_name, load_pyplot
 
 
 @dataclass(frozen=True)
@@ -166,20 +167,14 @@ def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
     """The confusion matrix as a picture (``.png``, ``.svg`` or ``.pdf``): rows the true class,
     shares of each row as shades. ``UserError`` if matplotlib is missing."""
     check_names(confusion=path)
-    try:
-        import matplotlib
-    except ImportError:
-        raise missing_extra("matplotlib", "plot") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     matrix = result.confusion
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     count = len(result.classes)
     side = min(4 + 0.32 * count, 40)
     figure, axes = pyplot.subplots(figsize=(side + 1.2, side), layout="constrained")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    names = [name if len(name) <= 44 else name[:43] + "…" for name in result.classes]
+    names = [drawn_name(name) for name in result.classes]
     axes.set_xticks(range(count), names, rotation=60, ha="right", fontsize=8)
     axes.set_yticks(range(count), names, fontsize=8)
     axes.set_xlabel("predicted")

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from smnet.data.sampling import check
 from smnet.data.views import ViewPlan
+from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
 
 _TABLE = TypeAdapter(dict[str, Any])
@@ -49,8 +50,11 @@ def view_plan(
     """The test views of a model: ``clips`` x ``crops``.
 
     Raises:
-        UserError: the model's sampling rule does not define a test (a validation) of so many clips.
+        UserError: the model's sampling rule does not define a test (a validation) of so many clips;
+            crops that are not 1, 3 or 5.
     """
+    if crops not in (1, 3, 5):
+        raise UserError(f"views {clips}x{crops}: crops must be 1, 3 or 5")
     check(spec.sampling, "val" if validation else "test", clips, spec.frames_per_segment)
     return ViewPlan(
         sampling=spec.sampling,

@@ -549,6 +549,29 @@ def test_real_clips() -> None:
             assert len(video.read(range(video.num_frames))) == video.num_frames
 
 
+def test_the_rate_is_the_mean_where_frames_come_unevenly(tmp_path: Path) -> None:
+    """Matroska declares one for the whole file."""
+    times = [0, 40, 80, 2000, 2040, 4000, 4040, 4080, 8000, 8040]
+    path = write_video(tmp_path / "a.mkv", FRAMES[: len(times)], timestamps=times)
+    assert probe(path).fps == pytest.approx(9 / 8.04)
+    even = write_video(tmp_path / "even.mkv", FRAMES[:10], fps=Fraction(30000, 1001))
+    assert probe(even).fps == pytest.approx(29.97, abs=1e-2)
+
+
+def test_marred_frames_of_files_that_are_decoded_in_sequence(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.ts", moving_frames(40, 64, 48), gop=12)
+    data = path.read_bytes()
+    marred = 0
+    for at in range(len(data) // 4, len(data) - 400, 188 * 7):
+        path.write_bytes(data[:at] + bytes(i * 37 % 251 for i in range(16)) + data[at + 16 :])
+        with open_video(path) as video:
+            frames = [frame.is_corrupt for frame in video._decode(0, len(video._packets), None)]  # type: ignore[attr-defined]
+            video.read(range(video.num_frames))
+            assert video.damage >= sum(frames)
+            marred += sum(frames)
+    assert marred
+
+
 def test_frame_rates_that_are_not_whole(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", FRAMES[:5], fps=Fraction(30000, 1001))
     assert probe(path).fps == pytest.approx(29.97, abs=1e-2)

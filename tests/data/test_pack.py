@@ -170,6 +170,43 @@ def test_some_frames_scaled(data: Path, tmp_path: Path) -> None:
         assert np.abs(true - stored.read(range(4))).mean() < 8
 
 
+def test_frames_with_gaps_where_their_distance_counts(data: Path, tmp_path: Path) -> None:
+    pack(data, tmp_path / "some", frames=14)
+    pack(data, tmp_path / "many", frames=50)  # more than any clip has
+    for name in ("some", "many"):
+        clips = read_clips(tmp_path / name).splits["train"]
+        ClipDataset(clips, ViewPlan())
+        for plan, what in (
+            (ViewPlan(sampling="dense"), "sampling=dense takes frames at a fixed distance"),
+            (ViewPlan(sampling="tam-dense", train=True), "sampling=tam-dense takes"),
+            (ViewPlan(frames_per_segment=5), "takes 5 frames in a row for each segment"),
+        ):
+            if name == "many":
+                ClipDataset(clips, plan)
+                continue
+            with pytest.raises(UserError) as refused:
+                ClipDataset(clips, plan)
+            assert f"{tmp_path / name}: packed with 14 frames of each clip" in str(refused.value)
+            assert what in str(refused.value)
+            assert "--frames all" in str(refused.value)
+
+
+def test_a_file_with_the_name_of_a_packed_clip(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "index.arrow#3_35.mp4", moving_frames(3, 32, 32))
+    assert not is_packed(str(path))
+    with open_video(path) as video:
+        assert video.num_frames == 3
+
+
+def test_a_damaged_manifest_is_named(own: Path) -> None:
+    (own / "manifest.json").write_text("{")
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        read_clips(own)
+    (own / "manifest.json").unlink()
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        read_clips(own)
+
+
 def test_simplejpeg_gives_the_same(packed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("simplejpeg")
     with open_video(clip_path(str(packed), 4)) as video:

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smnet.data.annotations import Clip
+from smnet.data.packed import frames_kept, is_packed
 from smnet.data.transforms import protocol_views, train_view
 from smnet.data.views import Damage, ViewPlan, read_frames
 from smnet.errors import UserError
@@ -96,9 +97,14 @@ def read_views(
 
 
 class ClipDataset(Dataset[Sample]):
-    """The clips of one split under a view plan; indexed by (epoch, index)."""
+    """The clips of one split under a view plan; indexed by (epoch, index).
+
+    Raises:
+        UserError: the plan takes frames by their distance, and the clips were packed with gaps.
+    """
 
     def __init__(self, clips: Sequence[Clip], plan: ViewPlan, seed: int = 0) -> None:
+        check_frames(clips, plan)
         self.clips = clips
         self.plan = plan
         self.seed = seed
@@ -124,6 +130,28 @@ class ClipDataset(Dataset[Sample]):
             return Sample(index, clip.label, None, f"{where}{error}")
         lost = f"{where}{clip.path}: {damage}" if damage.count else ""
         return Sample(index, label, views, damage=lost)
+
+
+def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:
+    """Refuse packed clips whose frames do not follow one another where that has a meaning.
+
+    Raises:
+        UserError: see :class:`ClipDataset`.
+    """
+    several = plan.frames_per_segment > 1
+    if not (several or plan.sampling.endswith("dense")) or not clips:
+        return
+    path = clips[0].path
+    if is_packed(path) and (kept := frames_kept(path)) is not None:
+        what = (
+            f"this model takes {plan.frames_per_segment} frames in a row for each segment"
+            if several
+            else f"sampling={plan.sampling} takes frames at a fixed distance"
+        )
+        raise UserError(
+            f"{path.rpartition('/')[0]}: packed with {kept} frames of each clip, evenly spaced, and"
+            f" {what}; pack the set with --frames all"
+        )
 
 
 def collate(samples: list[Sample]) -> Batch:

@@ -15,7 +15,7 @@ from smnet.data.container import BROKEN_MEDIA, open_container, video_stream
 from smnet.data.decode import open_video
 from smnet.data.formats.places import is_image
 from smnet.data.packed import PackedVideo, is_packed
-from smnet.data.video import MAX_PIXELS, check_size
+from smnet.data.video import MAX_PIXELS, check_size, mean_rate
 from smnet.errors import UserError
 
 _PROGRESSIVE = (0, 1)  # libavcodec's field_order: not said, progressive
@@ -150,7 +150,7 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
             [("zero duration", "a video stream without a single frame")],
         )
     check_size(path, width, height)
-    fps = float(rate) if rate else (frames / span if span and frames else None)
+    fps = mean_rate(frames, span, float(rate) if rate else None)
     facts = Facts(frames, width, height, fps, span, codec, _bytes(path))
     problems: list[tuple[str, str]] = []
     if not frames:

@@ -34,7 +34,7 @@ from smnet.data.storage import Storage, arrow, is_url
 from smnet.data.video import Frames, Video, VideoInfo, check_size, scaled_size
 from smnet.errors import UserError
 
-_ADDRESS = re.compile(rf"^(.+)[/\\]{re.escape(INDEX)}#(.+)$", re.DOTALL)
+_ADDRESS = re.compile(rf"^(.+)[/\\]{re.escape(INDEX)}#([0-9]+|skipped:.+)$", re.DOTALL)
 _OPEN_SHARDS = 64  # files a process keeps open
 _OPEN_SETS = 8
 _MEND = "it is damaged or was cut short; copy it again, or pack the set again"
@@ -67,6 +67,13 @@ def shard_of(path: str) -> str | None:
     return found.storage.name(shard_name(found.row(number, "shard")["shard"]))
 
 
+def frames_kept(path: str) -> int | None:
+    """How many frames were stored of the clips of a set, if not all; ``path`` is one of them."""
+    address = _ADDRESS.match(path)
+    found = None if address is None else open_packed(address[1])
+    return None if found is None or not found.thinned else found.manifest.settings["frames"]
+
+
 class PackedSet:
     """An open packed set; see :func:`open_packed`."""
 
@@ -77,6 +84,14 @@ class PackedSet:
         self.manifest = Manifest.from_json(storage.name(MANIFEST), text)
         self.index = self._read_index()
         self._readers: OrderedDict[int, Any] = OrderedDict()
+
+    @property
+    def thinned(self) -> bool:
+        """Whether clips had more frames than are stored."""
+        stored, there = (
+            self.index.column(name).to_numpy() for name in ("num_frames", "source_frames")
+        )
+        return bool((stored < there).any())
 
     def clip(self, number: int) -> Clip:
         """The clip in a row of the index."""

@@ -16,8 +16,9 @@ from smnet.data.annotations import read_clips
 from smnet.data.clips import ClipSet
 from smnet.data.inspection import Facts, Inspection, inspect_clip
 from smnet.data.isolation import run_isolated
-from smnet.errors import UserError, missing_extra
+from smnet.errors import UserError
 from smnet.files import atomic_path
+from smnet.pictures import drawn_name, load_pyplot
 
 _SHOWN_CLASSES = 40
 
@@ -161,13 +162,7 @@ def draw_survey(path: str | os.PathLike[str], survey: Survey) -> None:
     Raises:
         UserError: matplotlib is missing, another suffix, or not one clip could be opened.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise missing_extra("matplotlib", "plot") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = load_pyplot()
     check_picture(path)
     if not survey.all:
         raise UserError(f"{path}: not one clip could be opened, so there is nothing to draw")
@@ -187,7 +182,7 @@ def draw_survey(path: str | os.PathLike[str], survey: Survey) -> None:
         counts = np.array([table.get(name, {}).get(split, 0) for name in names])
         left.barh(range(len(names)), counts, left=start, label=split)
         start = start + counts
-    short = [name if len(name) <= 44 else f"{name[:43]}…" for name in names]
+    short = [drawn_name(name) for name in names]
     left.set_yticks(range(len(names)), short, fontsize=8)
     left.set_ylim(max(len(names), 6) - 0.4, -0.6)  # few classes are no reason for fat bars
     left.set_xlabel("clips")

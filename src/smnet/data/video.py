@@ -45,6 +45,22 @@ class VideoInfo:
     container: str
 
 
+def mean_rate(frames: int, seconds: float | None, declared: float | None) -> float | None:
+    """Frames per second: what the file declares, unless that is not their mean, as in Matroska
+    files of variable rate.
+
+    Args:
+        frames: that there are.
+        seconds: they take, by their time stamps; None where these say nothing.
+        declared: by the header; None where it says nothing.
+    """
+    if not seconds or not frames:
+        return declared
+    mean = frames / seconds
+    # Time stamps in milliseconds are rounded; declared rates are not.
+    return declared if declared and abs(mean / declared - 1) < 0.02 else mean
+
+
 class Video(ABC):
     """An open source of frames: a context manager, made by :func:`smnet.data.decode.open_video`."""
 

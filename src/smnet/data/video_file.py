@@ -13,7 +13,15 @@ from av.video.reformatter import VideoReformatter
 from smnet.data import mpeg4, packet_plan
 from smnet.data.container import BROKEN_MEDIA, open_container, video_stream
 from smnet.data.packet_plan import Packet
-from smnet.data.video import MAX_PIXELS, Frames, Video, VideoInfo, check_size, scaled_size
+from smnet.data.video import (
+    MAX_PIXELS,
+    Frames,
+    Video,
+    VideoInfo,
+    check_size,
+    mean_rate,
+    scaled_size,
+)
 from smnet.errors import UserError
 
 # Streams whose time stamps list the frames exactly. All others are decoded from the beginning:
@@ -81,10 +89,9 @@ class VideoFile(Video):
         self._start_clock()
         _, frame = next(self._pick([0]))
         turned = _quarter_turns(frame) % 2 == 1
-        rate = self._stream.average_rate or self._stream.guessed_rate
-        fps = float(rate) if rate else None
-        if fps is None and self._duration:
-            fps = self._num_frames / self._duration
+        declared = self._stream.average_rate or self._stream.guessed_rate
+        span = self._duration if len(self._times) > 1 else None
+        fps = mean_rate(self._num_frames, span, float(declared) if declared else None)
         return VideoInfo(
             num_frames=self._num_frames,
             width=self._height if turned else self._width,
@@ -224,6 +231,8 @@ class VideoFile(Video):
         for index, frame in enumerate(decoded):
             if index in missing:
                 missing.remove(index)
+                if frame.is_corrupt:
+                    self._replaced.add(index)
                 yield index, frame
             if not missing:
                 return

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.formats.problems import Problems
 from smnet.data.formats.rows import Hints
-from smnet.data.packed_layout import FORMAT, MANIFEST, PARTS, PLAN
+from smnet.data.packed_layout import FORMAT, INDEX, MANIFEST, PARTS, PLAN
 from smnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ def recognise(data: Path) -> str | None:
     if (data / MANIFEST).is_file():
         with (data / MANIFEST).open("rb") as file:
             return f"its {MANIFEST}" if FORMAT.encode() in file.read(200) else None
+    if (data / INDEX).is_file():
+        return f"its {INDEX}"
     if (data / PARTS / PLAN).is_file():
         return "an unfinished pack"
     return None
