@@ -84,6 +84,7 @@ def test_it_equals_module_and_convolution(conv: nn.Conv2d) -> None:
     "options",
     [
         {"gate": "centred"},
+        {"motion_init": "difference"},
         {"difference": "both"},
         {"attention_norm": True},
         {"attention_kernel": 3},

@@ -294,6 +294,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "A7 r=8": {"reduction": 8},
     "A7 r=4": {"reduction": 4},
     "A8 centred": {"gate": "centred"},
+    "ME of the difference": {"motion_init": "difference"},
     "A9 ME of Z": {"motion_input": "z"},
     "A9 ME of Z, attention first": {"motion_input": "z", "order": "attention_first"},
     "A10 mean": {"fusion": "mean"},
@@ -323,6 +324,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
         "residual": ["z", "x", "none"],
         "reduction": [4, 8, 16, 32],
         "gate": ["sigmoid", "centred"],
+        "motion_init": ["half", "difference"],
         "motion_input": ["x", "z"],
         "difference": ["forward", "both"],
         "fusion": ["sum", "mean", "se_me", "me_se", "concat", "weighted"],
@@ -527,6 +529,19 @@ def test_identity_and_zeros_triple_the_input() -> None:
     module = SMNetModule(32, options).double()  # S5 and M5 start at zero
     x = noise(8, 32, 5, 5)
     torch.testing.assert_close(module(x, 4), 3 * x)
+
+
+def test_the_motion_path_may_start_as_the_difference() -> None:
+    torch.manual_seed(0)
+    module = SMNetModule(64, SMNetOptions(parts="me", motion_init="difference")).double()
+    frame, other = noise(1, 64, 5, 5), noise(1, 64, 5, 5, seed=3)
+    x = torch.cat([frame, frame, other, other])
+    gates = module.me.gates(x, 4)
+    even = torch.full_like(gates[:1], 0.5)
+    torch.testing.assert_close(gates[[0, 2, 3]], even.expand(3, 64, 1, 1))  # nothing moves
+    assert gates[1].std() > 0.1
+    started = SMNetModule(64, SMNetOptions(parts="me")).double()
+    assert (started.me.gates(x, 4) == 0.5).all()
 
 
 @pytest.mark.parametrize("option", [{"gate": "centred"}, {"fusion": "mean"}, {"parts": "se"}])

@@ -40,6 +40,7 @@ Attention = Literal["mean+max", "mean", "max", "3d", "none"]
 Order = Literal["temporal_first", "parallel", "attention_first"]
 Residual = Literal["z", "x", "none"]
 Gate = Literal["sigmoid", "centred"]
+MotionInit = Literal["half", "difference"]
 Fusion = Literal["sum", "mean", "se_me", "me_se", "concat", "weighted"]
 
 
@@ -72,6 +73,10 @@ class SMNetOptions:
         residual: what is added to the masked features: Z, X or nothing.
         reduction: r of the motion path.
         gate: ``"sigmoid"``: Y_ME = X s(.) + X; ``"centred"``: X (s(BN(.)) - 1/2) + X, as TEA.
+        motion_init: start of the motion path. ``"half"``: every gate at 1/2, the trunk as trained.
+            ``"difference"``: D is F[t+1] - F[t], large enough that the gates differ from the first
+            step on. By itself the path finds motion only so; beside SE it makes no difference that
+            was measured (benchmarks/results).
         motion_input: the motion path sees X, or Z as in ACTION-Net.
         difference: D forward in time, or forward and backward averaged (TDN).
         fusion: sum or mean of the two paths, SE then ME or ME then SE in series, a 1x1 convolution
@@ -93,6 +98,7 @@ class SMNetOptions:
     residual: Residual = "z"
     reduction: int = 16
     gate: Gate = "sigmoid"
+    motion_init: MotionInit = "half"
     motion_input: Literal["x", "z"] = "x"
     difference: Literal["forward", "both"] = "forward"
     fusion: Fusion = "sum"
@@ -149,6 +155,7 @@ class SMNetOptions:
             attention_norm=self.attention_norm,
             temporal_init=self.temporal_init,
             gate=self.gate,
+            motion_init=self.motion_init,
             difference=self.difference,
             stages=self.stages,
             blocks=self.blocks,
@@ -264,7 +271,12 @@ class MotionExcitation(MotionGate):
         centred = options.gate == "centred"
         super().__init__(channels, options.reduction, centred, options.difference == "both")
         self.residual = 0.5 if centred else 1.0
-        nn.init.zeros_(self.expand.weight)  # every gate starts at 1/2, as the mask does
+        if options.motion_init == "half":
+            nn.init.zeros_(self.expand.weight)  # as the mask does
+        else:
+            nn.init.dirac_(self.transform.weight, groups=len(self.transform.weight))
+            # The mean over a frame of what is normalised pixel by pixel: a tenth to a half.
+            nn.init.constant_(self.norm.weight, 8.0)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         return x * self.excitation(x, num_segments)
