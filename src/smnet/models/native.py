@@ -127,10 +127,10 @@ def _watched() -> bool:
     """Whether somebody must see every operator: a tracer, vmap, forward-mode differentiation,
     autocast, a mode of dispatch."""
     return (
-        torch._C._len_torch_dispatch_stack() > 0
+        torch.compiler.is_compiling()  # first: the compiler cannot trace the others
         or torch.is_autocast_enabled("cpu")
-        or torch.compiler.is_compiling()
         or torch.jit.is_tracing()
+        or torch._C._len_torch_dispatch_stack() > 0
         or torch._C._functorch.peek_interpreter_stack() is not None
         or forward_ad._current_level >= 0
     )
