@@ -42,8 +42,8 @@ def print_comparison(found: Comparison) -> None:
         table.add_row(
             p.model,
             f"{p.parameters / 1e6:.2f} M",
-            f"{p.macs / 1e9:.2f}",
-            f"{p.saved / 1e6:.0f}",
+            _three(p.macs / 1e9),
+            _three(p.saved / 1e6),
             f"{p.forward / found.reference.forward:.2f}",
             f"{p.step / found.reference.step:.2f}",
         )
@@ -59,6 +59,11 @@ def print_comparison(found: Comparison) -> None:
     for p in found.profiles:
         console.print(f"\n{p.model}, shares:")
         console.print(_parts(p))
+
+
+def _three(number: float) -> str:
+    """A number of three digits or more: 0.0885, 0.885, 8.85, 88.5, 885, 8850."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> list[Measured]:
