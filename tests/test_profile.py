@@ -17,7 +17,7 @@ from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, par
 from smnet.models.registry import FAMILIES, Family
 from smnet.models.trunks import build_trunk
 from smnet.profile import Comparison, Part, Profile, parts_of, profile, saved_for_backward, times
-from smnet.profile_report import Measured, draw, is_timed, print_comparison, read_results
+from smnet.profile_report import Measured, draw, print_comparison, read_results, time_of
 from tests.families import ONE_OF_EACH
 
 CPU = torch.device("cpu")
@@ -205,13 +205,18 @@ def test_accuracy_over_cost(tmp_path: Path) -> None:
 
 
 def test_what_was_not_measured_is_not_drawn_over_time() -> None:
+    found = made_up()
     plain = Measured("SMNet", "smnet_resnet18", 0.8, None, 1.8, {})
     other = replace(plain, label="groups", options={"groups": 1})
-    assert is_timed(plain, [plain, other])
-    assert not is_timed(other, [plain, other])
+    assert time_of(plain, [plain, other], found) == pytest.approx(1.5)
+    assert time_of(other, [plain, other], found) is None
     old = replace(plain, options=None)  # of a table that does not say
-    assert is_timed(old, [old, replace(old, model="tsn_resnet18")])
-    assert not is_timed(old, [old, old])
+    assert time_of(old, [old, replace(old, model="tsn_resnet18")], found) == pytest.approx(1.5)
+    assert time_of(old, [old, old], found) is None
+    grouped = replace(found.profiles[1], model="smnet_resnet18:groups=1", forward=0.03)
+    found.profiles.append(grouped)
+    assert time_of(plain, [plain, other], found) == pytest.approx(1.5)
+    assert time_of(other, [plain, other], found) == pytest.approx(3)
 
 
 def test_results_that_are_none(tmp_path: Path) -> None:
@@ -224,6 +229,19 @@ def test_results_that_are_none(tmp_path: Path) -> None:
         read_results([tmp_path / "c.json"], {"smnet_resnet18"})
     with pytest.raises(UserError, match=r"d\.json: cannot be read"):
         read_results([tmp_path / "d.json"], {"smnet_resnet18"})
+
+
+def test_models_with_options_of_their_own() -> None:
+    names = ["smnet_resnet18", "smnet_resnet18:groups=1:width=16,tsn_resnet18"]
+    found = profile(names, segments=2, size=32, options={"width": 8}, rounds=1)
+    assert [p.model for p in found.profiles] == [names[0], *names[1].split(",")]
+    assert found.reference is found.profiles[2]
+    for one, options in zip(
+        found.profiles[:2], ({"width": 8}, {"groups": 1, "width": 16}), strict=True
+    ):
+        model = create_model("smnet_resnet18", 174, 2, **options)
+        assert one.parameters == parameter_count(model)
+        assert one.macs == multiply_adds(model, size=32)
 
 
 def test_the_verb(smnet: Callable[..., Any], tmp_path: Path) -> None:

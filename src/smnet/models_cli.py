@@ -276,7 +276,10 @@ def push(
 
 
 def profile(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="See smnet models.")],
+    models: Annotated[
+        list[str],
+        typer.Argument(metavar="MODEL[:KEY=VALUE]...", help="See smnet models."),
+    ],
     size: Annotated[int, typer.Option(min=16, max=1024, help="Side of the crops.")] = 224,
     segments: Annotated[int, typer.Option(min=1, max=256, help="Segments of a clip.")] = 8,
     batch: Annotated[int, typer.Option(min=1, help="Clips a timed batch.")] = 1,
@@ -302,18 +305,20 @@ def profile(
     \b
     Examples:
       smnet profile smnet_resnet50 tsm_resnet50 tdn_resnet50
-      smnet profile smnet_resnet18 --size 112 --options groups=1 --options place=after_conv1
+      smnet profile smnet_resnet50 smnet_resnet50:place=after_conv1 --size 112
       smnet profile smnet_resnet18 tsm_resnet18 --plot cost.png --results runs/compare/table.json
     """
     from smnet.profile import profile as run
     from smnet.profile_report import check_picture, draw, print_comparison, read_results
     from smnet.recipe import read_recipe
+    from smnet.study import read_models
 
     if (plot is None) != (not results):
         raise UserError("--plot draws what --results says; give both, or neither")
     if plot is not None:
         check_picture(plot)
-    rows = read_results(results, set(models)) if results else []
+    named = {row.model for word in models for row in read_models(word)}
+    rows = read_results(results, named) if results else []
     table = read_recipe(None, [f"options.{word}" for word in options or []]).options
     found = run(
         models,

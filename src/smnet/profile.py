@@ -21,6 +21,7 @@ from smnet.machine import describe_machine
 from smnet.models import VideoModel, list_models, parameter_count, to_channels_last
 from smnet.models.base import on_meta
 from smnet.models.registry import new_model
+from smnet.study import Variant, read_models
 
 CLASSES = 174
 """Classes of the profiled models, those of Something-Something."""
@@ -46,7 +47,7 @@ class Profile:
     """What one model costs.
 
     Attributes:
-        model: its name.
+        model: its name, with options of its own.
         parameters: learned values.
         macs: multiply-adds of one clip.
         saved: bytes that a forward pass keeps for the backward pass, a clip, without the weights.
@@ -125,7 +126,8 @@ def profile(
     not among the models; a trunk without TSN is measured against the first model itself.
 
     Args:
-        names: models, see ``smnet models``.
+        names: models, see ``smnet models``, each with options of its own after colons
+            (``smnet_resnet50:place=after_conv1``).
         segments, size, batch: T, the side of the crops in pixels, clips in a timed batch.
         options: of every model.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
@@ -136,17 +138,19 @@ def profile(
     """
     place = choose_device(device)
     given = dict(options or {})
-    reference = f"tsn_{names[0].partition('_')[2]}"
+    rows = [row for name in names for row in read_models(name)]
+    reference = f"tsn_{rows[0].model.partition('_')[2]}"
     if not list_models(reference):
-        reference = names[0]
-    everyone = [*names] if reference in names else [*names, reference]
-    if len(set(everyone)) < len(everyone):
+        reference = rows[0].label
+    everyone = {row.label: row for row in rows}
+    if len(everyone) < len(rows):
         raise UserError(f"a model is named twice: {', '.join(names)}")
+    everyone.setdefault(reference, Variant(reference, reference))
     models, profiles = [], []
     try:
-        for name in everyone:
-            own = given if name in names else {k: v for k, v in given.items() if k == "width"}
-            model = new_model(name, CLASSES, segments, own)
+        for name, row in everyone.items():
+            shared = given if row in rows else {k: v for k, v in given.items() if k == "width"}
+            model = new_model(row.model, CLASSES, segments, {**shared, **row.options})
             stages, temporal = parts_of(model, size)
             profiles.append(
                 Profile(
@@ -169,8 +173,8 @@ def profile(
     for one, passed, stepped in zip(profiles, forward, step, strict=True):
         one.forward, one.step = passed, stepped
     return Comparison(
-        profiles[: len(names)],
-        profiles[everyone.index(reference)],
+        profiles[: len(rows)],
+        profiles[list(everyone).index(reference)],
         segments,
         size,
         batch,

@@ -17,6 +17,7 @@ from smnet.files import atomic_path
 from smnet.machine import describe_machine
 from smnet.pictures import drawn_name, load_pyplot
 from smnet.profile import Comparison, Part, Profile
+from smnet.study import read_models
 
 
 @dataclass(frozen=True)
@@ -101,16 +102,16 @@ def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> l
 def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measured]) -> None:
     """Accuracy over multiply-adds (as trained) and over time (as just measured).
 
-    A model with options of its own in the results is not the one that was measured just now: it is
-    drawn over multiply-adds alone.
+    A row whose options are not those of a model that was measured just now is drawn over
+    multiply-adds alone.
     """
     pyplot = load_pyplot()
-    ratio = {p.model: p.forward / found.reference.forward for p in found.profiles}
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
     for number, row in enumerate(rows):
         half = row.half_width or 0.0
         down, up = min(half, row.top1), min(half, 1 - row.top1)  # a share is from 0 to 1
-        costs = (row.gmacs, ratio[row.model]) if is_timed(row, rows) else (row.gmacs,)
+        timed = time_of(row, rows, found)
+        costs = (row.gmacs,) if timed is None else (row.gmacs, timed)
         for axes, cost in zip(panels, costs, strict=False):
             axes.errorbar(
                 cost,
@@ -134,11 +135,16 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
     pyplot.close(figure)
 
 
-def is_timed(row: Measured, rows: Sequence[Measured]) -> bool:
-    """Whether a row of the results is of a model that was measured under its name."""
-    if row.options is None:
-        return [other.model for other in rows].count(row.model) == 1
-    return not row.options
+def time_of(row: Measured, rows: Sequence[Measured], found: Comparison) -> float | None:
+    """Forward time of the network of a row, of the reference; None if it was not measured."""
+    options = row.options
+    if options is None and [other.model for other in rows].count(row.model) == 1:
+        options = {}
+    for profile in found.profiles:
+        (variant,) = read_models(profile.model)
+        if (variant.model, variant.options) == (row.model, options):
+            return profile.forward / found.reference.forward
+    return None
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:
@@ -168,6 +174,7 @@ def _parts(p: Profile) -> Table:
 
 def _table(*columns: str) -> Table:
     table = Table(*columns, box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
     for column in table.columns[1:]:
         column.justify = "right"
     return table
