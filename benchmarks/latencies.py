@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,7 +62,7 @@ def renewed(page: str, times: list[float]) -> str:
     for line in page.rstrip("\n").split("\n"):
         if line.startswith("| ") and not line.startswith(("| model", "| ---")):
             line = f"{line.rstrip(' |').rpartition('|')[0]}| {left.pop(0)} |"
-        lines.append(re.sub(r"; latencies: commit \w+(?=\.)", "", line))
+        lines.append(line)
     if left:
         raise SystemExit("a table of other rows than its json")
     if lines[-1].startswith(NOTE):

@@ -22,7 +22,6 @@ CHUNK = 32
 
 
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
-_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def write_annotated(
@@ -77,7 +76,7 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
     font, lines = _set_in_type(lines, size)
     while size > 8 and max(font.getlength(line) for line in lines) > width - 2 * size:
         size -= 1
-        font, lines = _set_in_type(lines, size)
+        font = font.font_variant(size=size)
     step = round(size * 1.35)
     banner = Image.new("RGBA", (width, step * len(lines) + size), (0, 0, 0, 150))
     pen = ImageDraw.Draw(banner)
@@ -87,13 +86,15 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
     return banner
 
 
-def _set_in_type(lines: list[str], size: int) -> tuple[_Font, list[str]]:
+def _set_in_type(lines: list[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
     """A font of the machine, which has most letters; else Pillow's own, which has those of ASCII,
     and the lines in these."""
     for name in _FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size), lines
-    return ImageFont.load_default(size), [in_ascii(line) for line in lines]
+    own = ImageFont.load_default(size)
+    assert isinstance(own, ImageFont.FreeTypeFont)  # of a given size it is
+    return own, [in_ascii(line) for line in lines]
 
 
 def in_ascii(text: str) -> str:

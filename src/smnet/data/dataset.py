@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smnet.data.annotations import Clip
-from smnet.data.packed import frames_kept, is_packed
+from smnet.data.packed import frames_kept
 from smnet.data.transforms import protocol_views, train_view
 from smnet.data.views import Damage, ViewPlan, read_frames
 from smnet.errors import UserError
@@ -142,7 +142,7 @@ def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:
     if not (several or plan.sampling.endswith("dense")) or not clips:
         return
     path = clips[0].path
-    if is_packed(path) and (kept := frames_kept(path)) is not None:
+    if (kept := frames_kept(path)) is not None:
         what = (
             f"this model takes {plan.frames_per_segment} frames in a row for each segment"
             if several

@@ -68,7 +68,8 @@ def shard_of(path: str) -> str | None:
 
 
 def frames_kept(path: str) -> int | None:
-    """How many frames were stored of the clips of a set, if not all; ``path`` is one of them."""
+    """How many frames were stored of each clip of the packed set that ``path`` is a clip of; None
+    where all were, and for other paths."""
     address = _ADDRESS.match(path)
     found = None if address is None else open_packed(address[1])
     return None if found is None or not found.thinned else found.manifest.settings["frames"]

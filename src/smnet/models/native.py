@@ -64,21 +64,14 @@ def run(
 
 
 def _pointer(argument: Tensor | ctypes.Structure | None) -> Any:
-    if argument is None or isinstance(argument, ctypes.Structure):
-        return None if argument is None else ctypes.byref(argument)
-    return ctypes.c_void_p(address(argument))
-
-
-def address(tensor: Tensor) -> int:
-    """Where a tensor lies that ``native.c`` can read.
-
-    Raises:
-        TypeError: as :func:`run`.
-    """
-    if not reads(tensor):
-        kind = f"{tensor.dtype} on {tensor.device}"
+    if argument is None:
+        return None
+    if isinstance(argument, ctypes.Structure):
+        return ctypes.byref(argument)
+    if not reads(argument):
+        kind = f"{type(argument).__name__} in {argument.dtype} on {argument.device}"
         raise TypeError(f"features in float32 on the CPU meet a tensor of another kind: {kind}")
-    return tensor.data_ptr()
+    return ctypes.c_void_p(argument.data_ptr())
 
 
 def reads(tensor: Tensor) -> bool:
