@@ -75,8 +75,8 @@ class SMNetOptions:
         gate: ``"sigmoid"``: Y_ME = X s(.) + X; ``"centred"``: X (s(BN(.)) - 1/2) + X, as TEA.
         motion_init: start of the motion path. ``"half"``: every gate at 1/2, the trunk as trained.
             ``"difference"``: D is F[t+1] - F[t], large enough that the gates differ from the first
-            step on. By itself, under ``gate="sigmoid"``, the path finds motion only so; beside SE it
-            makes no difference that was measured (benchmarks/results).
+            step on. By itself, under ``gate="sigmoid"``, the path finds motion only so; beside SE
+            it makes no difference that was measured (benchmarks/results).
         motion_input: the motion path sees X, or Z as in ACTION-Net.
         difference: D forward in time, or forward and backward averaged (TDN).
         fusion: sum or mean of the two paths, SE then ME or ME then SE in series, a 1x1 convolution
