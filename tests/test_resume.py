@@ -93,7 +93,7 @@ def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("step", "number", "epoch", "batch"),
     [
         (1, signal.SIGTERM, 0, 2),  # inside the first epoch
-        (4, signal.SIGTERM, 2, 0),  # with the second epoch
+        (4, signal.SIGTERM, 1, 4),  # with the second epoch's last: learned, not yet measured
         (5, signal.SIGINT, 2, 2),  # inside the third
     ],
 )
@@ -137,7 +137,7 @@ def test_stopped_at_every_step(
     while not outcome.finished:
         outcome = train(tiny(clips, **HARD), tmp_path / "r", resume=True)
         legs += 1
-    assert legs == 8
+    assert legs == 9  # the last one measures the last epoch
     assert_same_run(whole, tmp_path / "r")
 
 
@@ -196,6 +196,25 @@ def test_a_finished_run_is_finished(whole: Path, clips: Path, tmp_path: Path) ->
     assert outcome == Outcome(folder, True, outcome.best, 4)
     assert (folder / "last.safetensors").read_bytes() == before
     assert_same_run(whole, folder)
+
+
+def test_an_epoch_is_safe_before_it_is_measured(clips: Path, tmp_path: Path) -> None:
+    folder, data = tmp_path / "r", shutil.copytree(clips, tmp_path / "clips")
+    spoiled = next((data / "val").rglob("*.mp4"))
+    good = spoiled.read_bytes()
+    spoiled.write_bytes(b"not a film")
+    recipe = tiny(data, **HARD)
+    with pytest.raises(UserError, match=r"epoch 1 is learned and saved: mend it, and smnet train"):
+        train(recipe, folder)
+    for _ in range(2):  # nothing is learned again, nor written twice
+        with pytest.raises(UserError, match=f"{spoiled.name}: .*--resume {folder}"):
+            train(recipe, folder, resume=True)
+        state = torch.load(folder / "resume.pt", weights_only=True)["state"]
+        assert (state["epoch"], state["batch"], state["step"]) == (0, 4, 2)
+    spoiled.write_bytes(good)
+    assert train(recipe, folder, resume=True).finished
+    assert train(recipe, tmp_path / "whole").finished
+    assert_same_run(tmp_path / "whole", folder)
 
 
 def test_killed_between_two_files(whole: Path, clips: Path, tmp_path: Path) -> None:

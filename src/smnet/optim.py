@@ -86,6 +86,13 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr * group["scale"]
 
 
+def get_lr(optimizer: torch.optim.Optimizer) -> float:
+    """The base rate that was set."""
+    group = optimizer.param_groups[0]
+    rate: float = group["lr"] / group["scale"]
+    return rate
+
+
 def _is_convolution(model: nn.Module, name: str) -> bool:
     owner = model.get_submodule(name.rpartition(".")[0])
     return isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d)

@@ -24,7 +24,8 @@ class RunState:
 
     Attributes:
         epoch: epochs completed.
-        batch: batches of the current epoch that are done.
+        batch: batches of the current epoch that are done; all of them where it is learned and not
+            yet measured.
         step: optimiser steps done in all.
         meter: the running sums of the current epoch, of this process.
         best: the best validation result so far.

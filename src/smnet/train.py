@@ -26,7 +26,7 @@ from smnet.errors import UserError
 from smnet.evaluate import in_order, protocol_loader, score_clips, validation_plan
 from smnet.files import alone_in
 from smnet.models import to_channels_last
-from smnet.optim import lr_factor, make_optimizer, scaled_lr, set_lr
+from smnet.optim import get_lr, lr_factor, make_optimizer, scaled_lr, set_lr
 from smnet.recipe import Recipe
 from smnet.results import Evaluation
 from smnet.resume import (
@@ -164,8 +164,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             if not resume:
                 start_folder(folder, recipe)
 
-        log = RunLog(folder, recipe.epochs, steps_per_epoch, processes.first, state.step)
-        log.keep_until(state.step)
+        logged = state.step - -(-state.batch // recipe.accumulate)  # epochs that are complete
+        log = RunLog(folder, recipe.epochs, steps_per_epoch, processes.first, logged)
+        log.keep_until(logged)
         with log:
             log.say(f"data: {clips.why}")
             log.say(describe(recipe, clips, model, processes))
@@ -226,20 +227,31 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     meter.seconds += time.monotonic() - began
                     began = time.monotonic()
                     log.step(epoch, state.step, meter.note(processes.world))
-                    if processes.any(stopping.is_set()) and state.batch < len(batches):
-                        state.meter = meter.values()
-                        save_state(folder, recipe, state, learner, processes)
-                        log.say(f"stopped; go on with: smnet train --resume {folder}")
-                        return Outcome(folder, False, state.best, epoch)
+                    if processes.any(stopping.is_set()):
+                        break
 
-                meter = meter.of_all(processes)
-                if not meter.clips:
+                stopped = processes.any(stopping.is_set())
+                whole = meter.of_all(processes)
+                if not whole.clips and not stopped:
                     raise UserError(
                         f"epoch {epoch + 1}: none of the training clips could be read; `smnet data"
                         f" check {recipe.data}` tells what is wrong with each"
                     )
-                log.row("train", epoch + 1, state.step, {"lr": lr, **meter.summary()})
-                result = validate(learner, val_loader, clips, recipe, processes, autocast)
+                # Safe before it is measured: that takes its time, and may end the run.
+                state.meter = meter.values()
+                save_state(folder, recipe, state, learner, processes)
+                if stopped:
+                    log.say(f"stopped; go on with: smnet train --resume {folder}")
+                    return Outcome(folder, False, state.best, epoch)
+
+                meter = whole
+                row = {"lr": get_lr(optimizer), **meter.summary()}
+                log.row("train", epoch + 1, state.step, row)
+                try:
+                    result = validate(learner, val_loader, clips, recipe, processes, autocast)
+                except UserError as error:
+                    again = f"epoch {epoch + 1} is learned and saved: mend it, and"
+                    raise UserError(f"{error} ({again} smnet train --resume {folder})") from None
                 state = replace(state, epoch=epoch + 1, batch=0, meter=())
                 measured = summary_of(result, epoch + 1)
                 improved = state.best is None or not val or measured["top1"] >= state.best["top1"]
