@@ -52,9 +52,13 @@ def test_training_and_evaluation_read_it(data: Path, smnet: Call, tmp_path: Path
     outcome = train(tiny(out, epochs=1, workers=2), tmp_path / "run")
     assert outcome.finished
     run = tmp_path / "run"
-    called = smnet("evaluate", run, "--data", out, "--json", "--device", "cpu", "--workers", 2)
+    scores = tmp_path / "scores.csv"
+    how = ["--json", "--device", "cpu", "--workers", 2, "--predictions", scores]
+    called = smnet("evaluate", run, "--data", out, *how)
     assert called.status == 0
     assert json.loads(called.out)["clips"] == 3
+    clips = [line.split(",")[0] for line in scores.read_text().splitlines()[1:]]
+    assert sorted(clips) == sorted(str(clip.relative_to(data)) for clip in data.glob("val/*/*"))
 
 
 def test_unreadable_clips(data: Path, smnet: Call, tmp_path: Path) -> None:
@@ -69,6 +73,9 @@ def test_unreadable_clips(data: Path, smnet: Call, tmp_path: Path) -> None:
     assert called.status == 0
     assert "8 clips packed (train 5, val 3)" in called.out
     assert "left out: train/rising/1.mp4: " in called.out
+    assert "another folder" not in called.out
+    again = smnet("data", "pack", hurt, out, "--on-error", "skip")
+    assert "to try these again, pack into another folder" in again.out
     assert smnet("data", "show", out, "--json").out.count('"missing": {') == 1
     assert json.loads(smnet("data", "show", out, "--json").out)["missing"]["train"] == 1
     found = smnet("data", "check", out, "--workers", 1)

@@ -56,6 +56,10 @@ def print_pack(report: PackReport) -> None:
         _say(console, printable(f"left out: {clip.source}: {clip.path}: {clip.reason}"))
     if len(skipped) > _SHOWN_FINDINGS:
         _say(console, f"... and {len(skipped) - _SHOWN_FINDINGS} more, all in manifest.json")
+    if skipped and report.kept:
+        _say(
+            console, "an earlier run's choice stands: to try these again, pack into another folder"
+        )
 
 
 def print_check(report: CheckReport) -> None:

@@ -18,6 +18,7 @@ from smnet.data.classes import match
 from smnet.data.dataset import ClipDataset, TestBatches
 from smnet.data.decode import check_decoder
 from smnet.data.loader import ClipLoader, make_loader
+from smnet.data.packed import name_when_packed
 from smnet.data.sampling import clips_of_validation
 from smnet.data.views import ViewPlan
 from smnet.distributed import Processes, join
@@ -211,7 +212,7 @@ def evaluate_checkpoints(
         scores=(total / sum(shares)).astype(np.float32),
         labels=np.array([clip.label for clip in clips], dtype=np.int64),
         classes=clip_set.classes,
-        paths=tuple(clip.path for clip in clips),
+        paths=tuple(name_when_packed(clip.path) for clip in clips),
         views=views,
         problems=in_order(problems),
         sampling=", ".join(dict.fromkeys(plan.sampling for plan in plans)),

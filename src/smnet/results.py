@@ -35,7 +35,7 @@ class Evaluation:
         scores: (N, K); a row of NaN is a clip that could not be read.
         labels: (N,), each in [0, K).
         classes: K names.
-        paths: N paths.
+        paths: N paths; of a packed set, those of the clips that were packed.
         views: the protocol, clips x crops.
         problems: messages of the clips that could not be read.
         sampling: the rule that chose the frames.

@@ -37,7 +37,7 @@ from smnet.data import packed as packed_module  # noqa: E402
 from smnet.data.check import check_clips  # noqa: E402
 from smnet.data.check_files import check_targets, write_fix_list  # noqa: E402
 from smnet.data.pack import PackReport, pack_clips  # noqa: E402
-from smnet.data.packed import PackedClips, clip_path, is_packed  # noqa: E402
+from smnet.data.packed import PackedClips, clip_path, is_packed, name_when_packed  # noqa: E402
 
 CLIPS = 11
 PLAN = ViewPlan(segments=3, size=16, short_side=20)
@@ -194,6 +194,7 @@ def test_frames_with_gaps_where_their_distance_counts(data: Path, tmp_path: Path
 def test_a_file_with_the_name_of_a_packed_clip(tmp_path: Path) -> None:
     path = write_video(tmp_path / "index.arrow#3_35.mp4", moving_frames(3, 32, 32))
     assert not is_packed(str(path))
+    assert name_when_packed(str(path)) == str(path)
     with open_video(path) as video:
         assert video.num_frames == 3
 
@@ -509,6 +510,8 @@ def test_skipped_clips_are_accounted_for(hurt: Path, tmp_path: Path) -> None:
     assert [c.label for c in found.splits["train"]] == [1, 1, 0, 1, 0, 1, 0]
     with open_video(found.splits["val"][0].path) as video:
         assert video.num_frames == 6 + 8
+    listed = [*found.splits["val"], *found.missing["train"]]
+    assert [name_when_packed(clip.path) for clip in listed] == ["8.mp4", "1.mp4"]
     gone = ClipDataset([found.missing["train"][0]], PLAN)[(0, 0)]
     assert gone.views is None
     assert "left out when this set was packed" in gone.problem

@@ -75,6 +75,17 @@ def frames_kept(path: str) -> int | None:
     return None if found is None or not found.thinned else found.manifest.settings["frames"]
 
 
+def name_when_packed(path: str) -> str:
+    """What a clip of a packed set was called in the data set that was packed, below its folder
+    where it lay there; other paths are what they are."""
+    address = _ADDRESS.match(path)
+    if address is None:
+        return path
+    if not address[2].isdecimal():
+        return address[2].removeprefix("skipped:")
+    return str(open_packed(address[1]).row(int(address[2]), "path")["path"])
+
+
 class PackedSet:
     """An open packed set; see :func:`open_packed`."""
 
