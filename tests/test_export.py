@@ -640,6 +640,30 @@ def test_scores_that_are_no_numbers_are_refused() -> None:
         compare(BEFORE, broken, trial, 1, score(BEFORE, trial))
 
 
+def test_calibration_clips_of_a_list_elsewhere(
+    net: Path, data: Path, tmp_path: Path, smnet: Callable[..., Called]
+) -> None:
+    """Numbers from 1, names in another file, clips in another folder."""
+    lines = [
+        f"{clip.relative_to(data)} {CLASSES.index(clip.parent.name) + 1}"
+        for clip in sorted(data.rglob("*.mp4"))
+    ]
+    lists, names = tmp_path / "val.txt", tmp_path / "names.txt"
+    lists.write_text("\n".join(lines) + "\n")
+    names.write_text("\n".join(CLASSES) + "\n")
+    given = ["--calibration", lists, "--out", tmp_path / "m.onnx"]
+    how = ["--root", data, "--labels", names, "--first-label", 1]
+    made = smnet("export", net, *given, *how)
+    assert made.status == 0, made.err
+    told = json.loads((tmp_path / "m.onnx.json").read_text())["parity"]
+    assert told["agreement"] == 1.0
+    assert told["top1_before"] is not None
+    assert smnet("export", net, *given).status == 1
+    alone = smnet("export", net, *how)
+    assert alone.status == 1
+    assert "root, labels, first_label: how --calibration DATA is read" in alone.err
+
+
 def test_clips_of_a_trial(net: Path, data: Path, tmp_path: Path) -> None:
     spec = read_checkpoint(net).spec
     with trial_clips(spec, str(data), "val", 500) as trial:

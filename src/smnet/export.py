@@ -11,9 +11,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +26,7 @@ import torch
 from numpy.typing import NDArray
 
 from smnet.checkpoint import checkpoint_file, load, read_checkpoint
-from smnet.division import Division, division_of_recipe
+from smnet.division import division_of_recipe
 from smnet.errors import UserError, missing_extra
 from smnet.exported_backend import onnx_metadata
 from smnet.exporters import (
@@ -38,7 +39,7 @@ from smnet.exporters import (
 )
 from smnet.files import atomic_path, write_text
 from smnet.machine import describe_machine, keep_freed_memory
-from smnet.models import ModelSpec, VideoModel, to_channels_last
+from smnet.models import VideoModel, to_channels_last
 from smnet.models.engines import TemporalForm
 from smnet.parity import (
     MAX_DROP,
@@ -91,6 +92,7 @@ def export(
     calibration: str | None = None,
     opset: int | None = None,
     say: Callable[[str], None] = lambda line: None,
+    **hints: Any,
 ) -> Exported:
     """Export a checkpoint, compare the file with it, and write both the file and the comparison.
 
@@ -106,13 +108,16 @@ def export(
             clips.
         opset: version of the ONNX operators; None is PyTorch's choice.
         say: takes a line for people.
+        hints: how ``calibration`` is to be read where that is not seen by looking, see
+            :func:`smnet.data.annotations.read_clips`: ``format``, ``root``, ``labels``,
+            ``first_label``.
 
     Raises:
         UserError: settings that do not go together, an extra that is not installed, data that
             cannot be read, scores that are not those of the checkpoint, or fp16 or int8 at more
             than :data:`smnet.parity.MAX_DROP` points of top-1. Nothing is written then.
     """
-    _check(to, precision, calibration, opset)
+    _check(to, precision, calibration, opset, hints)
     source = checkpoint_file(checkpoint)
     ending = f"{'' if precision == 'fp32' else f'-{precision}'}{SUFFIX[to]}"
     target = Path(out) if out is not None else source.with_name(source.stem + ending)
@@ -122,10 +127,11 @@ def export(
     spec, threads = model.spec, torch.get_num_threads()
     division = division_of_recipe(read_checkpoint(checkpoint).recipe)
     metadata = onnx_metadata(spec, division, precision=precision)
+    trials = partial(trial_clips, spec, calibration, division=division, **hints)
     quantised = None
     with (
         TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder,
-        trial_clips(spec, calibration, "val", MOST_CLIPS, division) as trial,
+        trials(split="val", most=MOST_CLIPS) as trial,
         quiet_exporter(),
     ):
         say(f"exporting {spec.name}")
@@ -150,7 +156,7 @@ def export(
                 return run(made, threads)
 
             if precision == "int8":
-                with _ranges(spec, calibration, division, trial, say) as clips:
+                with _ranges(trials, trial, say) as clips:
                     from smnet.quantise import quantise
 
                     quantised = quantise(
@@ -185,14 +191,10 @@ def export(
 
 @contextmanager
 def _ranges(
-    spec: ModelSpec,
-    calibration: str | None,
-    division: Division | None,
-    trial: Trial,
-    say: Callable[[str], None],
+    trials: Callable[..., AbstractContextManager[Trial]], trial: Trial, say: Callable[[str], None]
 ) -> Iterator[NDArray[np.uint8]]:
     """The clips for int8's ranges, after a word on what they and the others can tell."""
-    with trial_clips(spec, calibration, "train", CALIBRATION_CLIPS, division) as ranges:
+    with trials(split="train", most=CALIBRATION_CLIPS) as ranges:
         say(f"calibrating on {ranges.source}, comparing on {trial.source}")
         one = 100 / len(trial.clips)
         if one > MAX_DROP:
@@ -240,7 +242,13 @@ def _scorer(model: VideoModel) -> Scorer:
     return run
 
 
-def _check(to: str, precision: str, calibration: str | None, opset: int | None) -> None:
+def _check(
+    to: str,
+    precision: str,
+    calibration: str | None,
+    opset: int | None,
+    hints: Mapping[str, Any],
+) -> None:
     if to not in SUFFIX:
         raise UserError(f"--to {to}: use {', '.join(SUFFIX)}")
     if precision not in PRECISIONS:
@@ -254,6 +262,9 @@ def _check(to: str, precision: str, calibration: str | None, opset: int | None) 
             "--precision int8 needs clips to calibrate on: give --calibration DATA, the data set"
             " that the model was trained on, or clips of where it will be used"
         )
+    if calibration is None and any(hints.values()):
+        told = ", ".join(name for name, value in hints.items() if value)
+        raise UserError(f"{told}: how --calibration DATA is read; give that too")
     for module in NEEDS[to]:
         if find_spec(module) is None:
             raise missing_extra(module, "openvino" if module == "openvino" else "export")

@@ -10,7 +10,17 @@ from typing import Annotated
 import typer
 
 from smnet.errors import UserError
-from smnet.options import AsJson, Data, Device, Format, absolute, absolute_paths
+from smnet.options import (
+    AsJson,
+    Data,
+    Device,
+    FirstLabel,
+    Format,
+    Labels,
+    Root,
+    absolute,
+    absolute_paths,
+)
 
 
 def models(
@@ -211,6 +221,10 @@ def export(
         str | None,
         typer.Option(metavar="DATA", help="A data set: int8 needs it, and scores are compared."),
     ] = None,
+    format: Format = None,
+    root: Root = None,
+    labels: Labels = None,
+    first_label: FirstLabel = 0,
     opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
 ) -> None:
     """Export a checkpoint to a file for deployment.
@@ -228,6 +242,7 @@ def export(
     Examples:
       smnet export runs/mine
       smnet export runs/mine --precision int8 --calibration clips/
+      smnet export runs/ssv2 --precision int8 --calibration labels/ --root videos/
       smnet export runs/mine --to openvino --precision fp16 --calibration clips/
       smnet export runs/mine --to torch --out model.pt2
     """
@@ -244,6 +259,10 @@ def export(
         calibration=calibration,
         opset=opset,
         say=lambda line: typer.echo(line, err=True),
+        format=format,
+        root=root,
+        labels=labels,
+        first_label=first_label,
     )
     table = parity_table(made.parity, "PyTorch fp32", f"{to} {precision}")
     Console(highlight=False, emoji=False).print(table)

@@ -95,13 +95,18 @@ class Parity:
 
 @contextmanager
 def trial_clips(
-    spec: ModelSpec, data: str | None, split: str, most: int, division: Division | None = None
+    spec: ModelSpec,
+    data: str | None,
+    split: str,
+    most: int,
+    division: Division | None = None,
+    **hints: Any,
 ) -> Iterator[Trial]:
     """Clips of a data set under the 1x1 test view; random ones without a data set.
 
     Args:
         spec: of the model that is to see them.
-        data: see :func:`smnet.data.annotations.read_clips`.
+        data, hints: see :func:`smnet.data.annotations.read_clips`.
         split: whose clips; another one that exists takes the place of one that is missing.
         most: no more than so many, evenly spread over the list.
         division: which clips the model was trained on, where the data leave that open.
@@ -113,7 +118,7 @@ def trial_clips(
     if data is None:
         yield Trial(_random_clips(shape), None, f"{RANDOM_CLIPS} random clips, not of your data")
         return
-    clip_set = read_clips(data, **(division or Division()).words)
+    clip_set = read_clips(data, **(division or Division()).words, **hints)
     clips, split = _choose(clip_set, split)
     chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, most).astype(int))]
     labels = _labels(spec, clip_set, chosen)
