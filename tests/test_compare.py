@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -225,6 +226,18 @@ def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
     assert not list(tmp_path.iterdir())
 
 
+def test_how_far_it_is_is_said(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
+    recipe = tiny(clips, epochs=1)
+    compare(recipe, [Variant("[TSN]", "tsn_resnet18")], 1, tmp_path / "out")
+    assert "[TSN], seed 0: run 1 of 1 ─" in said.getvalue()
+    said.seek(said.truncate(0))
+    compare(recipe, VARIANTS, 2, tmp_path / "out")
+    ruled = [line.strip(" ─") for line in said.getvalue().splitlines() if "run " in line]
+    assert ruled[:2] == ["TSN, seed 0: run 1 of 4", "TSN, seed 1: run 2 of 4"]  # the first is done
+    for line, number in zip(ruled[2:], (3, 4), strict=True):
+        assert re.fullmatch(rf"SMNet, last, seed .: run {number} of 4, about [0-9.:]+ s left", line)
+
+
 def test_nothing_starts_from_a_run_that_is_not_finished(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
 ) -> None:
@@ -252,14 +265,6 @@ def test_nothing_starts_from_a_run_that_is_not_finished(
         compare(recipe, VARIANTS, 1, tmp_path / "tuned")
 
 
-def test_all_on_another_trunk(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def stop(recipe: Recipe, variant: Variant, model: str) -> None:
-        asked.append(model)
-
-    monkeypatch.setattr(compare_module, "_check", stop)
-    monkeypatch.setattr(compare_module, "_run", lambda *_: pytest.skip.Exception)
-    with pytest.raises(TypeError):
-        compare(tiny(clips), VARIANTS, 1, tmp_path / "out", trunk="resnet34")
-    assert asked == ["tsn_resnet34", "smnet_resnet34"]
+def test_all_on_another_trunk(clips: Path) -> None:
+    names = compare_module.check_study(tiny(clips), VARIANTS, "resnet34")
+    assert names == ["tsn_resnet34", "smnet_resnet34"]

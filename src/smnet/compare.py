@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.text import Text
 
 from smnet.checkpoint import load, read_checkpoint
 from smnet.compare_table import Row, is_comparison, write_tables
@@ -21,7 +22,7 @@ from smnet.models import VideoModel, multiply_adds, parameter_count, to_channels
 from smnet.models.registry import new_model
 from smnet.recipe import Recipe, read_recipe
 from smnet.resume import check_data
-from smnet.runlog import console
+from smnet.runlog import clock, console
 from smnet.setup_run import check_outside, learned_from, read_training_clips, validation_clips
 from smnet.study import Variant
 from smnet.train import train
@@ -94,9 +95,18 @@ def _train_all(
     data = learned_from(clips)
     rows: list[Row] = []
     models: list[VideoModel] = []
+    total, number = len(variants) * seeds, 0
+    taken: list[float] = []
     for variant, model in variants:
         runs = []
         for seed in range(seeds):
+            number += 1
+            heading = f"{variant.label}, seed {seed}: run {number} of {total}"
+            if taken:
+                left = statistics.mean(taken) * (total - number + 1)
+                heading += f", about {clock(left)} left"
+            console.rule(Text(heading))
+            began = time.monotonic()
             name = folder_name(model, variant.options, seed)
             changes = {
                 "model": model,
@@ -104,7 +114,9 @@ def _train_all(
                 "weights": _weights(recipe, name),
                 "seed": seed,
             }
-            runs.append(_run(recipe.model_copy(update=changes), out / name, variant.label, data))
+            runs.append(out / name)
+            if _run(recipe.model_copy(update=changes), out / name, data):
+                taken.append(time.monotonic() - began)
         measured = [read_checkpoint(run / "last.safetensors").metrics["val"] for run in runs]
         trained = load(runs[0] / "last.safetensors")
         models.append(trained)
@@ -186,7 +198,8 @@ def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
     return bool(metrics["val"]["epoch"] >= read_recipe(str(run / "recipe.yaml")).epochs)
 
 
-def _run(recipe: Recipe, folder: Path, label: str, data: dict[str, Any]) -> Path:
+def _run(recipe: Recipe, folder: Path, data: dict[str, Any]) -> bool:
+    """Train, or go on with it; False where that is done already."""
     started = (folder / "resume.pt").exists()
     if started or (folder / "last.safetensors").exists():
         there, here = _deciding(read_recipe(str(folder / "recipe.yaml"))), _deciding(recipe)
@@ -198,15 +211,14 @@ def _run(recipe: Recipe, folder: Path, label: str, data: dict[str, Any]) -> Path
                 f"{folder}: a run of another recipe is there ({'; '.join(others)}); choose another"
                 " --out"
             )
-    console.rule(f"{label}, seed {recipe.seed}")
     if _is_finished(folder, data):
         console.print("finished already", markup=False)
-        return folder
+        return False
     outcome = train(recipe, folder, resume=started)
     if not outcome.finished:
         console.print("the comparison goes on by the same command", markup=False)
         raise KeyboardInterrupt
-    return folder
+    return True
 
 
 def _deciding(recipe: Recipe) -> dict[str, Any]:
