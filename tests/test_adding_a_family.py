@@ -22,6 +22,7 @@ from smnet.optim import parameter_groups
 from smnet.profile import parts_of
 from smnet.train import train
 from smnet.weights import start_from
+from tests import test_optim
 from tests.conftest import Called, tiny
 from tests.models import test_registry
 
@@ -162,12 +163,24 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         test_registry.test_every_parameter_learns,
         test_registry.test_specification_builds_the_model_again,
         test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+        test_registry.test_image_weights_start_the_trunk,
     ],
 )
 def test_another_head_keeps_them_too(
     headed: None, trunk: str, check: Callable[[str], None]
 ) -> None:
     check(f"ends_{trunk}")
+
+
+def test_another_head_has_the_rates_of_a_head(headed: None) -> None:
+    test_optim.test_each_has_the_rate_and_decay_of_its_role(create_model("ends_resnet18", 3, 4))
+
+
+@pytest.mark.parametrize("check", ["folding_changes_no_scores", "clips_of_one_segment"])
+def test_another_head_is_exported(headed: None, check: str) -> None:
+    from tests import test_export  # needs the extra
+
+    getattr(test_export, f"test_{check}")("ends_resnet18")
 
 
 def test_another_head_is_the_head_everywhere(headed: None, clips: Path, tmp_path: Path) -> None:

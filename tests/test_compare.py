@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from smnet import compare as compare_module
+from smnet.checkpoint import Checkpoint, save_checkpoint
 from smnet.compare import compare, latencies
 from smnet.compare_table import Row
 from smnet.errors import UserError
@@ -201,6 +202,29 @@ def test_a_variant_that_cannot_be_is_found_before_the_first_run(
     with pytest.raises(UserError, match=says):
         compare(tiny(clips), [VARIANTS[0], variant], 1, tmp_path / "out")
     assert not list(tmp_path.iterdir())
+
+
+def test_weights_that_do_not_fit_are_found_before_the_first_run(
+    compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
+) -> None:
+    weights = str(compared[0] / f"{SMNET_LAST}-seed0")
+    recipe = tiny(clips, epochs=1, weights=weights)
+    with pytest.raises(UserError, match=r"^TSN: weights=.* does not fit tsn_resnet18"):
+        compare(recipe, VARIANTS[::-1], 1, tmp_path / "out")
+    recipe = tiny(clips, epochs=1, weights="nofile.pth")
+    with pytest.raises(UserError, match=r"^SMNet, last: weights=nofile.pth"):
+        compare(recipe, VARIANTS[::-1], 1, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_done_needs_its_weights_no_more(clips: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "start.safetensors"
+    begun = create_model("tsn_resnet18", 3, 2, width=8)
+    save_checkpoint(weights, Checkpoint(begun.spec, begun.state_dict()))
+    recipe = tiny(clips, epochs=1, weights=str(weights))
+    first = compare(recipe, VARIANTS[:1], 1, tmp_path / "out")
+    weights.unlink()
+    assert compare(recipe, VARIANTS[:1], 1, tmp_path / "out")[0].top1 == first[0].top1
 
 
 def test_each_run_is_fine_tuned_from_its_own(

@@ -104,7 +104,8 @@ def random_start(model: VideoModel) -> VideoModel:
             nn.init.normal_(module.bias, 0, 0.1)
         elif isinstance(module, nn.Conv2d) and not module.weight.any():
             nn.init.normal_(module.weight, 0, 0.1)
-    nn.init.normal_(model.fc.weight, 0, 1 / model.num_features**0.5)
+    for weight in (p for p in model.fc.parameters() if p.dim() > 1):
+        nn.init.normal_(weight, 0, 1 / weight[0].numel() ** 0.5)
     return model.eval()
 
 

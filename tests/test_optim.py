@@ -99,10 +99,9 @@ def test_each_has_the_rate_and_decay_of_its_role(model: VideoModel) -> None:
     for name, parameter in model.named_parameters():
         owner = owners[name]
         scale, decay = given[id(parameter)]
-        if name == "fc.weight":
-            expected, role = (5.0, 0.25), "head"
-        elif name == "fc.bias":
-            expected, role = (10.0, 0.0), "head bias"
+        if name.startswith("fc."):  # whatever its class
+            bias = name.endswith(".bias")
+            expected, role = ((10.0, 0.0), "head bias") if bias else ((5.0, 0.25), "head")
         else:
             base = 1.0 if model.is_trunk_key(name) else 3.0
             convolution = isinstance(owner, nn.Conv1d | nn.Conv2d | nn.Conv3d)

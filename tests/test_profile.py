@@ -154,7 +154,8 @@ def test_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("names", "keys", "says"),
     [
-        (["smnet_resnet19"], {}, "no model is called 'smnet_resnet19'"),
+        (["smnet_resnet19"], {}, "^no model is called 'smnet_resnet19'"),
+        (["smnet_resnet18:groups=3"], {}, "^smnet_resnet18:groups=3: groups must divide"),
         (["tsn_resnet18"], {"options": {"groups": 1}}, "has no option 'groups'"),
         (["tsn_resnet18"] * 2, {}, "named twice"),
         (["tsn_resnet18"], {"device": "gpu"}, "no device is called 'gpu'"),

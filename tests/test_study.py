@@ -87,11 +87,15 @@ def test_models_of_a_line_with_their_options() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("tsn_resnet18:width", "write key=value"),
+        ("tsn_resnet18:width", "tsn_resnet18:width: write its options as :key=value, not :width"),
+        ("tsn_resnet18:", "write its options as :key=value, not :$"),
         ("tsn_resnet18:width=[", "not YAML"),
         ("tsn_resnet18:width=8:width=16", "an option is there twice"),
         ("tsn_resnet18:widht=8", "has no option 'widht'; did you mean 'width'"),
-        ("tsn_resnet18,,tsm_resnet18", "no model is called ''"),
+        ("tsn_resnet18,,tsm_resnet18", "'tsn_resnet18,,tsm_resnet18': '' is no model's name"),
+        ("tsn_resnet18,", "'' is no model's name"),
+        ("smnet_resnet18:stages=4,5", r"'5' is no model's name; a list .* brackets, stages=\[4,5"),
+        ("tdn_mobilenetv2", "tdn stands on resnet18, resnet34, resnet50, resnet101$"),
     ],
 )
 def test_lines_that_are_no_models(line: str, said: str) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import nn
 
 from smnet.checkpoint import Checkpoint, save_checkpoint
 from smnet.errors import UserError
@@ -54,6 +56,28 @@ def test_the_same_classes_take_the_classifier_too(
     note = start_from(new, str(file.parent if as_folder else file))
     assert "classifier too" in note
     assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items())
+
+
+def with_head(*sizes: int) -> VideoModel:
+    """The same trunk and classes under a classifier of other tensors."""
+    made = model()
+    made.fc = nn.Sequential(*(nn.Linear(*pair) for pair in pairwise(sizes)))
+    return made
+
+
+@pytest.mark.parametrize("theirs", [(), (64, 3), (64, 8, 3)])
+@pytest.mark.parametrize("ours", [(), (64, 3), (64, 8, 3)])
+def test_a_classifier_of_other_tensors_starts_anew(
+    theirs: tuple[int, ...], ours: tuple[int, ...], tmp_path: Path
+) -> None:
+    """The same classes: it is taken whole, or not at all."""
+    old, new = (with_head(*sizes) if sizes else model() for sizes in (theirs, ours))
+    before = state(new)
+    note = start_from(new, checkpoint_of(old, tmp_path))
+    assert note.endswith("classifier too" if theirs == ours else "the classifier starts anew")
+    for key, value in new.state_dict().items():
+        taken = theirs == ours or not key.startswith("fc.")
+        assert torch.equal(value, old.state_dict()[key] if taken else before[key]), key
 
 
 @pytest.mark.parametrize("classes", [("a", "b"), ("c", "b", "a"), ("a", "b", "d")])

@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,16 @@ from smnet.models.registry import new_model
 from smnet.recipe import Recipe, read_recipe
 from smnet.resume import check_data
 from smnet.runlog import clock, console
-from smnet.setup_run import check_outside, learned_from, read_training_clips, validation_clips
+from smnet.setup_run import (
+    build,
+    check_outside,
+    learned_from,
+    read_training_clips,
+    validation_clips,
+)
 from smnet.study import Variant
 from smnet.train import train
+from smnet.weights import start_from
 
 MOTION = {"train_clips": 300, "val_clips": 200, "size": 96}
 MOTION_BUDGET = ("epochs=24",)
@@ -81,57 +89,84 @@ def compare(
             f"{recipe.data}: has no validation clips, by which models are compared; give a split"
             " val, or leave the split to be drawn"
         )
-    for variant, model in zip(variants, names, strict=True):
-        for seed in range(seeds):
-            _weights(recipe, folder_name(model, variant.options, seed))
+    plan = [
+        (variant, [_planned(recipe, variant, model, seed, out) for seed in range(seeds)])
+        for variant, model in zip(variants, names, strict=True)
+    ]
+    for variant, runs in plan:
+        _check_weights(variant, runs, clips)
     with alone_in(out):
-        return _train_all(recipe, list(zip(variants, names, strict=True)), seeds, out, clips)
+        return _train_all(recipe, plan, out, clips)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run of a comparison: its recipe, and the folder that keeps it."""
+
+    recipe: Recipe
+    folder: Path
+
+
+def _planned(recipe: Recipe, variant: Variant, model: str, seed: int, out: Path) -> _Run:
+    name = folder_name(model, variant.options, seed)
+    changes = {
+        "model": model,
+        "options": {**recipe.options, **variant.options},
+        "weights": _weights(recipe, name),
+        "seed": seed,
+    }
+    return _Run(recipe.model_copy(update=changes), out / name)
+
+
+def _check_weights(variant: Variant, runs: list[_Run], clips: ClipSet) -> None:
+    """``UserError`` for weights from which runs that are not begun yet could not start."""
+    begun = [(run.folder / "recipe.yaml").exists() for run in runs]
+    recipes = {r.recipe.weights: r.recipe for r, b in zip(runs, begun, strict=True) if not b}
+    for weights, recipe in recipes.items():
+        try:
+            if weights != "none":
+                start_from(build(recipe, clips), weights)
+        except UserError as error:
+            raise variant.refused(error) from None
 
 
 def _train_all(
-    recipe: Recipe, variants: list[tuple[Variant, str]], seeds: int, out: Path, clips: ClipSet
+    recipe: Recipe, plan: list[tuple[Variant, list[_Run]]], out: Path, clips: ClipSet
 ) -> list[Row]:
-    """The rows of the variants, each with the name of its model."""
+    """The rows of the variants, from the runs of each."""
     data = learned_from(clips)
     rows: list[Row] = []
     models: list[VideoModel] = []
-    total, number = len(variants) * seeds, 0
+    seeds = len(plan[0][1])
+    total, number = len(plan) * seeds, 0
     taken: list[float] = []
-    for variant, model in variants:
-        runs = []
-        for seed in range(seeds):
+    for variant, runs in plan:
+        for run in runs:
             number += 1
-            heading = f"{variant.label}, seed {seed}: run {number} of {total}"
+            heading = f"{variant.label}, seed {run.recipe.seed}: run {number} of {total}"
             if taken:
                 left = statistics.mean(taken) * (total - number + 1)
                 heading += f", about {clock(left)} left"
             console.rule(Text(heading))
             began = time.monotonic()
-            name = folder_name(model, variant.options, seed)
-            changes = {
-                "model": model,
-                "options": {**recipe.options, **variant.options},
-                "weights": _weights(recipe, name),
-                "seed": seed,
-            }
-            runs.append(out / name)
-            if _run(recipe.model_copy(update=changes), out / name, data):
+            if _train(run, data):
                 taken.append(time.monotonic() - began)
-        measured = [read_checkpoint(run / "last.safetensors").metrics["val"] for run in runs]
-        trained = load(runs[0] / "last.safetensors")
+        last = [run.folder / "last.safetensors" for run in runs]
+        measured = [read_checkpoint(file).metrics["val"] for file in last]
+        trained = load(last[0])
         models.append(trained)
         rows.append(
             Row(
                 variant.label,
-                model,
+                runs[0].recipe.model,
                 [m["top1"] for m in measured],
                 parameter_count(trained),
                 multiply_adds(trained, size=trained.spec.input_size) / 1e9,
                 math.nan,
-                [sum(epoch["seconds"] for epoch in _training(run)) for run in runs],
+                [sum(epoch["seconds"] for epoch in _training(run.folder)) for run in runs],
                 max(m.get("unreadable", 0) for m in measured),
                 dict(variant.options),
-                [_training(run)[-1]["top1"] for run in runs],
+                [_training(run.folder)[-1]["top1"] for run in runs],
             )
         )
         write_tables(rows, recipe, seeds, out)
@@ -171,7 +206,7 @@ def _check(recipe: Recipe, variant: Variant, model: str) -> None:
         with torch.device("meta"):
             new_model(model, 2, recipe.segments, {**recipe.options, **variant.options})
     except ValueError as error:
-        raise UserError(f"{variant.label}: {error}") from None
+        raise variant.refused(error) from None
 
 
 def _weights(recipe: Recipe, run: str) -> str:
@@ -198,8 +233,9 @@ def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
     return bool(metrics["val"]["epoch"] >= read_recipe(str(run / "recipe.yaml")).epochs)
 
 
-def _run(recipe: Recipe, folder: Path, data: dict[str, Any]) -> bool:
+def _train(run: _Run, data: dict[str, Any]) -> bool:
     """Train, or go on with it; False where that is done already."""
+    recipe, folder = run.recipe, run.folder
     started = (folder / "resume.pt").exists()
     if started or (folder / "last.safetensors").exists():
         there, here = _deciding(read_recipe(str(folder / "recipe.yaml"))), _deciding(recipe)

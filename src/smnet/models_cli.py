@@ -319,7 +319,7 @@ def profile(
 ) -> None:
     """What models cost: parameters, multiply-adds, memory of training, time; by stage and module.
 
-    Times are measured in turns and given in units of TSN on the same trunk.
+    Times are measured in turns and given in units of TSN on the trunk of the first model.
 
     \b
     Examples:

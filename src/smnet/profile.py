@@ -150,7 +150,7 @@ def profile(
     try:
         for name, row in everyone.items():
             shared = given if row in rows else {k: v for k, v in given.items() if k == "width"}
-            model = new_model(row.model, CLASSES, segments, {**shared, **row.options})
+            model = _built(row, segments, shared)
             stages, temporal = parts_of(model, size)
             profiles.append(
                 Profile(
@@ -180,6 +180,13 @@ def profile(
         batch,
         place.type,
     )
+
+
+def _built(row: Variant, segments: int, shared: dict[str, Any]) -> VideoModel:
+    try:
+        return new_model(row.model, CLASSES, segments, {**shared, **row.options})
+    except ValueError as error:
+        raise row.refused(error) from None
 
 
 def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:

@@ -216,7 +216,9 @@ def read_recipe(
         _place(values, key, value)
     for key in values:
         if key not in Recipe.model_fields:
-            raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), Recipe.model_fields)}")
+            near = nearest(str(key), Recipe.model_fields)
+            options = f" (options of the model are written options.{key})"
+            raise UserError(f"{where}: unknown key {key!r}{near}{options}")
     try:
         return Recipe(**values)
     except ValidationError as error:

@@ -22,6 +22,11 @@ class Variant:
     model: str
     options: dict[str, Any] = field(default_factory=dict)
 
+    def refused(self, error: Exception) -> UserError:
+        """What is wrong with the row, which is named unless the error names it."""
+        named = repr(self.label) in str(error)
+        return UserError(str(error) if named else f"{self.label}: {error}")
+
 
 def read_study(name: str) -> list[Variant]:
     """The variants of a study by name, or of a YAML file of the same form.
@@ -58,14 +63,20 @@ def read_models(text: str) -> list[Variant]:
     (``tdn_resnet18,smnet_resnet18:groups=2:stages=[4,5]``).
 
     Raises:
-        UserError: an option that is no ``key=value``, or given twice.
+        UserError: a word that begins with no name, an option that is no ``key=value``, or twice.
     """
-    variants = []
+    variants: list[Variant] = []
     for word in re.split(r",(?![^\[]*\])", text):
         model, *pairs = (part.strip() for part in word.split(":"))
+        if not re.match("[A-Za-z]", model):
+            hint = "; a list is written in brackets, stages=[4,5]" if variants else ""
+            raise UserError(f"{text!r}: {model!r} is no model's name{hint}")
+        for pair in pairs:
+            if "=" not in pair:
+                raise UserError(f"{word.strip()}: write its options as :key=value, not :{pair}")
         options = dict(map(key_and_value, pairs))
         if len(options) < len(pairs):
-            raise UserError(f"--models {word.strip()}: an option is there twice")
+            raise UserError(f"{word.strip()}: an option is there twice")
         variants.append(Variant(word.strip(), model, options))
     return variants
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+
+import torch
+from torch import Tensor
 
 from smnet.checkpoint import Checkpoint, is_checkpoint, read_checkpoint
 from smnet.errors import UserError
@@ -21,8 +25,8 @@ def start_from(model: VideoModel, source: str) -> str:
         source: ``"none"``; ``"imagenet"``; a file of image-network weights (torchvision's names);
             or a checkpoint of this program (a file, or ``hf://owner/name``), whose trunk and
             temporal parts are taken, and its classifier too if it names the same classes in the
-            same order. Of one without tensors of temporal parts (TSN, TSM), the trunk alone goes
-            into any family.
+            same order and has the same tensors. Of one without tensors of temporal parts (TSN,
+            TSM), the trunk alone goes into any family.
 
     Raises:
         UserError: weights that are not to be had or do not fit.
@@ -42,31 +46,36 @@ def start_from(model: VideoModel, source: str) -> str:
 def _start_from_checkpoint(model: VideoModel, source: str) -> str:
     checkpoint = read_checkpoint(source)
     theirs = checkpoint.spec
-    trunk_only = all(model.is_trunk_key(k) or k.startswith("fc.") for k in checkpoint.tensors)
-    own, given = (
-        {k: v.shape for k, v in tensors.items() if not k.startswith("fc.")}
-        for tensors in (model.state_dict(), checkpoint.tensors)
-    )
-    if trunk_only and own != given:
+    (own, own_head), (given, given_head) = map(_shapes, (model.state_dict(), checkpoint.tensors))
+    if own != given and all(map(model.is_trunk_key, given)):
         try:
             load_weights(model, checkpoint.tensors)
         except ValueError as error:
             raise UserError(f"weights={source}: {error}") from None
         said = f"weights: the trunk of {theirs.name} from {source}; the rest starts anew"
     else:
-        said = _fine_tune(model, checkpoint, source)
+        named_alike = (
+            theirs.class_names is not None and theirs.class_names == model.spec.class_names
+        )
+        with_head = named_alike and own_head == given_head
+        said = _fine_tune(model, checkpoint, source, with_head)
     if "mean" not in input_of(model.spec.name, model.spec.options):
         model.spec = replace(model.spec, mean=theirs.mean, std=theirs.std)
     return said
 
 
-def _fine_tune(model: VideoModel, checkpoint: Checkpoint, source: str) -> str:
+def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:
+    """The shapes of a model's tensors, and those of its classifier."""
+    body: dict[str, torch.Size] = {}
+    head: dict[str, torch.Size] = {}
+    for key, tensor in tensors.items():
+        (head if key.startswith("fc.") else body)[key] = tensor.shape
+    return body, head
+
+
+def _fine_tune(model: VideoModel, checkpoint: Checkpoint, source: str, with_head: bool) -> str:
     own = model.state_dict()
-    same_classes = (
-        checkpoint.spec.class_names is not None
-        and checkpoint.spec.class_names == model.spec.class_names
-    )
-    taken = {k: v for k, v in checkpoint.tensors.items() if same_classes or not k.startswith("fc.")}
+    taken = {k: v for k, v in checkpoint.tensors.items() if with_head or not k.startswith("fc.")}
     missing = [k for k in own if k not in taken and not k.startswith("fc.")]
     unknown = [k for k in taken if k not in own]
     misfit = [k for k in taken if k in own and taken[k].shape != own[k].shape]
@@ -77,5 +86,5 @@ def _fine_tune(model: VideoModel, checkpoint: Checkpoint, source: str) -> str:
                 f" as it is set up here: it {problem} {', '.join(keys[:5])}"
             )
     model.load_state_dict(taken, strict=False)
-    head = "classifier too" if same_classes else "the classifier starts anew"
+    head = "classifier too" if with_head else "the classifier starts anew"
     return f"weights: {checkpoint.spec.name} from {source}; {head}"

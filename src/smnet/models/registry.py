@@ -160,12 +160,15 @@ def family_of(name: str) -> Family:
     family, _, trunk = name.partition("_")
     if family in FAMILIES and trunk in FAMILIES[family].trunks:
         return FAMILIES[family]
+    if family in FAMILIES and trunk in TRUNKS:
+        stands = ", ".join(FAMILIES[family].trunks)
+        raise ValueError(f"no model is called {name!r}; {family} stands on {stands}")
     near = (
         difflib.get_close_matches(name, list_models(f"{family}_*"), n=3, cutoff=0.0)
         if family in FAMILIES
         else difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
     )
-    hint = f"did you mean {' or '.join(near)}?" if near else "see list_models()"
+    hint = f"did you mean {' or '.join(near)}?" if near else "`smnet models` lists them"
     raise ValueError(f"no model is called {name!r}; {hint}")
 
 
