@@ -61,6 +61,7 @@ def test_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         assert processes.gather("x") == ["x"]
         assert processes.any(True) is True
         assert processes.any(False) is False
+        assert [processes.share_of(count) for count in (7, 1, 0)] == [1.0, 1.0, 0.0]
     assert not Processes(CPU, 1, 2).first
 
 
@@ -130,10 +131,11 @@ from smnet.evaluate import evaluate_checkpoints
 from smnet.recipe import read_recipe
 from smnet.train import train
 
-checkpoint, data, recipe, out = sys.argv[1:]
+checkpoint, data, recipe, uneven, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
+train(read_recipe(uneven), out + "/u")
 result = evaluate_checkpoints([checkpoint], data, device="cpu", workers=0, batch=2)
-assert len(past := distributed._past) == 2, "a group outlives the network that exchanges in it"
+assert len(past := distributed._past) == 3, "a group outlives the network that exchanges in it"
 assert all(group is not None for group in past)
 with join("cpu") as processes:
     told = processes.gather([processes.rank, outcome.finished, result is None])
@@ -178,7 +180,10 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     }
     recipe = tmp_path / "two.yaml"
     recipe.write_text(json.dumps(tiny(clips, **changes, batch=2).model_dump(mode="json")))
-    done = by_two(WORKER, tmp_path, run, clips, recipe, tmp_path)
+    uneven = tmp_path / "uneven.yaml"  # 9 clips: 5 for one process, 4 for the other
+    of_all = {**changes, "accumulate": 1, "flip": "off"}
+    uneven.write_text(json.dumps(tiny(clips, **of_all, batch=5).model_dump(mode="json")))
+    done = by_two(WORKER, tmp_path, run, clips, recipe, uneven, tmp_path)
     told, voted, scores, paths = json.loads((tmp_path / "told.json").read_text())
     assert told == [[0, True, False], [1, True, True]]
     assert voted == [True, False]
@@ -197,9 +202,13 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     for key, value in one.items():
         assert torch.allclose(value, two[key], rtol=1e-3, atol=1e-5), key
     assert not torch.allclose(other["conv1.weight"], two["conv1.weight"], rtol=1e-3, atol=1e-5)
+    train(tiny(clips, **of_all, batch=10), tmp_path / "whole")
+    whole, shared = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "u"))
+    for key, value in whole.items():
+        assert torch.allclose(value, shared[key], rtol=1e-4, atol=1e-6), key
     log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
     assert len(log) == 4  # written by the first process alone
-    assert done.stderr.count("epoch 2/2") == 1
+    assert done.stderr.count("epoch 2/2") == 2  # of two runs
 
 
 VALIDATED = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import pickle
@@ -21,8 +22,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from smnet import train as train_module
 from smnet.distributed import Processes
 from smnet.errors import UserError
+from smnet.evaluate import score_clips
 from smnet.models import create_model
 from smnet.optim import make_optimizer
 from smnet.recipe import Recipe, read_recipe
@@ -215,6 +218,28 @@ def test_an_epoch_is_safe_before_it_is_measured(clips: Path, tmp_path: Path) -> 
     assert train(recipe, folder, resume=True).finished
     assert train(recipe, tmp_path / "whole").finished
     assert_same_run(tmp_path / "whole", folder)
+
+
+def test_stopped_while_it_is_measured(
+    whole: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
+) -> None:
+    seen: list[int] = []
+
+    def score_slowly(*given: Any, progress: Callable[[int], None], **how: Any) -> Any:
+        def then_signal(done: int) -> None:
+            seen.append(done)
+            signal.raise_signal(signal.SIGTERM)
+            progress(done)
+
+        return score_clips(*given, progress=then_signal, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_module, "score_clips", score_slowly)
+        outcome = train(tiny(clips, **HARD), tmp_path / "r")
+    assert (outcome.finished, outcome.epoch, len(seen)) == (False, 0, 1)  # the first of 3 batches
+    assert f"stopped; go on with: smnet train --resume {tmp_path / 'r'}" in said.getvalue()
+    assert train(tiny(clips, **HARD), tmp_path / "r", resume=True).finished
+    assert_same_run(whole, tmp_path / "r")
 
 
 def test_killed_between_two_files(whole: Path, clips: Path, tmp_path: Path) -> None:

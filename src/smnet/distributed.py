@@ -45,6 +45,15 @@ class Processes:
             for tensor in tensors:
                 dist.broadcast(tensor, 0)
 
+    def share_of(self, count: int) -> float:
+        """``count`` in units of its mean over the processes: with it as its weight in a mean over
+        processes, what they have ``count`` of weighs the same everywhere. 0 where none has any."""
+        if self.world == 1:
+            return 1.0 if count else 0.0
+        total = torch.tensor([count], dtype=torch.int32, device=self.device)
+        dist.all_reduce(total)
+        return count * self.world / max(int(total.item()), 1)
+
     def any(self, flag: bool) -> bool:
         """Whether any process says so."""
         if self.world == 1:

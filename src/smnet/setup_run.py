@@ -208,6 +208,10 @@ def describe(recipe: Recipe, clips: ClipSet, model: VideoModel, processes: Proce
     )
 
 
+class Stopped(Exception):
+    """Raised where a signal has asked a run to end and nothing is lost by it."""
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; the second Ctrl-C interrupts at once."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -39,6 +40,7 @@ from smnet.resume import (
 )
 from smnet.runlog import RunLog, clock
 from smnet.setup_run import (
+    Stopped,
     build,
     check_outside,
     describe,
@@ -191,6 +193,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     for number, batch in enumerate(group):
                         report_problems(batch, recipe, meter)
                         last = number == len(group) - 1
+                        weight = processes.share_of(len(batch.labels))
                         if len(batch.labels) == 0:
                             if processes.world > 1:
                                 with no_sync(network, not last), autocast():
@@ -206,7 +209,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                             loss = F.cross_entropy(
                                 logits, targets, label_smoothing=recipe.label_smoothing
                             )
-                        scaler.scale(loss / len(group)).backward()
+                        scaler.scale(loss * weight / len(group)).backward()
                         if not torch.isfinite(loss):
                             raise UserError(
                                 not_finite(state.step, lr, batch, clips, recipe, processes)
@@ -248,7 +251,12 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 row = {"lr": get_lr(optimizer), **meter.summary()}
                 log.row("train", epoch + 1, state.step, row)
                 try:
-                    result = validate(learner, val_loader, clips, recipe, processes, autocast)
+                    result = validate(
+                        learner, val_loader, clips, recipe, processes, autocast, stopping
+                    )
+                except Stopped:
+                    log.say(f"stopped; go on with: smnet train --resume {folder}")
+                    return Outcome(folder, False, state.best, epoch)
                 except UserError as error:
                     again = f"epoch {epoch + 1} is learned and saved: mend it, and"
                     raise UserError(f"{error} ({again} smnet train --resume {folder})") from None
@@ -286,15 +294,22 @@ def validate(
     recipe: Recipe,
     processes: Processes,
     autocast: Callable[[], AbstractContextManager[Any]],
+    stopping: threading.Event,
 ) -> Evaluation | None:
-    """The validation split under the single-view protocol; None if there is none."""
+    """The validation split under the single-view protocol; None if there is none. ``Stopped``, with
+    the batch in progress, when ``stopping`` is set."""
     if loader is None:
         return None
+
+    def look(done: int) -> None:
+        if stopping.is_set():
+            raise Stopped
+
     model = learner.averaged.eval()
     # Each process has running statistics of its own clips; those of the first are kept.
     processes.share(model.buffers())
     scores, problems, damaged = score_clips(
-        model, loader, processes, on_error=recipe.on_error, autocast=autocast
+        model, loader, processes, on_error=recipe.on_error, autocast=autocast, progress=look
     )
     val = validation_clips(clips)
     labels = np.array([clip.label for clip in val])
