@@ -402,6 +402,7 @@ def test_fewer_workers_than_none(
             "out of memory; smaller batches",
         ),
         ("[gloo/pair.cc:1] Connection closed by peer [::1]:2", "process 1: ended, as another"),
+        ("[gloo/pair.cc:2] Read error: Connection reset by peer", "process 1: ended, as another"),
     ],
 )
 def test_errors_of_pytorch_that_are_no_mistakes_are_one_line(
@@ -422,6 +423,21 @@ def test_errors_of_pytorch_that_are_no_mistakes_are_one_line(
     called = smnet("evaluate", run, "--data", clips, "--workers", 0)
     assert called.status == 1
     assert called.err.splitlines()[-1].startswith(f"smnet: {says}")
+
+
+@pytest.mark.parametrize("verb", ["predict", "export", "compare", "profile", "data"])
+def test_what_runs_in_one_process_is_not_run_in_several(
+    smnet: Callable[..., Called], monkeypatch: pytest.MonkeyPatch, run: Path, verb: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    words = {"data": ["show", run], "compare": ["--study", "parts"]}.get(verb, [run])
+    called = smnet(verb, *words, *([run] if verb == "predict" else []))
+    told = f"smnet: {verb} runs in one process: start it without torchrun\n"
+    assert (called.status, called.out, called.err) == (1, "", told)
+    monkeypatch.setenv("RANK", "1")
+    called = smnet(verb, *words, *([run] if verb == "predict" else []))
+    assert (called.status, called.out, called.err) == (1, "", "")
 
 
 WRONG = [

@@ -256,8 +256,12 @@ def test_killed_between_two_files(whole: Path, clips: Path, tmp_path: Path) -> N
     (folder / "resume.pt").write_bytes(earlier)
     with (folder / "log.jsonl").open("a") as log:
         log.write('{"kind": "train", "ep')
+    for name in (".resume.s99jqgyz.pt", ".last.ab_cd3fg.safetensors"):
+        (folder / name).write_bytes(b"half")
+    (folder / ".mine.txt").write_text("stays")
     assert train(recipe, folder, resume=True).finished
     assert_same_run(whole, folder)
+    assert [path.name for path in folder.glob(".*")] == [".mine.txt"]
 
 
 # --- The file itself.

@@ -43,13 +43,22 @@ def version(wanted: bool) -> None:
         raise typer.Exit
 
 
+SHARED = ("train", "evaluate")
+"""The verbs that share their work among the processes of torchrun."""
+
+
 @app.callback()
 def common(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    pass
+    verb = context.invoked_subcommand
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and verb not in SHARED:
+        if os.environ.get("RANK") != "0":
+            sys.exit(1)  # the first process says it
+        raise UserError(f"{verb} runs in one process: start it without torchrun")
 
 
 @app.command()
@@ -347,8 +356,10 @@ def _known(error: BaseException) -> str | None:
     named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
     if named or any(word in str(error) for word in words):
         return "out of memory; smaller batches (batch=, --batch) need less, and smaller size="
-    if "WORLD_SIZE" in os.environ and "Connection closed by peer" in str(error):
-        return f"process {os.environ.get('RANK')}: ended, as another process of the run did"
+    lost = ("by peer", "gloo/transport", "remote process exit")
+    if "WORLD_SIZE" in os.environ and any(word in str(error) for word in lost):
+        how = "which tells why, unless it was killed"
+        return f"process {os.environ.get('RANK')}: ended, as another process of the run did, {how}"
     return None
 
 

@@ -95,7 +95,7 @@ def compare(
     ]
     for variant, runs in plan:
         _check_weights(variant, runs, clips)
-    with alone_in(out):
+    with alone_in(out, "table"):
         return _train_all(recipe, plan, out, clips)
 
 

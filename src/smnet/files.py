@@ -49,9 +49,25 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def sweep(folder: Path, *stems: str) -> None:
+    """Remove what a killed process was writing by :func:`atomic_path`; nobody else may be writing.
+
+    Args:
+        folder: where.
+        stems: patterns for the names of the files without their suffixes.
+    """
+    for stem in stems:
+        for left in folder.glob(f".{stem}.????????.*"):
+            left.unlink(missing_ok=True)
+
+
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path, *stems: str) -> Iterator[None]:
     """Hold a folder for this process; it is made if need be, and goes again if nothing came of it.
+
+    Args:
+        folder: to hold.
+        stems: of the files that will be written there, see :func:`sweep`.
 
     Raises:
         UserError: another process holds it, or it cannot be written.
@@ -71,6 +87,7 @@ def alone_in(folder: Path) -> Iterator[None]:
                 f"{folder}: another process is writing there; choose another --out, or wait for it"
             ) from None
         try:
+            sweep(folder, *stems)
             yield
         finally:
             lock.unlink(missing_ok=True)

@@ -162,7 +162,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 folder, learner, processes, state.data, clips_may_vanish=recipe.on_error == "skip"
             )
         if processes.first:
-            held.enter_context(alone_in(folder))
+            held.enter_context(alone_in(folder, "resume", "last", "best", "recipe", "log"))
             if not resume:
                 start_folder(folder, recipe)
 

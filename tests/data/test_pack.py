@@ -399,7 +399,7 @@ def test_killed_and_resumed_gives_the_same_bytes(data: Path, packed: Path, tmp_p
         read_clips(out)
     with pytest.raises(UserError, match="another list of clips or with other settings"):
         pack(data, out, quality=50)
-    (out / ".shard-00002.left.arrow").write_bytes(b"half")
+    (out / ".shard-00002.k1ll_d78.arrow").write_bytes(b"half")
     report = pack(data, out)
     assert 3 <= report.kept < CLIPS
     assert content(out) == content(packed)
@@ -566,6 +566,12 @@ def test_a_changed_frame_is_found_out(own: Path) -> None:
         (lambda own: (own / "shard-00002.arrow").unlink(), "shard-00002.arrow: no such file"),
         (lambda own: os.truncate(own / "index.arrow", 1000), "index.arrow: 1000 bytes"),
         (lambda own: (own / "index.arrow").unlink(), "index.arrow: no such file"),
+        (
+            lambda own: (own / "index.arrow").write_bytes(
+                (own / "index.arrow").read_bytes().replace(b"3.mp4", b"4.mp4")
+            ),
+            "index.arrow: is not what the manifest says",
+        ),
         (lambda own: os.truncate(own / "manifest.json", 300), "manifest.json: not the manifest"),
         (
             lambda own: (own / "manifest.json").write_text(

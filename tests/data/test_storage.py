@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import shutil
 import socket
 import threading
 import time
@@ -54,11 +57,12 @@ class Server:
 
     Attributes:
         fail: what goes wrong with shards; "" = nothing. With ``times``, only that often.
+        flood: bytes sent of an answer without an end.
         log: (method, file, bytes of the answer) of every request.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.fail, self.times = folder, "", 1 << 30
+        self.folder, self.fail, self.times, self.flood = folder, "", 1 << 30, 0
         self.log: list[tuple[str, str, int]] = []
         self.connections: list[socket.socket] = []
         outer = self
@@ -102,11 +106,15 @@ class Server:
         data = (self.folder / file).read_bytes() if there else None
         status = int(fail) if fail.isdecimal() else 200 if data is not None else 404
         content = (data or b"") if status == 200 else b""
-        if (asked := request.headers.get("Range")) and status == 200 and fail != "whole":
+        parts = fail not in ("whole", "endless")
+        if (asked := request.headers.get("Range")) and status == 200 and parts:
             first, _, last = asked.removeprefix("bytes=").partition("-")
             content, status = content[int(first) : int(last) + 1], 206
         request.send_response(status)
-        request.send_header("Content-Length", str(len(content)))
+        if fail == "endless":
+            request.send_header("Connection", "close")
+        else:
+            request.send_header("Content-Length", str(len(content)))
         if status == 206:
             at = int(first)
             ends = f"{at}-{at + len(content) - 1}/{len(data or b'')}"
@@ -118,6 +126,11 @@ class Server:
             return
         if fail == "hang":
             time.sleep(5)
+        if fail == "endless":
+            with suppress(OSError):
+                while self.flood < 1 << 28:  # bytes
+                    request.wfile.write(bytes(1 << 16))
+                    self.flood += 1 << 16
         if fail == "cut":
             request.wfile.write(content[: len(content) // 2])
             request.connection.shutdown(socket.SHUT_RDWR)
@@ -222,6 +235,66 @@ def test_a_server_that_goes_away(server: Server) -> None:
     assert sample.views is None
     assert "shard-00000.arrow: cannot be read (Connect" in sample.problem
     assert "manifest.json: cannot be read (Connect" in complaint(server.address)
+
+
+def test_an_answer_without_an_end(server: Server) -> None:
+    """No more of it is taken than is needed to know."""
+    server.fail = "endless"
+    assert "the server sends no parts of files" in complaint(server.address)
+    assert server.flood < 1 << 25  # what fits into the buffers of sockets
+
+
+def test_what_failed_is_not_waited_for_again(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clips = read_clips(server.address).splits["train"]
+    with open_video(clips[0].path) as video:
+        video.read([0])
+    server.fail = "503"
+    server.log.clear()
+    dataset = ClipDataset(clips, PLAN)
+    said = [dataset[(0, number)].problem for number in (1, 2, 3)]
+    assert all("shard-00000.arrow: cannot be read (ClientResponseError: 503" in s for s in said)
+    assert len(server.log) == 4  # the tries of the first
+    server.fail = ""
+    assert dataset[(0, 1)].views is None
+    later = time.monotonic() + storage._REST
+    monkeypatch.setattr(storage.time, "monotonic", lambda: later)
+    assert dataset[(0, 1)].views is not None
+    server.fail = "404"  # is final: there is nothing to wait for
+    assert "no such file" in dataset[(0, 2)].problem
+    server.fail = ""
+    assert dataset[(0, 2)].views is not None
+
+
+def test_the_copy_of_the_index_is_verified(packed: Path, server: Server, tmp_path: Path) -> None:
+    read(server.address)
+    (copy,) = (tmp_path / "cache").rglob("*.arrow")
+    sound = copy.read_bytes()
+    copy.write_bytes(sound[:-20] + bytes(20))
+    assert np.array_equal(read(server.address), read(str(packed)))
+    assert copy.read_bytes() == sound
+
+
+@pytest.mark.parametrize("name", ["../../../../elsewhere/x", "", "A" * 64, "0" * 63, 7])
+def test_checksums_that_are_none(
+    name: object, packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They name files of the cache, and come from elsewhere."""
+    folder = tmp_path / "set"
+    shutil.copytree(packed, folder)
+    manifest = folder / "manifest.json"
+    values = json.loads(manifest.read_text())
+    values["index"]["sha256"] = name
+    manifest.write_text(json.dumps(values))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "a" / "b" / "cache"))
+    server = Server(folder)
+    before = sorted(tmp_path.rglob("*"))
+    try:
+        assert re.search(r"manifest\.json: damaged .* is no checksum", complaint(server.address))
+    finally:
+        server.end()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_other_addresses_of_the_server(server: Server) -> None:

@@ -6,12 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 
 from smnet.data.packed_layout import MANIFEST, MANIFEST_LIMIT, PARTS, PLAN, Manifest
 from smnet.errors import UserError
-from smnet.files import lock_file, write_text
+from smnet.files import lock_file, sweep, write_text
 
 _LOCK = "lock"
 
@@ -62,12 +61,8 @@ def own_folder(folder: Path, plan: str, data: str | os.PathLike[str]) -> Iterato
                 _same(folder, (notes / PLAN).read_text(encoding="utf-8"), plan)
             else:
                 write_text(notes / PLAN, plan)
-            # What a killed run was writing; see smnet.files.atomic_path for the names.
-            for stale in chain(
-                *(folder.glob(f".{file}.*") for file in ("shard-*", "index", "manifest")),
-                notes.glob(".shard-*.json"),
-            ):
-                stale.unlink()
+            sweep(folder, "shard-*", "index", "manifest")
+            sweep(notes, "shard-*")
             yield None
     except OSError as error:
         raise UserError(

@@ -11,6 +11,7 @@ All of it is plain Arrow IPC and JSON: readable without this package.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -67,6 +68,13 @@ class Shard:
     clips: int
     bytes: int
     sha256: str
+
+    def __post_init__(self) -> None:
+        counts = (self.clips, self.bytes)
+        if not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"a shard of {self.clips!r} clips in {self.bytes!r} bytes")
+        if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)):
+            raise ValueError(f"{self.sha256!r} is no checksum")  # files are named after it
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,10 @@ from smnet.errors import UserError, missing_extra
 from smnet.files import atomic_path
 
 _BLOCK = 1 << 22  # bytes of one request, of files that are read as a whole
+_CHUNK = 1 << 16  # bytes of an answer at a time
 _TIMEOUT = 30.0  # seconds for one request
 _WAITS = (0.5, 2.0, 5.0)  # seconds before each further try of a request that failed
+_REST = 10.0  # seconds in which a place that failed in every try is not asked again
 _PASSING = (408, 425, 429)  # of the HTTP states 400 to 499, those worth another try
 _BACKENDS = {
     **dict.fromkeys(("s3", "s3a"), "s3fs"),
@@ -50,6 +52,7 @@ class Storage:
         self.place = place.rstrip("/") or "/"
         self._remote: Any = None
         self._base = self.place
+        self._failed: tuple[float, Exception] | None = None
         if is_url(place):
             self._remote, self._base = _filesystem(self.place)
             if "file" in _protocols(self._remote):
@@ -119,15 +122,22 @@ class Storage:
             raise self._unreadable(file, error) from error
 
     def open_copy(self, file: str, size: int, sha256: str) -> Any:
-        """A pyarrow file mapped into memory: of a remote file, a copy in the local cache.
+        """A pyarrow file mapped into memory, its checksum verified: of a remote file, a copy in the
+        local cache.
 
         The copy is named after its content, so it serves every process and is never stale.
+
+        Raises:
+            UserError: it cannot be read, or has another checksum.
         """
         if self._remote is None:
-            return self.open(file)
+            opened = self.open(file)
+            if sha256_of(self._path(file)) != sha256:
+                raise self._other_content(file)
+            return opened
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         copy = Path(home, "smnet", "packed", f"{sha256}.arrow")
-        if not copy.is_file() or copy.stat().st_size != size:
+        if not copy.is_file() or copy.stat().st_size != size or sha256_of(copy) != sha256:
             with atomic_path(copy) as temporary:
                 self._fetch(file, temporary, size, sha256)
         return arrow().memory_map(str(copy), "r")
@@ -140,23 +150,33 @@ class Storage:
                 hasher.update(block)
                 copy.write(block)
         if hasher.hexdigest() != sha256:
-            raise UserError(
-                f"{self.name(file)}: is not what the manifest says (checksum); it is damaged, or"
-                " the set was being written; copy it there again"
-            )
+            raise self._other_content(file)
+
+    def _other_content(self, file: str) -> UserError:
+        return UserError(
+            f"{self.name(file)}: is not what the manifest says (checksum); it is damaged, or the"
+            " set was being written; copy it there again"
+        )
 
     def _request(self, file: str, what: str, *piece: int) -> Any:
-        """Ask the remote file system, again where the failure may pass."""
+        """Ask the remote file system, again where the failure may pass. Where it did not, the other
+        clips of a batch are not to wait for as long."""
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise self._unreadable(file, self._failed[1]) from self._failed[1]
         for wait in (*_WAITS, None):
             try:
                 found = _call(self._remote, what, self._path(file), *piece)
                 if piece and len(found) != piece[1] - piece[0]:
                     raise self._wrong_length(file, piece, len(found))
+                self._failed = None
                 return found
             except UserError:
                 raise
             except Exception as error:  # every backend has exceptions of its own
-                if wait is None or _is_final(error):
+                final = _is_final(error)
+                if wait is None and not final:
+                    self._failed = (time.monotonic() + _REST, error)
+                if wait is None or final:
                     raise self._unreadable(file, error) from error
                 time.sleep(wait)
         return None
@@ -188,6 +208,8 @@ class Storage:
 
 def _call(filesystem: Any, what: str, path: str, *piece: int) -> Any:
     asyn = importlib.import_module("fsspec.asyn")
+    if piece and "http" in _protocols(filesystem):
+        return asyn.sync(filesystem.loop, _http_piece, filesystem, path, *piece, timeout=_TIMEOUT)
     if isinstance(filesystem, asyn.AsyncFileSystem):
         work = getattr(filesystem, f"_{what}")
         # By name: s3fs has another argument before these.
@@ -199,6 +221,23 @@ def _call(filesystem: Any, what: str, path: str, *piece: int) -> Any:
     with filesystem.open(path, "rb") as opened:
         opened.seek(piece[0])
         return opened.read(piece[1] - piece[0])
+
+
+async def _http_piece(filesystem: Any, path: str, start: int, stop: int) -> bytes:
+    """Bytes of a file, of which a server that sends no parts, or no end, may send more; but no
+    more of that is taken than tells."""
+    how = dict(filesystem.kwargs)
+    asked = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+    headers = {**how.pop("headers", {}), **asked}
+    session = await filesystem.set_session()
+    found = bytearray()
+    async with session.get(filesystem.encode_url(path), headers=headers, **how) as answer:
+        answer.raise_for_status()
+        async for block in answer.content.iter_chunked(_CHUNK):
+            found += block
+            if len(found) > stop - start:
+                break
+    return bytes(found)
 
 
 def _cause(error: BaseException) -> BaseException:
