@@ -180,6 +180,10 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 if note:
                     log.say(note)
 
+            def stopped() -> Outcome:
+                log.say(f"stopped; go on with: smnet train --resume {folder}")
+                return Outcome(folder, False, state.best, state.epoch)
+
             for epoch in range(state.epoch, recipe.epochs):
                 learning_mode(network, recipe)
                 batches.set(epoch, state.batch)
@@ -233,9 +237,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     if processes.any(stopping.is_set()):
                         break
 
-                stopped = processes.any(stopping.is_set())
+                stop = processes.any(stopping.is_set())
                 whole = meter.of_all(processes)
-                if not whole.clips and not stopped:
+                if not whole.clips and not stop:
                     raise UserError(
                         f"epoch {epoch + 1}: none of the training clips could be read; `smnet data"
                         f" check {recipe.data}` tells what is wrong with each"
@@ -243,9 +247,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 # Safe before it is measured: that takes its time, and may end the run.
                 state.meter = meter.values()
                 save_state(folder, recipe, state, learner, processes)
-                if stopped:
-                    log.say(f"stopped; go on with: smnet train --resume {folder}")
-                    return Outcome(folder, False, state.best, epoch)
+                if stop:
+                    return stopped()
 
                 meter = whole
                 row = {"lr": get_lr(optimizer), **meter.summary()}
@@ -255,8 +258,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         learner, val_loader, clips, recipe, processes, autocast, stopping
                     )
                 except Stopped:
-                    log.say(f"stopped; go on with: smnet train --resume {folder}")
-                    return Outcome(folder, False, state.best, epoch)
+                    return stopped()
                 except UserError as error:
                     again = f"epoch {epoch + 1} is learned and saved: mend it, and"
                     raise UserError(f"{error} ({again} smnet train --resume {folder})") from None
@@ -279,8 +281,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 save_state(folder, recipe, state, learner, processes)
                 log.say(epoch_line(recipe, epoch, meter, measured, improved))
                 if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
-                    log.say(f"stopped; go on with: smnet train --resume {folder}")
-                    return Outcome(folder, False, state.best, epoch + 1)
+                    return stopped()
             return Outcome(folder, True, state.best, recipe.epochs, processes.first)
 
 
