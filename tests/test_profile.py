@@ -138,6 +138,12 @@ def test_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         ["tsm_resnet18", "tsn_resnet18"], segments=2, size=32, options={"width": 8}, rounds=1
     )
     assert named.reference is named.profiles[1]
+    narrow = profile(["tsm_resnet18:width=8:shift_div=4"], segments=2, size=32, rounds=1)
+    assert narrow.reference.model == "tsn_resnet18:width=8"
+    assert narrow.reference.parameters == found.reference.parameters
+    both = ["tsm_resnet18:width=8", "tsn_resnet18:width=16", "tsn_resnet18"]
+    own_options = profile(both, segments=2, size=32, rounds=1)
+    assert own_options.reference is own_options.profiles[1]
 
     def own(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
         return build_trunk(spec, "resnet18", **options)

@@ -122,8 +122,9 @@ def profile(
 ) -> Comparison:
     """Measure models side by side.
 
-    Times are relative to TSN on the trunk of the first model, which is measured along where it is
-    not among the models; a trunk without TSN is measured against the first model itself.
+    Times are relative to TSN on the trunk of the first model: the first among the models, or else
+    one of the same width that is measured along. A trunk without TSN is measured against the first
+    model itself.
 
     Args:
         names: models, see ``smnet models``, each with options of its own after colons
@@ -139,13 +140,11 @@ def profile(
     place = choose_device(device)
     given = dict(options or {})
     rows = [row for name in names for row in read_models(name)]
-    reference = f"tsn_{rows[0].model.partition('_')[2]}"
-    if not list_models(reference):
-        reference = rows[0].label
     everyone = {row.label: row for row in rows}
     if len(everyone) < len(rows):
         raise UserError(f"a model is named twice: {', '.join(names)}")
-    everyone.setdefault(reference, Variant(reference, reference))
+    unit = _unit(rows)
+    everyone.setdefault(unit.label, unit)
     models, profiles = [], []
     try:
         for name, row in everyone.items():
@@ -174,12 +173,23 @@ def profile(
         one.forward, one.step = passed, stepped
     return Comparison(
         profiles[: len(rows)],
-        profiles[list(everyone).index(reference)],
+        profiles[list(everyone).index(unit.label)],
         segments,
         size,
         batch,
         place.type,
     )
+
+
+def _unit(rows: list[Variant]) -> Variant:
+    """The model in whose times the others are given."""
+    first = rows[0]
+    name = f"tsn_{first.model.partition('_')[2]}"
+    if not list_models(name):
+        return first
+    label = f"{name}:width={first.options['width']}" if "width" in first.options else name
+    along = read_models(label)[0]
+    return next((row for row in rows if row.model == name), along)
 
 
 def _built(row: Variant, segments: int, shared: dict[str, Any]) -> VideoModel:

@@ -41,7 +41,7 @@ def print_comparison(found: Comparison) -> None:
     table = _table("model", "parameters", "GMAC a clip", "saved, MB a clip", "forward", "step")
     for p in found.profiles:
         table.add_row(
-            p.model,
+            p.model.replace(":", "\n:"),  # a narrow table breaks lines anywhere
             f"{p.parameters / 1e6:.2f} M",
             _three(p.macs / 1e9),
             _three(p.saved / 1e6),
