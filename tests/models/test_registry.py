@@ -295,6 +295,27 @@ def test_unknown_option_is_not_answered_with_itself_or_with_a_stranger(
     assert "motion_input'" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "option", "value", "said"),
+    [
+        ("smnet_resnet18", "groups", "abc", "groups must be a whole number, not 'abc'"),
+        ("smnet_resnet18", "groups", True, "groups must be a whole number, not True"),
+        ("smnet_resnet18", "attention_norm", 1, "attention_norm must be true or false, not 1"),
+        ("tsn_mobilenetv2", "width", "8", "width must be a whole number, not '8'"),
+        ("tsm_resnet50", "width", None, "width must be a whole number, not None"),
+        ("tsn_resnet18", "dropout", "none", "dropout must be a number, not 'none'"),
+        ("i3d_resnet18", "width", 8.0, "width must be a whole number, not 8.0"),
+    ],
+)
+def test_words_where_numbers_are_wanted(name: str, option: str, value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        new_model(name, 5, 4, {option: value})
+
+
+def test_nothing_may_stand_where_that_is_an_answer() -> None:
+    new_model("smnet_resnet18", 5, 4, {"groups": None, "width": 8, "dropout": 0})
+
+
 @pytest.mark.parametrize("option", ["temporal", "block"])
 @pytest.mark.parametrize(
     "name", ["tsn_resnet18", "rgbdiff_resnet18", "tdn_resnet18", "tsm_resnet50"]

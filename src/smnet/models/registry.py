@@ -16,6 +16,7 @@ from . import differences
 from .action import action
 from .base import ModelSpec, VideoModel
 from .imagenet import load_weights
+from .mobilenetv2 import MobileNetV2
 from .resnet import ResNet
 from .resnet3d import i3d, slow
 from .rgbdiff import rgbdiff
@@ -136,6 +137,7 @@ def build_model(spec: ModelSpec) -> VideoModel:
             f"{spec.name}: place must be before_conv1 or after_conv1, not 'instead_of_conv2', which"
             " would leave its blocks without a 3x3 convolution"
         )
+    _check_kinds(spec.options, family)
     try:
         return family.build(spec, trunk, **spec.options)
     except TypeError as error:
@@ -177,6 +179,27 @@ def _unknown_option(error: TypeError) -> str | None:
     refusal = r"(?:unexpected keyword argument|multiple values for (?:keyword )?argument) '(\w+)'"
     found = re.search(refusal, str(error))
     return found[1] if found else None
+
+
+KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "int": ((int,), "a whole number"),
+    "float": ((int, float), "a number"),
+    "bool": ((bool,), "true or false"),
+}
+"""What options that are annotated so may be, and the words for it."""
+
+
+def _check_kinds(options: Mapping[str, Any], family: Family) -> None:
+    """``ValueError`` for a word where a number is wanted: further in, it would be PyTorch's."""
+    own = (family.build, SMNetOptions) if family.build is smnet else (family.build,)
+    for target in (*own, ResNet.__init__, MobileNetV2.__init__):
+        for name, parameter in inspect.signature(target).parameters.items():
+            kind = str(parameter.annotation)
+            if name not in options or (options[name] is None and kind.endswith("| None")):
+                continue
+            types, said = KINDS.get(kind.removesuffix(" | None"), (None, ""))
+            if types is not None and type(options[name]) not in types:
+                raise ValueError(f"{name} must be {said}, not {options[name]!r}")
 
 
 def _near(option: str, family: Family) -> str:
