@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
@@ -146,6 +147,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         network: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore
         if processes.world > 1:
             network = DistributedDataParallel(network)
+            held.enter_context(warnings.catch_warnings())
+            # Of 1x1 kernels, whose strides differ in name alone.
+            warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
 
         val = validation_clips(clips)
         val_plan = replace(validation_plan(model.spec), decoder=recipe.decoder)
