@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from smnet.models import VideoModel, create_model
-from smnet.optim import lr_factor, make_optimizer, parameter_groups, scaled_lr, set_lr
+from smnet.optim import get_lr, lr_factor, make_optimizer, parameter_groups, scaled_lr, set_lr
 from smnet.recipe import Recipe
 from tests.families import ONE_OF_EACH
 
@@ -142,6 +142,14 @@ def test_frozen_parameters_are_left_out() -> None:
     inside = {id(p) for group in parameter_groups(model, Recipe()) for p in group["params"]}
     assert id(model.conv1.weight) not in inside
     assert len(inside) == sum(1 for _ in model.parameters()) - 1
+
+
+def test_the_base_rate_is_kept_on_disk() -> None:
+    recipe = Recipe(head_lr=3)
+    one, other = (make_optimizer(create_model("tsn_resnet18", 3, width=8), recipe) for _ in "ab")
+    set_lr(one, 0.1 / 3)
+    other.load_state_dict(one.state_dict())
+    assert get_lr(one) == get_lr(other) == 0.1 / 3
 
 
 def test_set_lr_keeps_the_multiples() -> None:

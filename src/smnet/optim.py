@@ -84,12 +84,12 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Give every group its multiple of the base rate ``lr``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
+        group["base_lr"] = lr
 
 
 def get_lr(optimizer: torch.optim.Optimizer) -> float:
-    """The base rate that was set."""
-    group = optimizer.param_groups[0]
-    rate: float = group["lr"] / group["scale"]
+    """The base rate that :func:`set_lr` has given last, also to an optimiser put back from disk."""
+    rate: float = optimizer.param_groups[0]["base_lr"]
     return rate
 
 
