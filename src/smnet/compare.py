@@ -120,9 +120,8 @@ def _planned(recipe: Recipe, variant: Variant, model: str, seed: int, out: Path)
 
 def _check_weights(variant: Variant, runs: list[_Run], clips: ClipSet) -> None:
     """``UserError`` for weights from which runs that are not begun yet could not start."""
-    begun = [(run.folder / "recipe.yaml").exists() for run in runs]
-    recipes = {r.recipe.weights: r.recipe for r, b in zip(runs, begun, strict=True) if not b}
-    for weights, recipe in recipes.items():
+    fresh = [run.recipe for run in runs if not (run.folder / "recipe.yaml").exists()]
+    for weights, recipe in {recipe.weights: recipe for recipe in fresh}.items():
         try:
             if weights != "none":
                 start_from(build(recipe, clips), weights)

@@ -187,8 +187,8 @@ def _unit(rows: list[Variant]) -> Variant:
     name = f"tsn_{first.model.partition('_')[2]}"
     if not list_models(name):
         return first
-    label = f"{name}:width={first.options['width']}" if "width" in first.options else name
-    along = read_models(label)[0]
+    width = {k: v for k, v in first.options.items() if k == "width"}
+    along = Variant(":".join([name, *(f"{k}={v}" for k, v in width.items())]), name, width)
     return next((row for row in rows if row.model == name), along)
 
 

@@ -42,7 +42,7 @@ def progress_bar(quiet: bool = False) -> Progress:
 
 
 class RunLog:
-    """The log of one training run, in the run's folder, after the step at which it goes on.
+    """The log of one training run, in the run's folder; what it says up to step ``after`` stands.
 
     Without a terminal, a line is printed about every ``every`` seconds instead of a moving bar.
     """

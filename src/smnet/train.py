@@ -170,7 +170,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             if not resume:
                 start_folder(folder, recipe)
 
-        logged = state.step - -(-state.batch // recipe.accumulate)  # epochs that are complete
+        # The step that the last complete epoch ended with.
+        logged = state.step - -(-state.batch // recipe.accumulate)
         log = RunLog(folder, recipe.epochs, steps_per_epoch, processes.first, logged)
         log.keep_until(logged)
         with log:
@@ -242,8 +243,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         break
 
                 stop = processes.any(stopping.is_set())
-                whole = meter.of_all(processes)
-                if not whole.clips and not stop:
+                of_all = meter.of_all(processes)
+                if not of_all.clips and not stop:
                     raise UserError(
                         f"epoch {epoch + 1}: none of the training clips could be read; `smnet data"
                         f" check {recipe.data}` tells what is wrong with each"
@@ -254,8 +255,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 if stop:
                     return stopped()
 
-                meter = whole
-                row = {"lr": get_lr(optimizer), **meter.summary()}
+                row = {"lr": get_lr(optimizer), **of_all.summary()}
                 log.row("train", epoch + 1, state.step, row)
                 try:
                     result = validate(
@@ -283,7 +283,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                         save_checkpoint(folder / "best.safetensors", checkpoint)
                 log.row("val", epoch + 1, state.step, measured)
                 save_state(folder, recipe, state, learner, processes)
-                log.say(epoch_line(recipe, epoch, meter, measured, improved))
+                log.say(epoch_line(recipe, epoch, of_all, measured, improved))
                 if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                     return stopped()
             return Outcome(folder, True, state.best, recipe.epochs, processes.first)

@@ -154,7 +154,7 @@ class PackedSet:
                     text = f"{size} bytes where the manifest says {facts.bytes}"
                     raise UserError(f"{name}: {text}; {_MEND}")
                 if file == INDEX:
-                    source = self.storage.open_copy(file, facts.bytes, facts.sha256)
+                    source = self.storage.open_verified(file, facts.bytes, facts.sha256)
                 else:  # too large to be read as a whole: each frame has a checksum of its own
                     source = self.storage.open(file)
                 reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))

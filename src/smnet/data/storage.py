@@ -121,7 +121,7 @@ class Storage:
         except OSError as error:
             raise self._unreadable(file, error) from error
 
-    def open_copy(self, file: str, size: int, sha256: str) -> Any:
+    def open_verified(self, file: str, size: int, sha256: str) -> Any:
         """A pyarrow file mapped into memory, its checksum verified: of a remote file, a copy in the
         local cache.
 

@@ -181,7 +181,7 @@ def _unknown_option(error: TypeError) -> str | None:
     return found[1] if found else None
 
 
-KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "int": ((int,), "a whole number"),
     "float": ((int, float), "a number"),
     "bool": ((bool,), "true or false"),
@@ -191,22 +191,20 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
 
 def _check_kinds(options: Mapping[str, Any], family: Family) -> None:
     """``ValueError`` for a word where a number is wanted: further in, it would be PyTorch's."""
-    own = (family.build, SMNetOptions) if family.build is smnet else (family.build,)
-    for target in (*own, ResNet.__init__, MobileNetV2.__init__):
+    of_trunks: tuple[Callable[..., Any], ...] = (ResNet.__init__, MobileNetV2.__init__)
+    for target in (*_takers(family), *of_trunks):
         for name, parameter in inspect.signature(target).parameters.items():
             kind = str(parameter.annotation)
             if name not in options or (options[name] is None and kind.endswith("| None")):
                 continue
-            types, said = KINDS.get(kind.removesuffix(" | None"), (None, ""))
+            types, said = _KINDS.get(kind.removesuffix(" | None"), (None, ""))
             if types is not None and type(options[name]) not in types:
                 raise ValueError(f"{name} must be {said}, not {options[name]!r}")
 
 
 def _near(option: str, family: Family) -> str:
-    known = _options_of(family.build)
+    known = set[str]().union(*map(_options_of, _takers(family)))
     of_trunks = _options_of(ResNet.__init__) | _options_of(build_trunk)
-    if family.build is smnet:
-        known |= _options_of(SMNetOptions)
     takes = inspect.signature(family.build).parameters.values()
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
         known |= of_trunks
@@ -214,6 +212,11 @@ def _near(option: str, family: Family) -> str:
         return f"; {family.build.__name__}() takes no **options for its trunk"
     near = difflib.get_close_matches(option, sorted(known - {option}), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def _takers(family: Family) -> tuple[Callable[..., Any], ...]:
+    """What names the options of a family, those of its trunk aside."""
+    return (smnet, SMNetOptions) if family.build is smnet else (family.build,)
 
 
 def _options_of(target: Callable[..., Any]) -> set[str]:
