@@ -435,9 +435,6 @@ def test_what_runs_in_one_process_is_not_run_in_several(
     called = smnet(verb, *words, *([run] if verb == "predict" else []))
     told = f"smnet: {verb} runs in one process: start it without torchrun\n"
     assert (called.status, called.out, called.err) == (1, "", told)
-    monkeypatch.setenv("RANK", "1")
-    called = smnet(verb, *words, *([run] if verb == "predict" else []))
-    assert (called.status, called.out, called.err) == (1, "", "")
 
 
 WRONG = [

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from smnet.checkpoint import load
 from smnet.data.annotations import read_clips
 from smnet.data.dataset import TestBatches
-from smnet.distributed import Processes, choose_device, join
+from smnet.distributed import Processes, choose_device, join, says_first
 from smnet.errors import UserError
 from smnet.evaluate import (
     evaluate_checkpoints,
@@ -33,6 +33,7 @@ from smnet.train import train
 from tests.conftest import tiny, write_clips
 
 CPU = torch.device("cpu")
+SMALL = ("model=tsn_resnet18", "options.width=8", "weights=none", "device=cpu", "workers=0")
 
 
 def by_two(
@@ -50,6 +51,47 @@ def by_two(
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return done
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["predict", "run", "clip.mp4"], "predict runs in one process: start it without torchrun"),
+        (["train", "--data", "nowhere"], "data: cannot open"),
+        (["train", "--data", "clips", "--out", "clips/run", *SMALL], "clips/run: "),
+    ],
+)
+def test_what_all_processes_find_is_told_once(
+    words: list[str], says: str, clips: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "clips").symlink_to(clips)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    done = subprocess.run(
+        [*command, "-m", "smnet", *words],
+        capture_output=True,
+        text=True,
+        timeout=200,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    told = [line for line in done.stderr.splitlines() if line.startswith("smnet: ")]
+    assert done.returncode == 1
+    assert len(told) == 1, done.stderr
+    assert told[0].startswith(f"smnet: {says}")
+
+
+def test_a_message_is_not_lost_where_nobody_keeps_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def gone(rank: int, world: int) -> Any:
+        raise RuntimeError("the client socket has failed to connect")
+
+    monkeypatch.setattr("smnet.distributed._store", gone)
+    assert says_first("it is wrong")
+    monkeypatch.delenv("TORCHELASTIC_USE_AGENT_STORE")
+    assert says_first("it is wrong")
 
 
 def test_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -56,8 +57,6 @@ def common(
 ) -> None:
     verb = context.invoked_subcommand
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and verb not in SHARED:
-        if os.environ.get("RANK") != "0":
-            sys.exit(1)  # the first process says it
         raise UserError(f"{verb} runs in one process: start it without torchrun")
 
 
@@ -330,23 +329,33 @@ def main() -> None:
         if isinstance(error, BrokenPipeError):  # `smnet … | head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
-        print(f"smnet: {_one_line(error)}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"smnet: {_one_line(error)}")
     except (RuntimeError, MemoryError) as error:
         told = _known(error)
         if told is None or os.environ.get("SMNET_TRACEBACK"):
             raise
-        print(f"smnet: {told}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"smnet: {told}")
     except ModuleNotFoundError as error:
         if error.name != "torch" or os.environ.get("SMNET_TRACEBACK"):
             raise
         told = "this needs PyTorch, which is not installed here; without it exported files predict"
-        print(f"smnet: {told}", file=sys.stderr)
-        sys.exit(1)
+        _fail(f"smnet: {told}")
     except KeyboardInterrupt:
         print("smnet: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(line: str) -> NoReturn:
+    """Say what is wrong, once however many processes of a run find it, and end."""
+    first = True
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        with contextlib.suppress(ModuleNotFoundError):  # PyTorch, without which nobody can know
+            from smnet.distributed import says_first
+
+            first = says_first(line)
+    if first:
+        print(line, file=sys.stderr)
+    sys.exit(1)
 
 
 def _known(error: BaseException) -> str | None:

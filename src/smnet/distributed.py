@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import hashlib
 import itertools
 import os
 import time
@@ -111,6 +112,19 @@ def _store(rank: int, world: int) -> dist.Store:
     """Where the processes find each other, as torchrun says in the environment."""
     store: dist.Store = next(dist.rendezvous("env://", rank, world))[0]
     return store
+
+
+def says_first(line: str) -> bool:
+    """Whether this is the first of torchrun's processes that says ``line``, so that what all of
+    them find is told once. True where nobody keeps count."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return True
+    said = hashlib.sha256(line.encode(errors="backslashreplace")).hexdigest()
+    try:
+        store = _store(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
+        return bool(store.add(f"smnet-said-{said}", 1) == 1)
+    except RuntimeError:  # the agent that keeps it has gone
+        return True
 
 
 def choose_device(name: str) -> torch.device:

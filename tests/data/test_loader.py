@@ -128,7 +128,7 @@ def test_a_loader_that_is_gone_takes_its_workers_along(clips: Path) -> None:
     began = time.monotonic()
     gc.collect()
     assert set(multiprocessing.active_children()) <= before
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60  # PyTorch gives each that does not end five seconds
 
 
 # --- Decoders that do not come back.
