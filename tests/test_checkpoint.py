@@ -53,6 +53,13 @@ def test_round_trip(tmp_path: Path, model: VideoModel, whole: Checkpoint) -> Non
         assert torch.equal(built(clip), model(clip))
 
 
+def test_equal_checkpoints_are_equal_files(tmp_path: Path, whole: Checkpoint) -> None:
+    files = [tmp_path / f"{number}.safetensors" for number in range(8)]
+    for file in files:
+        save_checkpoint(file, whole)
+    assert len({file.read_bytes() for file in files}) == 1
+
+
 def test_no_tensor_is_left_without_memory(tmp_path: Path, whole: Checkpoint) -> None:
     save_checkpoint(tmp_path / "a.safetensors", whole)
     built = load(tmp_path / "a.safetensors")

@@ -119,7 +119,7 @@ def test_what_is_finished_needs_no_resume_file(
         file.unlink()
     last = out / f"{TSN}-seed0" / "last.safetensors"
     before = last.read_bytes()
-    with pytest.raises(UserError, match=r"another recipe is there \(lr 0\.01 there, 0\.3 here\)"):
+    with pytest.raises(UserError, match=r"another recipe is there \(lr: 0\.01 then, 0\.3 now\)"):
         compare(tiny(clips, epochs=1, lr=0.3), VARIANTS, 2, out)
     again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
@@ -183,7 +183,7 @@ def test_other_workers_make_no_other_run(
 
 
 def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
-    said = rf"{TSN}-seed0: a run of another recipe is there \(epochs 1 there, 2 here\)"
+    said = rf"{TSN}-seed0: a run of another recipe is there \(epochs: 1 then, 2 now\)"
     with pytest.raises(UserError, match=said):
         compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
 

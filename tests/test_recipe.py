@@ -156,6 +156,7 @@ def test_a_key_below_something_that_is_no_table() -> None:
     ("content", "says"),
     [
         (b"epochs: [", "not YAML"),
+        (b"epochs: 2020-13-45\n", r"not YAML: month must be in 1\.\.12"),
         (b"- a\n- b\n", "a recipe is a table of keys and values"),
         (b"just words", "a recipe is a table"),
         (b"1: 2\n", "unknown key 1"),

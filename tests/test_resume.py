@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 import signal
 import subprocess
@@ -293,7 +294,7 @@ def test_state_round_trip(tmp_path: Path) -> None:
     save_state(tmp_path, RECIPE, state, one, HERE)
     draws = torch.rand(3), torch.rand(3, generator=one.mixing)
     other = learner(RECIPE)
-    assert load_state(tmp_path, other, HERE, DATA) == state
+    assert load_state(tmp_path, RECIPE, other, HERE, DATA) == state
     assert torch.equal(draws[0], torch.rand(3))
     assert torch.equal(draws[1], torch.rand(3, generator=other.mixing))
     for a, b in ((one.model, other.model), (one.averaged, other.averaged)):
@@ -334,21 +335,51 @@ def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
     save_state(saved.parent, RECIPE, RunState(1, data=DATA), learner(RECIPE), HERE)
     other = learner(RECIPE, classes=changed.get("classes", 3))
     with pytest.raises(UserError, match=says):
-        load_state(saved.parent, other, HERE, DATA | changed)
+        load_state(saved.parent, RECIPE, other, HERE, DATA | changed)
+    lenient = RECIPE.model_copy(update={"on_error": "skip"})
     with pytest.raises(UserError) if "names" in changed else nullcontext():
-        assert load_state(saved.parent, other, HERE, DATA | changed, True).data == DATA
+        assert load_state(saved.parent, lenient, other, HERE, DATA | changed).data == DATA
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"lr": 5.0, "flip": "off"}, "(flip: auto then, off now; lr: 0.01 then, 5.0 now)"),
+        ({"model": "tsn_resnet18"}, "(model: smnet_resnet50 then, tsn_resnet18 now)"),
+        ({"epochs": 31}, "(epochs: 30 then, 31 now)"),
+        ({"options": {"groups": 2}}, "(options: {} then, {'groups': 2} now)"),
+    ],
+)
+def test_of_another_recipe(saved: Path, changed: dict[str, Any], says: str) -> None:
+    recipe = RECIPE.model_copy(update=changed)
+    with pytest.raises(UserError, match=re.escape(f"was begun by another recipe {says}; put it")):
+        load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA)
+
+
+def test_where_and_how_may_change(saved: Path) -> None:
+    elsewhere = {"data": "moved/", "root": "clips", "workers": 3, "device": "cpu", "amp": "off"}
+    recipe = RECIPE.model_copy(update=elsewhere)
+    assert load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA).epoch == 1
+
+
+def test_a_file_of_before_a_key_was_known(saved: Path) -> None:
+    old = torch.load(saved, weights_only=True)
+    old["recipe"] = old["recipe"].replace("temporal_lr: 1.0\n", "")
+    torch.save(old, saved)
+    recipe = RECIPE.model_copy(update={"temporal_lr": 2.0})
+    assert load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA).epoch == 1
 
 
 def test_a_file_of_before_it_knew_its_data(saved: Path) -> None:
     everything = torch.load(saved, weights_only=True)
     del everything["state"]["data"]
     torch.save(everything, saved)
-    assert load_state(saved.parent, learner(RECIPE), HERE, DATA).data == DATA
+    assert load_state(saved.parent, RECIPE, learner(RECIPE), HERE, DATA).data == DATA
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no run to resume there \(resume.pt is missing\)"):
-        load_state(tmp_path, learner(RECIPE), HERE, DATA)
+        load_state(tmp_path, RECIPE, learner(RECIPE), HERE, DATA)
 
 
 @pytest.mark.parametrize(
@@ -367,6 +398,8 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
         lambda p: torch.save({**torch.load(p), "optimizer": []}, p),
         lambda p: torch.save({**torch.load(p), "ema": None}, p),
         lambda p: torch.save({**torch.load(p), "generators": [None]}, p),
+        lambda p: torch.save({**torch.load(p), "recipe": "{"}, p),
+        lambda p: torch.save({**torch.load(p), "recipe": 5}, p),
     ],
 )
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
@@ -374,19 +407,21 @@ def test_nothing_to_resume(tmp_path: Path) -> None:
 def test_a_damaged_file(saved: Path, damage: Callable[[Path], Any]) -> None:
     damage(saved)
     with pytest.raises(UserError, match=r"resume\.pt: ") as caught:
-        load_state(saved.parent, learner(RECIPE), HERE, DATA)
+        load_state(saved.parent, RECIPE, learner(RECIPE), HERE, DATA)
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value)
 
 
 def test_of_another_model(saved: Path) -> None:
     with pytest.raises(UserError, match="cannot be resumed from"):
-        load_state(saved.parent, learner(RECIPE, classes=4), HERE, DATA)
+        load_state(saved.parent, RECIPE, learner(RECIPE, classes=4), HERE, DATA)
 
 
 def test_of_another_number_of_processes(saved: Path) -> None:
     with pytest.raises(UserError, match="was saved by 1 processes, this run has 2; resume with as"):
-        load_state(saved.parent, learner(RECIPE), Processes(torch.device("cpu"), 0, 2), DATA)
+        load_state(
+            saved.parent, RECIPE, learner(RECIPE), Processes(torch.device("cpu"), 0, 2), DATA
+        )
 
 
 def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
@@ -399,7 +434,7 @@ def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
     state = RunState(0, 1, 1, (3.0, 2, 4))
     save_state(tmp_path, RECIPE, state, learner(RECIPE), Second(cpu, 0, 2))
     for rank, meter in ((0, (3.0, 2, 4)), (1, (5.0, 1, 2))):
-        back = load_state(tmp_path, learner(RECIPE), Processes(cpu, rank, 2), DATA)
+        back = load_state(tmp_path, RECIPE, learner(RECIPE), Processes(cpu, rank, 2), DATA)
         assert back == replace(state, meter=meter, data=DATA)
 
 
@@ -408,7 +443,7 @@ def test_a_file_of_before_it_had_all_meters(saved: Path) -> None:
     del old["meters"]
     old["state"]["meter"] = (3.0, 2, 4)
     torch.save(old, saved)
-    assert load_state(saved.parent, learner(RECIPE), HERE, DATA).meter == (3.0, 2, 4)
+    assert load_state(saved.parent, RECIPE, learner(RECIPE), HERE, DATA).meter == (3.0, 2, 4)
 
 
 def test_a_full_disk_leaves_the_old_state(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

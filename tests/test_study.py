@@ -47,8 +47,8 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        *("", "a: b", "variants: 5", "variants: [a]", "variants: {a: b}", "variants: {a: {x: 1}}"),
-        *("{", "variants: {a: {model: tsn_resnet18, option: {groups: 2}}}"),
+        *("", "a: b", "variants: 5", "variants: [a]", "variants: {a: b}", "variants: {a: {}}"),
+        *("{", "2020-13-45", "variants: {a: [model]}"),
         "variants: {a: {model: tsn_resnet18, options: {1: 2}}}",
         "variants: {a: {model: tsn_resnet18}, a: {model: tsm_resnet18}}",
     ],
@@ -101,3 +101,11 @@ def test_models_of_a_line_with_their_options() -> None:
 def test_lines_that_are_no_models(line: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         check_study(Recipe(), read_models(line))
+
+
+def test_a_row_with_a_key_that_is_none(tmp_path: Path) -> None:
+    study = tmp_path / "bad.yaml"
+    study.write_text("variants: {a b: {model: tsn_resnet18, optoins: {groups: 2}}}")
+    says = r"bad\.yaml: a b: unknown key 'optoins'; did you mean 'options'\?"
+    with pytest.raises(UserError, match=says):
+        read_study(str(study))

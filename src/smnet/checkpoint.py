@@ -72,6 +72,19 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
             save_file(tensors, temporary, header)
         except SafetensorError as error:  # how the library reports a full disk
             raise OSError(None, str(error)) from error
+        _sort_header(temporary)
+
+
+def _sort_header(file: Path) -> None:
+    """Equal checkpoints are equal files; the library writes its metadata in any order."""
+    with file.open("r+b") as opened:
+        size = int.from_bytes(opened.read(8), "little")
+        header = json.loads(opened.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        if len(text) <= size:  # as written, but for escapes of which there are several forms
+            opened.seek(8)
+            opened.write(text.ljust(size))
 
 
 def is_checkpoint(path: str | os.PathLike[str]) -> bool:

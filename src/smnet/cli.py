@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from smnet import __version__, data_cli, models_cli
 from smnet.errors import UserError
@@ -27,7 +28,23 @@ from smnet.options import (
     absolute_paths,
 )
 
+
+class Verbs(TyperGroup):
+    """The verbs; where a reader of what one prints has gone (``smnet … | head``) it ends with the
+    status that says so, 141, and not with that of mistakes, as it would be ended otherwise."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+
+
 app = typer.Typer(
+    cls=Verbs,
     help="Action recognition in video at the cost of an image network.",
     add_completion=False,
     no_args_is_help=True,
@@ -326,9 +343,6 @@ def main() -> None:
     except (ValueError, OSError) as error:
         if os.environ.get("SMNET_TRACEBACK"):
             raise
-        if isinstance(error, BrokenPipeError):  # `smnet … | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         _fail(f"smnet: {_one_line(error)}")
     except (RuntimeError, MemoryError) as error:
         told = _known(error)

@@ -21,7 +21,7 @@ from smnet.errors import UserError
 from smnet.files import alone_in
 from smnet.models import VideoModel, multiply_adds, parameter_count, to_channels_last
 from smnet.models.registry import new_model
-from smnet.recipe import Recipe, read_recipe
+from smnet.recipe import Recipe, other_values, read_recipe
 from smnet.resume import check_data
 from smnet.runlog import clock, console
 from smnet.setup_run import (
@@ -237,11 +237,8 @@ def _train(run: _Run, data: dict[str, Any]) -> bool:
     recipe, folder = run.recipe, run.folder
     started = (folder / "resume.pt").exists()
     if started or (folder / "last.safetensors").exists():
-        there, here = _deciding(read_recipe(str(folder / "recipe.yaml"))), _deciding(recipe)
-        others = [
-            f"{key} {there[key]} there, {here[key]} here" for key in here if there[key] != here[key]
-        ]
-        if others:
+        earlier = read_recipe(str(folder / "recipe.yaml")).model_dump(mode="json")
+        if others := other_values(earlier, recipe):
             raise UserError(
                 f"{folder}: a run of another recipe is there ({'; '.join(others)}); choose another"
                 " --out"
@@ -254,11 +251,6 @@ def _train(run: _Run, data: dict[str, Any]) -> bool:
         console.print("the comparison goes on by the same command", markup=False)
         raise KeyboardInterrupt
     return True
-
-
-def _deciding(recipe: Recipe) -> dict[str, Any]:
-    """What of a recipe decides the result of its run."""
-    return recipe.model_dump(exclude={"workers"})
 
 
 def _training(run: Path) -> list[dict[str, Any]]:

@@ -148,6 +148,32 @@ class Recipe(BaseModel):
         return self.short_side or round(self.size * 256 / 224)
 
 
+MAY_CHANGE = frozenset(
+    (
+        *("about", "expected", "views"),
+        *("data", "format", "root", "labels", "on_error", "decoder"),
+        *("device", "amp", "channels_last", "compile", "workers", "deterministic"),
+    )
+)
+"""Keys that say where and how a run reads and computes, not what it learns; its clips are compared
+by themselves."""
+
+
+def other_values(then: Mapping[str, Any], now: Recipe) -> list[str]:
+    """What decides the result of a run by ``now`` and was otherwise: ``lr: 0.01 then, 0.02 now``.
+
+    Args:
+        then: plain values of the earlier recipe; keys that it did not know are left out.
+        now: the recipe of today.
+    """
+    values = now.model_dump(mode="json")
+    return [
+        f"{key}: {then[key]} then, {value} now"
+        for key, value in values.items()
+        if key not in MAY_CHANGE and key in then and then[key] != value
+    ]
+
+
 def parse_views(views: str) -> tuple[int, int]:
     """``"10x3"`` -> (10, 3): clips and crops a clip.
 
@@ -244,7 +270,10 @@ class _Loader(yaml.SafeLoader):
 
 def read_yaml(text: str) -> Any:
     """Plain values from YAML; ``yaml.YAMLError`` for what is none, or has a key twice."""
-    return yaml.load(text, _Loader)
+    try:
+        return yaml.load(text, _Loader)
+    except ValueError as error:  # of 2020-13-45, no date though written as one
+        raise yaml.YAMLError(str(error)) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:
@@ -282,8 +311,8 @@ def key_and_value(word: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UserError(f"{word!r}: write key=value, for instance epochs=20")
     try:
-        return key.strip(), yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError):  # the latter of 2020-13-45, no date though written as one
+        return key.strip(), read_yaml(value)
+    except yaml.YAMLError:
         raise UserError(f"{word!r}: the value is not YAML") from None
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.files import atomic_path
 from smnet.models import VideoModel
-from smnet.recipe import Recipe, dump_recipe
+from smnet.recipe import Recipe, dump_recipe, other_values, read_yaml
 
 
 @dataclass
@@ -102,26 +103,24 @@ def save_state(
 
 
 def load_state(
-    folder: Path,
-    learner: Learner,
-    processes: Processes,
-    data: dict[str, Any],
-    clips_may_vanish: bool = False,
+    folder: Path, recipe: Recipe, learner: Learner, processes: Processes, data: dict[str, Any]
 ) -> RunState:
     """Put everything back from ``resume.pt`` in ``folder``.
 
     Args:
         folder: of the run.
+        recipe: of the run. Under its ``on_error=skip`` it may go on with other clips of the same
+            classes too.
         learner: takes what was saved.
         processes: this process among the others.
         data: what is learned from now.
-        clips_may_vanish: go on with other clips of the same classes too.
 
     Returns:
         The counters, with what the run learned from until now.
 
     Raises:
-        UserError: it is not there, damaged, or of other data, another model or number of processes.
+        UserError: it is not there, damaged, or of another recipe, other data or another number of
+            processes.
     """
     path = folder / "resume.pt"
     if not path.is_file():
@@ -133,8 +132,13 @@ def load_state(
                 f"{path}: was saved by {len(saved['generators'])} processes, this run has"
                 f" {processes.world}; resume with as many"
             )
+        if others := other_values(read_yaml(saved["recipe"]), recipe):
+            raise UserError(
+                f"{folder}: the run was begun by another recipe ({'; '.join(others)}); put it back,"
+                f" or start another run from this one with weights={folder}"
+            )
         then = saved["state"].get("data") or data  # older files do not say
-        check_data(path, then, data, clips_may_vanish)
+        check_data(path, then, data, clips_may_vanish=recipe.on_error == "skip")
         learner.model.load_state_dict(saved["model"])
         if learner.ema is not None:
             learner.ema.load_state_dict(saved["ema"])
@@ -161,6 +165,7 @@ def load_state(
         AttributeError,
         EOFError,
         OSError,
+        yaml.YAMLError,
     ) as error:
         reason = str(error).strip().splitlines() or ["unreadable"]
         raise UserError(f"{path}: cannot be resumed from ({reason[0]})") from None

@@ -162,9 +162,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         state = RunState(data=data)
         check_outside(folder, clips)
         if resume:
-            state = load_state(
-                folder, learner, processes, state.data, clips_may_vanish=recipe.on_error == "skip"
-            )
+            state = load_state(folder, recipe, learner, processes, state.data)
         if processes.first:
             held.enter_context(alone_in(folder, "resume", "last", "best", "recipe", "log"))
             if not resume:
