@@ -357,7 +357,7 @@ def test_of_another_recipe(saved: Path, changed: dict[str, Any], says: str) -> N
 
 
 def test_where_and_how_may_change(saved: Path) -> None:
-    elsewhere = {"data": "moved/", "root": "clips", "workers": 3, "device": "cpu", "amp": "off"}
+    elsewhere = {"data": "moved/", "root": "clips", "workers": 3, "device": "cpu", "compile": True}
     recipe = RECIPE.model_copy(update=elsewhere)
     assert load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA).epoch == 1
 

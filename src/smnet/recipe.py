@@ -152,7 +152,7 @@ MAY_CHANGE = frozenset(
     (
         *("about", "expected", "views"),
         *("data", "format", "root", "labels", "on_error", "decoder"),
-        *("device", "amp", "channels_last", "compile", "workers", "deterministic"),
+        *("device", "channels_last", "compile", "workers", "deterministic"),
     )
 )
 """Keys that say where and how a run reads and computes, not what it learns; its clips are compared

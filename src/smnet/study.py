@@ -48,9 +48,8 @@ def read_study(name: str) -> list[Variant]:
     try:
         table = read_yaml(text)["variants"]
         for label, row in table.items():
-            others = set(row) - {"model", "options"} if isinstance(row, dict) else ()
-            for key in map(str, others):
-                hint = nearest(key, ("model", "options"))
+            for key in set(row) - {"model", "options"} if isinstance(row, dict) else ():
+                hint = nearest(str(key), ("model", "options"))
                 raise UserError(f"{name}: {label}: unknown key {key!r}{hint}")
         variants = [_variant(label, **row) for label, row in table.items()]
     except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
