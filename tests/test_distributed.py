@@ -33,6 +33,7 @@ from smnet.train import train
 from tests.conftest import tiny, write_clips
 
 CPU = torch.device("cpu")
+BY_TWO = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
 SMALL = ("model=tsn_resnet18", "options.width=8", "weights=none", "device=cpu", "workers=0")
 
 
@@ -41,9 +42,8 @@ def by_two(
 ) -> subprocess.CompletedProcess[str]:
     """Run a script under torchrun, in two processes."""
     (folder / "worker.py").write_text(script)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*command, str(folder / "worker.py"), *map(str, words)],
+        [*BY_TWO, str(folder / "worker.py"), *map(str, words)],
         capture_output=True,
         text=True,
         timeout=limit,
@@ -65,9 +65,8 @@ def test_what_all_processes_find_is_told_once(
     words: list[str], says: str, clips: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "clips").symlink_to(clips)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     done = subprocess.run(
-        [*command, "-m", "smnet", *words],
+        [*BY_TWO, "-m", "smnet", *words],
         capture_output=True,
         text=True,
         timeout=200,

@@ -30,8 +30,8 @@ from smnet.options import (
 
 
 class Verbs(TyperGroup):
-    """The verbs; where a reader of what one prints has gone (``smnet … | head``) it ends with the
-    status that says so, 141, and not with that of mistakes, as it would be ended otherwise."""
+    """The verbs. One whose reader has gone (``smnet … | head``) ends with the status that says so,
+    141; typer's own is that of mistakes."""
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -135,7 +135,7 @@ def load_state(
         if others := other_values(read_yaml(saved["recipe"]), recipe):
             raise UserError(
                 f"{folder}: the run was begun by another recipe ({'; '.join(others)}); put it back,"
-                f" or start another run from this one with weights={folder}"
+                " or start another run"
             )
         then = saved["state"].get("data") or data  # older files do not say
         check_data(path, then, data, clips_may_vanish=recipe.on_error == "skip")

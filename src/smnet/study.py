@@ -48,9 +48,10 @@ def read_study(name: str) -> list[Variant]:
     try:
         table = read_yaml(text)["variants"]
         for label, row in table.items():
-            for key in set(row) - {"model", "options"} if isinstance(row, dict) else ():
-                hint = nearest(str(key), ("model", "options"))
-                raise UserError(f"{name}: {label}: unknown key {key!r}{hint}")
+            for key in row if isinstance(row, dict) else ():
+                if key not in ("model", "options"):
+                    hint = nearest(str(key), ("model", "options"))
+                    raise UserError(f"{name}: {label}: unknown key {key!r}{hint}")
         variants = [_variant(label, **row) for label, row in table.items()]
     except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
         reason = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) else ""
