@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +31,25 @@ def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(size, memory
     torch.testing.assert_close(
         gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("kind", ["in training", "without running statistics", "of groups"])
+def test_motion_gate_in_evaluation_with_a_normalisation_by_the_features(kind: str) -> None:
+    """As where statistics alone are learned anew for other clips."""
+    gate = MotionGate(32, reduction=4).eval()
+    gate.norm = {
+        "in training": lambda: nn.BatchNorm2d(8),
+        "without running statistics": lambda: nn.BatchNorm2d(8, track_running_stats=False).eval(),
+        "of groups": lambda: nn.GroupNorm(2, 8),
+    }[kind]()
+    x = torch.randn(6, 32, 5, 7)
+    norm = copy.deepcopy(gate.norm)
+    f = norm(gate.squeeze(x))
+    d = frame_difference(gate.transform(f), f, 3).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(
+        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
 
 
 def test_edge_means_are_those_of_the_lines_and_pixels_at_the_border() -> None:

@@ -95,15 +95,15 @@ class MotionGate(nn.Module):
 
     def gates(self, x: Tensor, num_segments: int) -> Tensor:
         """Gates (B*T, C, 1, 1) in (0, 1) of features (B*T, C, H, W)."""
-        by_the_equations = x.is_meta  # where only the multiply-adds are counted
-        if self.training or by_the_equations:
+        counted = x.is_meta  # multiply-adds, by the equations
+        if self.training or counted or not _is_affine(self.norm):
             return self.gates_of(self.squeeze(x), num_segments)
-        # F is an affine function of each pixel of X then, so the means of X are all that is needed.
+        # F is an affine function of each pixel of X, so the means of X are all that is needed.
         f = self.norm(_pointwise(self.squeeze, edge_means(x)))  # M1: (B*T, C/r, 3, 3)
         return self._gates(*self._transformed(f, *x.shape[-2:]), num_segments)
 
     def gates_of(self, squeezed: Tensor, num_segments: int) -> Tensor:
-        """The same from K_r * X, (B*T, C/r, H, W), in training."""
+        """The same from K_r * X, (B*T, C/r, H, W)."""
         if _is_plain(self.norm, squeezed) and not squeezed.is_meta:
             f = _normalised(edge_means(squeezed), squeezed, self.norm)
             return self._gates(*self._transformed(f, *squeezed.shape[-2:]), num_segments)
@@ -176,6 +176,13 @@ def to_one_channel(conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
     y = F.conv2d(clips, kernels, padding=conv.padding, groups=len(kernels))
     y = y.reshape(frames, channels, height, width).sum(1, keepdim=True)
     return y if conv.bias is None else y + conv.bias[:, None, None]
+
+
+def _is_affine(norm: nn.Module) -> bool:
+    """Whether what a normalisation makes of a value does not depend on the features at hand."""
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        return not norm.training and norm.running_mean is not None
+    return isinstance(norm, nn.Identity)
 
 
 def _is_plain(norm: nn.Module, x: Tensor) -> bool:
