@@ -20,6 +20,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -52,7 +53,7 @@ def build(word: str) -> VideoModel:
     return model
 
 
-def clip_for(model: VideoModel, size: int) -> torch.Tensor:
+def clip_for(model: Any, size: int) -> torch.Tensor:
     return torch.randn(1, model.spec.frames_per_clip, 3, size, size)
 
 
@@ -86,7 +87,7 @@ def medians(
     return [statistics.median(t) for t in times]
 
 
-def peak_bytes(word: str, size: int) -> float:
+def peak_bytes(word: str, size: int, make: Callable[[str], nn.Module] = build) -> float:
     """Memory that a training step adds to a process that holds the model and its gradients: the
     median of fresh processes, for how the C library lays it out varies by a tenth."""
     if word.endswith(COMPILED):
@@ -94,15 +95,15 @@ def peak_bytes(word: str, size: int) -> float:
     found = []
     for _ in range(PEAKS):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(_peak, (word, size)))
+            found.append(pool.apply(_peak, (make, word, size)))
     return statistics.median(found)
 
 
-def _peak(word: str, size: int) -> int:
+def _peak(make: Callable[[str], nn.Module], word: str, size: int) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
-    model = build(word)
-    train_step(model, clip_for(model, 32))  # what libraries allocate once is there before
+    model = make(word)
+    train_step(model, clip_for(model, 48))  # what libraries allocate once is there before
     before = resident("VmRSS")
     train_step(model, clip_for(model, size))
     return resident("VmHWM") - before

@@ -65,6 +65,32 @@ def test_a_turned_video_is_written_upright(tmp_path: Path) -> None:
     assert decode_all(tmp_path / "out.mp4")[0].shape == (64, 32, 3)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
+def test_frames_are_shown_when_they_were(tmp_path: Path, suffix: str) -> None:
+    shown = [0, 40, 80, 120, 3000, 3040, 3400]
+    source = write_video(tmp_path / "in.mkv", moving_frames(7), timestamps=shown)
+    write_annotated(source, tmp_path / f"out{suffix}", ANSWER)
+    with open_video(tmp_path / f"out{suffix}") as video:
+        assert video.times == pytest.approx([t / 1000 for t in shown], abs=1e-3)
+
+
+def test_one_frame_in_hours(tmp_path: Path) -> None:
+    source = write_video(
+        tmp_path / "in.mkv", moving_frames(3), timestamps=[0, 6_000_000, 12_000_000]
+    )
+    write_annotated(source, tmp_path / "out.mp4", ANSWER)
+    with open_video(tmp_path / "out.mp4") as video:
+        assert video.times == pytest.approx([0, 6000, 12000])
+
+
+def test_a_picture_too_low_to_write_on(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(moving_frames(1, 64, 1)[0]).save(tmp_path / "in" / "1.png")
+    with pytest.raises(UserError, match="64x1 pixels, too few to write on"):
+        write_annotated(tmp_path / "in", tmp_path / "out.mp4", ANSWER)
+    assert [p.name for p in tmp_path.iterdir()] == ["in"]
+
+
 @pytest.mark.parametrize("name", ["out.avi", "out", "out.mp4.txt", "out.gif"])
 def test_other_suffixes(tmp_path: Path, name: str) -> None:
     source = write_video(tmp_path / "in.mp4", moving_frames(2))

@@ -23,9 +23,10 @@ from smnet import openvino_backend as openvino_module
 from smnet.backends import BACKENDS, OnnxBackend, open_backend
 from smnet.checkpoint import load
 from smnet.data.dataset import read_views
+from smnet.data.isolation import available_cores
 from smnet.data.views import ViewPlan, protocol_crops, read_test_views
 from smnet.errors import UserError
-from smnet.exported_backend import INPUT, ONNX_FORMAT, OUTPUT, available_cores, onnx_metadata
+from smnet.exported_backend import INPUT, ONNX_FORMAT, OUTPUT, onnx_metadata
 from smnet.exporters import write_openvino
 from smnet.models import ModelSpec
 from smnet.openvino_backend import OpenVinoBackend

@@ -350,6 +350,11 @@ def test_every_tensor_of_the_published_size_has_a_place(case: str) -> None:
     assert {t: tuple(own[o].shape) for o, t in theirs.items()} == used
 
 
+def test_more_segments_than_a_checkpoint_may_have(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"300 segments .* 256 at most"):
+        convert(saved(tmp_path / "x.pth", published.tdn(50, 8)), segments=300)
+
+
 # --- strictness ------------------------------------------------------------------------------
 
 

@@ -428,7 +428,14 @@ def other(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("weights", "shares"), [(None, (0.5, 0.5)), ("1,3", (0.25, 0.75)), ("0.2, 0", (1.0, 0.0))]
+    ("weights", "shares"),
+    [
+        (None, (0.5, 0.5)),
+        ("1,3", (0.25, 0.75)),
+        ("0.2, 0", (1.0, 0.0)),
+        ("1e39,1e39", (0.5, 0.5)),
+        ("1e-50,3e-50", (0.25, 0.75)),
+    ],
 )
 def test_an_ensemble_is_the_weighted_mean_of_the_scores(
     run: Path, other: Path, clips: Path, weights: str | None, shares: tuple[float, float]

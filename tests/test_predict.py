@@ -27,7 +27,7 @@ from smnet.data.views import Damage, ViewPlan
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.predict import Prediction, Recognizer, Utilisation, find_videos
-from smnet.report import json_line, print_predictions
+from smnet.report import json_text, print_predictions
 from smnet.torch_backend import score_views
 from tests.conftest import CLASSES, class_frames
 from tests.videos import write_video
@@ -158,9 +158,9 @@ def test_an_empty_name() -> None:
 
 def test_names_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     answer = Prediction(os.fsdecode(b"caf\xe9\x1b[31m\n.mp4"), ("é",), (1.0,))
-    line = json_line(answer)
+    line = json_text(answer.to_dict())
     assert json.loads(line.encode("utf-8"))["path"] == answer.path
-    assert "é" in json_line(replace(answer, path="a.mp4"))
+    assert "é" in json_text(replace(answer, path="a.mp4").to_dict())
     print_predictions([answer, replace(answer, error=f"{answer.path}: gone")], 2)
     told = capsys.readouterr()
     for text in (told.out, told.err):
@@ -308,6 +308,13 @@ def test_a_folder_means_the_videos_below_it(place: Path) -> None:
 
 def test_a_folder_of_frames_is_a_video(place: Path) -> None:
     assert find_videos(["frames"]) == ["frames"]
+
+
+def test_a_picture_makes_no_frames_of_a_folder_of_videos(tmp_path: Path) -> None:
+    for name in ("a.mp4", "b.webm", "cover.jpg"):
+        (tmp_path / name).touch()
+    names = [Path(found).name for found in find_videos([str(tmp_path)])]
+    assert names == ["a.mp4", "b.webm"]
 
 
 def test_folders_of_frames_below_a_folder(tmp_path: Path) -> None:

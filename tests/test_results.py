@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from PIL import Image
 
 from smnet.errors import UserError
 from smnet.pictures import drawn_name
-from smnet.results import Evaluation, draw_confusion, write_json, write_predictions
+from smnet.results import Evaluation, draw_confusion, write_predictions
 from tests.conftest import file_size_limit
 
 NAN = float("nan")
@@ -161,18 +160,15 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, name: str) -> None:
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
 
-def test_write_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_json(tmp_path / "x.json", {"é": [1, None]})
-    assert json.loads((tmp_path / "x.json").read_text(encoding="utf-8")) == {"é": [1, None]}
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="No space left"):
-        write_json(tmp_path / "x.json", {})
-    assert [p.read_text(encoding="utf-8")[:1] for p in tmp_path.iterdir()] == ["{"]
-    assert "é" in (tmp_path / "x.json").read_text(encoding="utf-8")
+def test_file_names_that_are_not_utf8(tmp_path: Path) -> None:
+    odd = replace(
+        RESULT, paths=tuple(os.fsdecode(f"{i}\xe9.mp4".encode("latin1")) for i in range(5))
+    )
+    write_predictions(tmp_path / "p.csv", odd)
+    rows = list(csv.reader((tmp_path / "p.csv").open(encoding="utf-8")))
+    assert rows[1][0] == r"0\udce9.mp4"
+    pytest.importorskip("pyarrow")
+    write_predictions(tmp_path / "p.parquet", odd)
 
 
 def test_a_tie_is_wrong_in_every_number() -> None:

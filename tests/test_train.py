@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -312,6 +313,17 @@ def test_batches_of_unreadable_clips_only(damaged: Path, tmp_path: Path) -> None
     assert train(recipe, tmp_path / "r").finished
 
 
+def test_batches_of_unreadable_clips_only_in_half_precision(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss scaler objects to a step without gradients, the first one above all."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    monkeypatch.setattr(train_module, "mixed_precision", lambda *_: (nullcontext, scaler))
+    recipe = tiny(damaged, on_error="skip", batch=1, accumulate=1, model="tsn_resnet18")
+    for seed in range(3):
+        assert train(recipe.model_copy(update={"seed": seed}), tmp_path / str(seed)).finished
+
+
 def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path, said: io.StringIO) -> None:
     data = tmp_path / "list.csv"
     lines = ["path,label,split"]
@@ -461,6 +473,13 @@ def test_other_data_are_not_gone_on_with(clips: Path, tmp_path: Path) -> None:
         (data / split / "falling").rename(data / split / "zzz")  # now the last of the classes
     with pytest.raises(UserError, match="clips of 3 classes that are others, or have other labels"):
         train(tiny(data, epochs=1), tmp_path / "r", resume=True)
+
+
+def test_data_that_have_moved_are_gone_on_with(clips: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(clips, tmp_path / "d")
+    train(tiny(data, epochs=1), tmp_path / "r")
+    data = data.rename(tmp_path / "elsewhere")
+    assert train(tiny(data, epochs=1), tmp_path / "r", resume=True).finished
 
 
 def test_clips_that_vanish_are_told_where_they_may(

@@ -20,6 +20,8 @@ from smnet.predict import Prediction
 CHUNK = 32
 """Frames decoded, drawn on and encoded at a time; bounds the memory of long videos."""
 
+TICK = Fraction(1, 90000)
+"""Seconds in which frames are timed, as in broadcasting: divides all usual rates."""
 
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 
@@ -27,7 +29,8 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf"
 def write_annotated(
     source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
 ) -> None:
-    """Copy a video as H.264 with its best labels and scores drawn over the lower edge.
+    """Copy a video as H.264, its timing kept, with its best labels and scores drawn over the lower
+    edge.
 
     Args:
         source: a video file or a folder of frames; its sound is not copied.
@@ -35,21 +38,27 @@ def write_annotated(
         prediction: what to write on it.
 
     Raises:
-        UserError: as :func:`check_target`; a source that cannot be read, a target that cannot be
-            written.
+        UserError: as :func:`check_target`; a source that cannot be read or has a side of one
+            pixel, a target that cannot be written.
     """
     check_target(source, target)
     with open_video(source) as video, atomic_path(target) as temporary:
+        width, height = video.width // 2 * 2, video.height // 2 * 2
+        if not (width and height):
+            raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to write on")
         banner = _banner(prediction, video.width)
+        rate = max(Fraction(video.fps or 25).limit_denominator(1001), Fraction(1, 1001))
+        times = video.times or [float(index / rate) for index in range(video.num_frames)]
         with av.open(str(temporary), "w") as output:
-            rate = Fraction(video.fps or 25).limit_denominator(1001)
             stream = output.add_stream("libx264", rate=rate, options={"crf": "20"})
-            stream.width, stream.height = video.width // 2 * 2, video.height // 2 * 2
-            stream.pix_fmt = "yuv420p"
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.time_base = TICK
             for first in range(0, video.num_frames, CHUNK):
-                for frame in video.read(range(first, min(first + CHUNK, video.num_frames))):
-                    drawn = _draw(frame, banner)[: stream.height, : stream.width]
-                    picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(drawn), "rgb24")
+                chunk = range(first, min(first + CHUNK, video.num_frames))
+                for index, frame in zip(chunk, video.read(chunk), strict=True):
+                    drawn = np.ascontiguousarray(_draw(frame, banner)[:height, :width])
+                    picture = av.VideoFrame.from_ndarray(drawn, "rgb24")
+                    picture.pts, picture.time_base = round(times[index] / TICK), TICK
                     output.mux(stream.encode(picture))
             output.mux(stream.encode())
 

@@ -12,13 +12,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.data.isolation import available_cores
 from smnet.data.views import Damage, ViewPlan
 from smnet.errors import UserError, missing_extra
 from smnet.exported_backend import (
     INPUT,
     OUTPUT,
     ExportedBackend,
-    available_cores,
     bounded,
 )
 from smnet.hub import is_address

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -109,7 +108,7 @@ def train(
 
     words = list(words or [])
     if resume is not None:
-        if words or data or out:
+        if words or data or out or format:
             raise UserError("--resume goes on with a run as it was set up; give nothing else")
         recipe_file = Path(resume) / "recipe.yaml"
         if not recipe_file.is_file():
@@ -200,7 +199,7 @@ def evaluate(
     from smnet.checkpoint import read_checkpoint
     from smnet.evaluate import evaluate_checkpoints
     from smnet.recipe import describe_expected
-    from smnet.report import print_evaluation
+    from smnet.report import json_text, print_evaluation
     from smnet.results import check_names, draw_confusion, write_predictions
 
     check_names(predictions, confusion)
@@ -229,7 +228,7 @@ def evaluate(
     if result is None:  # not the first of several processes
         return
     if as_json:
-        typer.echo(json.dumps(result.summary(), ensure_ascii=False, indent=2))
+        typer.echo(json_text(result.summary(), 2))
     else:
         print_evaluation(result)
         for checkpoint in checkpoints:
@@ -283,7 +282,7 @@ def predict(
     """
     from smnet.predict import Recognizer, Utilisation, find_videos
     from smnet.recipe import parse_views
-    from smnet.report import json_line, print_predictions
+    from smnet.report import json_text, print_predictions
 
     videos = find_videos(sources)
     if annotate is not None and len(videos) != 1:
@@ -295,11 +294,13 @@ def predict(
     recognizer = Recognizer.load(checkpoint, device, parse_views(views), backend)
     used = Utilisation()
     answers = recognizer.predict_many(videos, top, batch, workers, used)
+    if annotate is not None:  # needed once more
+        answers = iter(kept := list(answers))
     failed = 0
     if as_json:
         for answer in answers:
             failed += bool(answer.error)
-            typer.echo(json_line(answer))
+            typer.echo(json_text(answer.to_dict()))
     else:
         failed = print_predictions(answers, len(videos))
     if len(videos) > 1:
@@ -309,7 +310,7 @@ def predict(
     if annotate is not None:
         from smnet.annotate import write_annotated
 
-        write_annotated(videos[0], annotate, recognizer.predict(videos[0], top))
+        write_annotated(videos[0], annotate, kept[0])
         typer.echo(f"written: {annotate}", err=True)
 
 

@@ -124,7 +124,7 @@ def _check_weights(variant: Variant, runs: list[_Run], clips: ClipSet) -> None:
     for weights, recipe in {recipe.weights: recipe for recipe in fresh}.items():
         try:
             if weights != "none":
-                start_from(build(recipe, clips), weights)
+                start_from(build(recipe, clips), weights, frozen_norms=recipe.freeze_norm)
         except UserError as error:
             raise variant.refused(error) from None
 

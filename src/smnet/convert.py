@@ -26,6 +26,7 @@ from smnet.layouts import LAYOUTS, Layout, block_of, by_input, modern, recognise
 from smnet.models import ModelSpec, VideoModel, build_model
 from smnet.models.foreign import AVERAGED, read_card, read_foreign
 from smnet.models.registry import family_of
+from smnet.specification import MAX_SEGMENTS
 
 # The 174 class names of Something-Something, the same in both versions (SHA-256 of the sorted
 # names, letters and digits only). Version 2 has one numbering, alphabetical. Version 1 has two:
@@ -129,6 +130,8 @@ def convert(
             notes.append("names of older files (self_conv) read as tam.G and tam.L by their shapes")
         name = f"{kind.family}_{trunk}"
         count, how = _segments(path, kind, shapes, segments, hints)
+        if count > MAX_SEGMENTS:
+            raise ValueError(f"{count} segments ({how}); a checkpoint has {MAX_SEGMENTS} at most")
         options, assumed = _options(kind, trunk, width, hints)
         rule = _sampling(sampling, kind, hints)
         notes.append(f"{count} segments ({how}); sampling {rule}{assumed}")

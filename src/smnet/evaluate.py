@@ -182,7 +182,10 @@ def evaluate_checkpoints(
             )
         orders, plans = [], []  # of all, before any has been run
         for checkpoint, network in zip(checkpoints, networks, strict=True):
-            orders.append(_class_order(network.spec, clip_set, checkpoint))
+            order, note = _class_order(network.spec, clip_set, checkpoint)
+            orders.append(order)
+            if note and processes.first:
+                console.print(note, markup=False, soft_wrap=True)
             spec = replace(network.spec, sampling=sampling or network.spec.sampling)
             try:
                 plans.append(replace(view_plan(spec, *plan_views), decoder=decoder))
@@ -203,13 +206,13 @@ def evaluate_checkpoints(
                     on_error=on_error,
                     progress=lambda done: bar.advance(task, done * processes.world),  # noqa: B023
                 )
-            total += share * scores[:, order]
+            total += share * scores[:, order].astype(np.float64)
             # A clip counts once, whichever of the networks wanted the frames that are not there.
             problems, damaged = not_read | problems, hurt | damaged
         if not processes.first:
             return None
     return Evaluation(
-        scores=(total / sum(shares)).astype(np.float32),
+        scores=total.astype(np.float32),
         labels=np.array([clip.label for clip in clips], dtype=np.int64),
         classes=clip_set.classes,
         paths=tuple(name_when_packed(clip.path) for clip in clips),
@@ -238,17 +241,17 @@ def _open(path: str, device: str, processes: Processes) -> VideoModel | Exported
 
 
 def _shares(weights: str | None, count: int) -> list[float]:
-    if weights is None:
-        return [1.0] * count
+    """What each of several checkpoints counts for; all together one."""
+    words = ["1"] * count if weights is None else weights.split(",")
     try:
-        shares = [float(word) for word in weights.split(",")]
+        shares = [float(word) for word in words]
     except ValueError:
         raise UserError(f"weights {weights!r}: write numbers such as 1,1.5") from None
     if len(shares) != count or min(shares) < 0 or not 0 < sum(shares) < math.inf:
         raise UserError(
             f"weights {weights!r}: give one share, not negative, a checkpoint ({count})"
         )
-    return shares
+    return [share / sum(shares) for share in shares]
 
 
 def _views_of(recipes: Sequence[Mapping[str, Any]]) -> str:
@@ -309,21 +312,22 @@ def _labelled(clip_set: ClipSet, split: str) -> list[Clip]:
     return clips
 
 
-def _class_order(spec: ModelSpec, clip_set: ClipSet, checkpoint: str) -> NDArray[np.int64]:
-    """Columns of the model's scores in the order of the data set's classes."""
+def _class_order(
+    spec: ModelSpec, clip_set: ClipSet, checkpoint: str
+) -> tuple[NDArray[np.int64], str]:
+    """Columns of the model's scores in the order of the data set's classes; in what their names
+    differ, for people."""
     if spec.class_names is None:
         if spec.num_classes != len(clip_set.classes):
             raise UserError(
                 f"{checkpoint}: {spec.num_classes} classes without names; the data set has"
                 f" {len(clip_set.classes)}"
             )
-        return np.arange(spec.num_classes)
+        return np.arange(spec.num_classes), ""
     if spec.class_names == clip_set.classes:
-        return np.arange(spec.num_classes)
+        return np.arange(spec.num_classes), ""
     try:
         found = match(spec.class_names, clip_set.classes)
     except UserError as error:
         raise UserError(f"{checkpoint}: {error}") from None
-    if found.note:
-        console.print(f"{checkpoint}: {found.note}", markup=False, soft_wrap=True)
-    return np.array(found.order)
+    return np.array(found.order), f"{checkpoint}: {found.note}" if found.note else ""

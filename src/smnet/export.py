@@ -38,6 +38,7 @@ from smnet.exporters import (
     write_program,
 )
 from smnet.files import atomic_path, write_text
+from smnet.hub import is_address
 from smnet.machine import describe_machine, keep_freed_memory
 from smnet.models import VideoModel, to_channels_last
 from smnet.models.engines import TemporalForm
@@ -118,6 +119,8 @@ def export(
             than :data:`smnet.parity.MAX_DROP` points of top-1. Nothing is written then.
     """
     _check(to, precision, calibration, opset, hints)
+    if out is None and is_address(checkpoint):
+        raise UserError(f"{checkpoint}: is on the hub; say with --out where the export goes")
     source = checkpoint_file(checkpoint)
     ending = f"{'' if precision == 'fp32' else f'-{precision}'}{SUFFIX[to]}"
     target = Path(out) if out is not None else source.with_name(source.stem + ending)

@@ -104,13 +104,6 @@ def bounded(file: Path, most: int) -> Path:
     return file
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def _specification(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> ModelSpec:
     written = metadata.get("format", "")
     if written.partition("/")[0] != ONNX_FORMAT.partition("/")[0]:

@@ -11,6 +11,11 @@ from pathlib import Path
 from smnet.errors import UserError
 
 
+def in_utf8(text: str) -> str:
+    """``text`` as it is, but for the bytes of a file's name that are not UTF-8: these escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it takes the place of ``path`` at once.

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.data.isolation import available_cores
 from smnet.errors import UserError
 from smnet.exported_backend import (
     INPUT,
     OUTPUT,
     ExportedBackend,
-    available_cores,
     bounded,
 )
 

@@ -25,7 +25,8 @@ FirstLabel = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1")]
 Workers = Annotated[
-    int | None, typer.Option(min=0, max=1024, help="Decoding workers; default one a core.")
+    int | None,
+    typer.Option(min=0, max=1024, help="Decoding workers; default one a core, at most 8."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Views = Annotated[str, typer.Option(help="Test views, clips x crops: 1x1, 2x3, 10x3.")]

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from smnet.backends import Backend, check_crops, open_backend
 from smnet.data.ahead import LIMIT, Ahead, Job
 from smnet.data.formats.listing import visible
-from smnet.data.formats.places import holds_frames, is_image, is_video
+from smnet.data.formats.places import is_image, is_video
+from smnet.data.isolation import available_cores
 from smnet.data.views import Damage
 from smnet.errors import UserError
 from smnet.specification import view_plan
@@ -190,7 +191,7 @@ class Recognizer:
         Raises:
             UserError: ``top``, ``batch`` or ``workers`` below 1.
         """
-        threads = min(os.cpu_count() or 1, 8) if workers is None else workers
+        threads = min(available_cores(), 8) if workers is None else workers
         for name, number in (("top", top), ("batch", batch), ("workers", threads)):
             if number < 1:
                 raise UserError(f"{name} is {number}; it must be at least 1")
@@ -251,8 +252,8 @@ class Recognizer:
 def find_videos(sources: Sequence[str]) -> list[str]:
     """Paths of all videos that the words of a command line mean, in order, each once.
 
-    A word is a video file; a folder (all videos and folders of frames below it, or, if it holds
-    images, itself as a folder of frames); a pattern with ``*`` or ``?``; or ``@list.txt``, a file
+    A word is a video file; a folder: the videos in it and below it, a folder with images and no
+    video being one, of frames; a pattern with ``*`` or ``?``; or ``@list.txt``, a file
     with a path a line.
 
     A file that is not there is returned too, to be told of beside the answers for the others.
@@ -281,8 +282,6 @@ def find_videos(sources: Sequence[str]) -> list[str]:
 
 
 def _in_folder(folder: Path) -> list[str]:
-    if holds_frames(folder):
-        return [str(folder)]
     videos: list[str] = []
     unreadable: list[str] = []  # answered for as a file that may not be read is
     for path, folders, files in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,7 @@ from rich.text import Text
 
 from smnet.data.formats.problems import printable
 from smnet.data.views import Damage
+from smnet.files import in_utf8
 from smnet.predict import Prediction
 from smnet.results import Evaluation
 from smnet.runlog import progress_bar
@@ -37,11 +39,12 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
         if messages:
             console.print(f"{len(messages)} clips {what}:")
         for message in messages[:10]:
-            console.print(f"  {message}", markup=False, soft_wrap=True)
+            console.print(f"  {printable(message)}", markup=False, soft_wrap=True)
     table = Table("class", "clips", "found", "recall", "precision", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    rows = sorted(result.by_class, key=lambda r: (r.clips > 0, r.recall if r.clips else 0))
+    # Worst first; at the end those that were not measured.
+    rows = sorted(result.by_class, key=lambda r: (r.clips == 0, r.recall if r.clips else 0))
     for r in rows[:classes]:
         precision = f"{r.precision:.1%}" if r.predicted else "-"
         recall = f"{r.recall:.1%}" if r.clips else "-"
@@ -49,7 +52,7 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
     console.print()
     console.print(table)
     if len(rows) > classes:
-        console.print(f"… and {len(rows) - classes} better ones; --json has all")
+        console.print(f"… and {len(rows) - classes} better ones or without clips; --json has all")
     confused = result.confused()
     if confused:
         console.print("\nmost confused:")
@@ -57,12 +60,10 @@ def print_evaluation(result: Evaluation, classes: int = 60) -> None:
             console.print(f"  {clips:4} x {true} -> {predicted}", markup=False, soft_wrap=True)
 
 
-def json_line(answer: Prediction) -> str:
-    """A prediction as JSON that is UTF-8, which the names of files need not be."""
-    line = json.dumps(answer.to_dict(), ensure_ascii=False)
-    if any("\ud800" <= c <= "\udfff" for c in line):
-        line = json.dumps(answer.to_dict())
-    return line
+def json_text(values: Any, indent: int | None = None) -> str:
+    """Values as JSON that is UTF-8, which the names of files need not be."""
+    text = json.dumps(values, ensure_ascii=False, indent=indent)
+    return text if text == in_utf8(text) else json.dumps(values, indent=indent)
 
 
 def print_predictions(answers: Iterable[Prediction], total: int) -> int:

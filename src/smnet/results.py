@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import UserError, missing_extra
-from smnet.files import atomic_path
+from smnet.files import atomic_path, in_utf8
 from smnet.metrics import (
     ClassResult,
     Share,
@@ -136,7 +135,7 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
     check_names(predictions=path)
     predictions = result.predictions
     columns: dict[str, list[Any]] = {
-        "path": list(result.paths),
+        "path": [in_utf8(path) for path in result.paths],
         "label": [result.classes[i] for i in result.labels],
         "predicted": [result.classes[i] if i >= 0 else "" for i in predictions],
     }
@@ -155,12 +154,6 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
             raise missing_extra("pyarrow", "shards") from None
         with atomic_path(path) as temporary:
             pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
-
-
-def write_json(path: str | os.PathLike[str], values: Any) -> None:
-    """Plain values as indented JSON, atomically."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(values, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:

@@ -61,13 +61,14 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
 
 def learned_from(clips: ClipSet) -> dict[str, Any]:
     """What tells one data set from another: how many classes and clips there are, and digests of
-    the classes' names and of the clips' paths and labels, in order."""
+    the classes' names and of the clips' paths, below the set's root, and labels, in order."""
+    root = str(clips.root).rstrip("/") + "/"
     sides = {"train": clips.splits.get("train", ()), "val": validation_clips(clips)}
     digest = hashlib.sha256()
     for name, side in sides.items():
         digest.update(name.encode())
         for clip in side:
-            digest.update(f"{clip.path!r} {clip.label}\n".encode())
+            digest.update(f"{clip.path.removeprefix(root)!r} {clip.label}\n".encode())
     counts = {name: len(side) for name, side in sides.items()}
     names = hashlib.sha256(repr(clips.classes).encode()).hexdigest()
     classes = {"classes": len(clips.classes), "names": names}

@@ -15,6 +15,9 @@ from smnet.data.views import ViewPlan
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
 
+MAX_SEGMENTS = 256
+"""A file that claims more would exhaust the memory."""
+
 _TABLE = TypeAdapter(dict[str, Any])
 _SPEC = TypeAdapter(ModelSpec)
 
@@ -37,7 +40,7 @@ def read_specification(text: str) -> ModelSpec:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ValueError(f"{where}: {first['msg']}") from None
-    if not (spec.num_segments <= 256 and 1 <= spec.frames_per_segment <= 64):
+    if not (spec.num_segments <= MAX_SEGMENTS and 1 <= spec.frames_per_segment <= 64):
         raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
     if not 1 <= spec.input_size <= spec.short_side <= 2048:
         raise ValueError(f"input_size {spec.input_size} and short_side {spec.short_side}")

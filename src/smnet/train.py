@@ -124,7 +124,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
 
         # What learns.
         model = build(recipe, clips)
-        weights_note = "resumed" if resume else start_from(model, recipe.weights)
+        weights_note = "resumed"
+        if not resume:
+            weights_note = start_from(model, recipe.weights, frozen_norms=recipe.freeze_norm)
         model.to(processes.device)
         if recipe.channels_last:
             to_channels_last(model)
@@ -223,11 +225,13 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                             )
                         hits = (logits.argmax(1) == targets.argmax(1)).sum()
                         meter.add(loss.item(), int(hits), len(batch.labels))
-                    scaler.unscale_(optimizer)
-                    if recipe.clip_grad:
-                        nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
-                    scaler.step(optimizer)
-                    scaler.update()
+                    # Not where none of the clips could be read: a scaler would miss gradients.
+                    if any(p.grad is not None for p in model.parameters()):
+                        scaler.unscale_(optimizer)
+                        if recipe.clip_grad:
+                            nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_grad)
+                        scaler.step(optimizer)
+                        scaler.update()
                     if learner.ema is not None:
                         learner.ema.update_parameters(model)
 

@@ -16,7 +16,7 @@ from smnet.models import VideoModel, load_weights
 from smnet.models.registry import input_of
 
 
-def start_from(model: VideoModel, source: str) -> str:
+def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) -> str:
     """Start ``model`` from ``source`` and say in one line what was done.
 
     Args:
@@ -28,22 +28,41 @@ def start_from(model: VideoModel, source: str) -> str:
             same order and has the same tensors. Of one without tensors of temporal parts (TSN,
             TSM), the trunk alone goes into any family.
 
+        frozen_norms: the normalisations will keep their statistics. Temporal parts that start anew
+            change the scale of what comes to them (SMNet's threefold), so that these then have to
+            come with the weights.
+
     Raises:
-        UserError: weights that are not to be had or do not fit.
+        UserError: weights that are not to be had or do not fit; ``frozen_norms`` and weights
+            without temporal parts for a model with some.
     """
-    if source == "none":
-        return "weights: random"
     path = Path(source)
-    if source != "imagenet" and (is_address(source) or path.is_dir() or is_checkpoint(path)):
-        return _start_from_checkpoint(model, source)
-    try:
-        load_weights(model, source)
-    except ValueError as error:
-        raise UserError(f"weights={source}: {error}") from None
-    return f"weights: the trunk from {source}; the rest starts anew"
+    whole = False
+    if source == "none":
+        said = "weights: random"
+    elif source != "imagenet" and (is_address(source) or path.is_dir() or is_checkpoint(path)):
+        said, whole = _start_from_checkpoint(model, source)
+    else:
+        try:
+            load_weights(model, source)
+        except ValueError as error:
+            raise UserError(f"weights={source}: {error}") from None
+        said = f"weights: the trunk from {source}; the rest starts anew"
+    if (
+        frozen_norms
+        and not whole
+        and not all(map(model.is_trunk_key, _shapes(model.state_dict())[0]))
+    ):
+        raise UserError(
+            f"weights={source} with freeze_norm=true: the temporal parts of {model.spec.name} start"
+            " anew, and statistics that were taken without them do not fit; give a checkpoint of"
+            f" {model.spec.name} (weights=CHECKPOINT), or freeze_norm=false"
+        )
+    return said
 
 
-def _start_from_checkpoint(model: VideoModel, source: str) -> str:
+def _start_from_checkpoint(model: VideoModel, source: str) -> tuple[str, bool]:
+    """What was done, and whether all but the classifier came from there."""
     checkpoint = read_checkpoint(source)
     theirs = checkpoint.spec
     (own, own_head), (given, given_head) = map(_shapes, (model.state_dict(), checkpoint.tensors))
@@ -53,15 +72,17 @@ def _start_from_checkpoint(model: VideoModel, source: str) -> str:
         except ValueError as error:
             raise UserError(f"weights={source}: {error}") from None
         said = f"weights: the trunk of {theirs.name} from {source}; the rest starts anew"
+        whole = False
     else:
         named_alike = (
             theirs.class_names is not None and theirs.class_names == model.spec.class_names
         )
         with_head = named_alike and own_head == given_head
         said = _fine_tune(model, checkpoint, source, with_head)
+        whole = True
     if "mean" not in input_of(model.spec.name, model.spec.options):
         model.spec = replace(model.spec, mean=theirs.mean, std=theirs.std)
-    return said
+    return said, whole
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:

@@ -187,6 +187,9 @@ def test_frame_folders(tmp_path: Path) -> None:
     assert found.facts.bytes == sum(file.stat().st_size for file in folder.iterdir())
     assert problems(folder, num_frames=6) == ["wrong frame count"]
     assert problems(folder, num_frames=4) == ["more frames"]
+    (folder / sorted(p.name for p in folder.iterdir())[-1]).write_bytes(b"broken")
+    assert problems(folder, num_frames=4) == ["more frames"]  # what is not used may be
+    assert problems(folder, num_frames=5) == ["damaged"]
     (folder / "00003.jpg").write_bytes((folder / "00003.jpg").read_bytes()[:300])
     assert problems(folder) == ["damaged"]
     assert problems(folder, decode=False) == []

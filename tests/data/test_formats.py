@@ -67,6 +67,12 @@ def something_v2(root: Path, prefix: str = V2) -> None:
     dump(root / f"{prefix}test.json", [{"id": "5"}])
 
 
+def test_annotations_of_any_prefix(tmp_path: Path) -> None:
+    something_v2(tmp_path, prefix="sth")
+    clips = read_clips(tmp_path, check_files=False)
+    assert {split: len(rows) for split, rows in clips.splits.items()}["train"] == 3
+
+
 @pytest.mark.parametrize("folder", ["", "20bn-something-something-v2/", "videos/"])
 @pytest.mark.parametrize("suffix", [".webm", ".mp4"])
 def test_something_v2(tmp_path: Path, folder: str, suffix: str) -> None:

@@ -392,3 +392,19 @@ def test_weights_none_is_random() -> None:
         second = create_model("tsn_resnet18", 5, width=8)
         pairs = zip(first.state_dict().values(), second.state_dict().values(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+SHARES = {
+    "action_resnet18": ("reduction", "shift_div"),
+    "stm_resnet18": ("reduction",),
+    "tea_res2net50": ("reduction",),
+    "teinet_resnet18": ("reduction", "shift_div"),
+}
+
+
+@pytest.mark.parametrize(("name", "option"), [(n, o) for n, found in SHARES.items() for o in found])
+@pytest.mark.parametrize("below", [1, 4])
+def test_shares_of_the_channels_that_cannot_be(name: str, option: str, below: int) -> None:
+    least = {"reduction": 1, "shift_div": 2}[option]
+    with pytest.raises(ValueError, match=f"{option} must be at least {least}, not"):
+        create_model(name, 3, 2, width=8, **{option: least - below})

@@ -808,6 +808,7 @@ def test_multiply_adds_of_the_plain_network() -> None:
         ({"temporal_space": 5}, "1 or 3"),
         ({"temporal_init": "random"}, "temporal_init"),
         ({"stages": (1, 2)}, "2 to 5"),
+        ({"stages": ()}, "2 to 5"),
         ({"stages": "345"}, "2 to 5"),
         ({"blocks": "middle"}, "blocks"),
         ({"parts": "se", "fusion": "concat"}, "parts=se has one"),

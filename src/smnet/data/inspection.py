@@ -94,7 +94,8 @@ def _folder(clip: Clip, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
         elif listed is not None and found > listed:
             text = f"the list says {listed} frames, the folder has {found}; the rest is not used"
             problems.append(("more frames", text))
-        for index in range(found) if decode else ():
+        used = found if listed is None else min(found, listed)
+        for index in range(used) if decode else ():
             try:
                 video.read([index])
             except UserError as error:

@@ -34,6 +34,7 @@ from smnet.data.dataset import (
     TrainBatches,
     collate,
 )
+from smnet.data.isolation import available_cores
 from smnet.errors import UserError
 
 _TRIES = 2  # a clip whose process died may be innocent: others may have taken the memory
@@ -178,7 +179,7 @@ def make_loader(
     pin_memory: bool = False,
 ) -> ClipLoader:
     """A :class:`ClipLoader`; ``workers=None`` is one a core, at most 8."""
-    count = min(os.cpu_count() or 1, 8) if workers is None else workers
+    count = min(available_cores(), 8) if workers is None else workers
     return ClipLoader(dataset, batches, count, pin_memory)
 
 

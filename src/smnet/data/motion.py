@@ -10,6 +10,7 @@ of interrupted runs, draw the same files.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -26,6 +27,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.data.isolation import available_cores
 from smnet.data.scenes import MOTION_CLASSES, MOTION_PAIRS, check_size, check_whole, draw_clip
 from smnet.errors import UserError
 from smnet.files import atomic_path, write_text
@@ -88,7 +90,7 @@ def write_motion(
     check_size(size)
     check_whole("seed", seed, 0, 2**63 - 1)
     if workers is None:
-        workers = min(32, _usable_cores())
+        workers = min(32, available_cores())
     check_whole("workers", workers, 1, 64)
 
     folder = Path(root).absolute()
@@ -189,8 +191,9 @@ def _clips_there(folder: Path, jobs: dict[Path, _Job]) -> set[Path]:
                 there.add(path)
             elif path.name.startswith("."):
                 # A minute is ages for one clip, so this is not another run at work.
-                if _is_leftover(path) and time.time() - path.stat().st_mtime > 60:
-                    path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # one that has just finished it
+                    if _is_leftover(path) and time.time() - path.stat().st_mtime > 60:
+                        path.unlink()
             elif not path.is_dir():
                 raise UserError(f"{path} is not part of this motion data set; move it away")
     return there
@@ -241,9 +244,3 @@ def _encode(clip: NDArray[np.uint8]) -> bytes:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
     return file.getvalue()
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

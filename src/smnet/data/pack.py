@@ -37,7 +37,7 @@ from smnet.data.packed_layout import (
 )
 from smnet.data.storage import arrow, sha256_of
 from smnet.errors import UserError
-from smnet.files import write_text
+from smnet.files import in_utf8, write_text
 
 _INDEX_ROWS = 1 << 16  # rows of the index in memory at once
 
@@ -179,7 +179,7 @@ class _Names:
 
     def __call__(self, name: str) -> str:
         # Arrow holds UTF-8 only; file names may be any bytes.
-        return name.removeprefix(self._base).encode("utf-8", "backslashreplace").decode()
+        return in_utf8(name.removeprefix(self._base))
 
 
 def _plan(clip_set: ClipSet, names: _Names, settings: dict[str, int | None]) -> str:

@@ -110,9 +110,12 @@ class Storage:
         try:
             with Path(self._path(file)).open("rb") as opened:
                 opened.seek(start)
-                return opened.read(stop - start)
+                found = opened.read(stop - start)
         except OSError as error:
             raise self._unreadable(file, error) from error
+        if len(found) < stop - start:
+            raise UserError(f"{self.name(file)}: ends before its byte {stop}; {self._copy}")
+        return found
 
     def open(self, file: str) -> Any:
         """A local file for pyarrow, mapped into memory."""

@@ -168,6 +168,11 @@ class Video(ABC):
         return self.info.height
 
     @property
+    def times(self) -> list[float] | None:
+        """Seconds from the first frame at which each is shown; None where that is not known."""
+        return None
+
+    @property
     def codec(self) -> str:
         return self.info.codec
 

@@ -103,6 +103,13 @@ class VideoFile(Video):
             container=self._container.format.name,
         )
 
+    @property
+    def times(self) -> list[float] | None:
+        stamps = sorted(set(self._times))
+        if len(stamps) != self._num_frames or not self._stream.time_base:
+            return None
+        return [float((stamp - stamps[0]) * self._stream.time_base) for stamp in stamps]
+
     def close(self) -> None:
         self._closed = True
         self._held = self._kept = None

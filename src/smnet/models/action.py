@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
 from .excitation import MotionGate, excited_sum
-from .layers import TemporalConv
+from .layers import TemporalConv, squeezed_channels
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 from .tsm import carries_shift
@@ -37,7 +37,7 @@ class ChannelGate(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        squeezed = max(channels // reduction, 1)
+        squeezed = squeezed_channels(channels, reduction)
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.temporal_conv = _as_convolution(TemporalConv(squeezed, groups=1))
         self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as of_all
 
 from . import native
-from .layers import backward_difference, frame_difference, is_traced
+from .layers import backward_difference, frame_difference, is_traced, squeezed_channels
 
 
 def mean_and_max(x: Tensor) -> Tensor:
@@ -85,7 +85,7 @@ class MotionGate(nn.Module):
         self, channels: int, reduction: int = 16, norm: bool = False, both: bool = False
     ) -> None:
         super().__init__()
-        squeezed = max(channels // reduction, 1)
+        squeezed = squeezed_channels(channels, reduction)
         self.both = both
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.norm = nn.BatchNorm2d(squeezed)

@@ -64,6 +64,7 @@ class TemporalConv(nn.Module):
         if init not in get_args(TemporalInit):
             allowed = ", ".join(get_args(TemporalInit))
             raise ValueError(f"temporal init must be one of {allowed}, not {init!r}")
+        check_shift_div(shift_div)
         fold = self.channels // shift_div if init == "shift" else 0
         taps = self.weight if self.space == 1 else self.weight[..., 1, 1]
         channel = torch.arange(self.channels)
@@ -101,6 +102,19 @@ class TemporalConv(nn.Module):
         if self.groups == self.channels and self.space == 1:
             return 3 * x.numel()
         return 0
+
+
+def check_shift_div(shift_div: int) -> None:
+    """``ValueError`` for a share of the channels that cannot be shifted both ways."""
+    if shift_div < 2:
+        raise ValueError(f"shift_div must be at least 2, not {shift_div}")
+
+
+def squeezed_channels(channels: int, reduction: int) -> int:
+    """C/r, at least one. ``ValueError`` for an r below one."""
+    if reduction < 1:
+        raise ValueError(f"reduction must be at least 1, not {reduction}")
+    return max(channels // reduction, 1)
 
 
 def is_traced() -> bool:

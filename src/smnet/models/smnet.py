@@ -119,7 +119,7 @@ class SMNetOptions:
             raise ValueError(f"reduction must be at least 1, not {self.reduction}")
         if self.groups is not None and self.groups < 1:
             raise ValueError(f"groups must be at least 1, or None, not {self.groups}")
-        if not set(self.stages) <= {2, 3, 4, 5}:
+        if not self.stages or not set(self.stages) <= {2, 3, 4, 5}:
             raise ValueError(f"stages are numbered 2 to 5, got {tuple(self.stages)}")
         if self.parts != "se+me" and (self.fusion not in ("sum", "mean")):
             raise ValueError(f"fusion={self.fusion} joins two paths; parts={self.parts} has one")

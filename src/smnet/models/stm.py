@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, frame_difference
+from .layers import TemporalConv, frame_difference, squeezed_channels
 from .resnet import BlockSite
 from .trunks import build_trunk
 
@@ -40,7 +40,7 @@ class ChannelwiseMotion(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        squeezed = max(channels // reduction, 1)
+        squeezed = squeezed_channels(channels, reduction)
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)
         self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)

@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
 from .differences import FrameAndDifferenceResNet
-from .layers import TemporalConv, backward_difference, frame_difference
+from .layers import TemporalConv, backward_difference, frame_difference, squeezed_channels
 from .resnet import BlockSite, initialise
 from .trunks import RESNETS
 
@@ -48,7 +48,7 @@ class LongTermDifference(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        squeezed = max(channels // reduction, 1)
+        squeezed = squeezed_channels(channels, reduction)
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.norm = nn.BatchNorm2d(squeezed)
         self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)

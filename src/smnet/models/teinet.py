@@ -23,7 +23,13 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, depthwise_temporal_conv, frame_mask, shift_frames
+from .layers import (
+    TemporalConv,
+    depthwise_temporal_conv,
+    frame_mask,
+    shift_frames,
+    squeezed_channels,
+)
 from .resnet import BlockSite, Place
 from .trunks import build_trunk
 
@@ -39,7 +45,7 @@ class EnhancementAndInteraction(nn.Module):
 
     def __init__(self, channels: int, reduction: int = 8, shift_div: int = 8) -> None:
         super().__init__()
-        squeezed = max(channels // reduction, 1)
+        squeezed = squeezed_channels(channels, reduction)
         self.squeeze = nn.Conv2d(channels, squeezed, 1)
         self.squeeze_next = nn.Conv2d(channels, squeezed, 1)
         self.expand = nn.Conv2d(squeezed, channels, 1)

@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import partial_shift
+from .layers import check_shift_div, partial_shift
 from .resnet import LAYERS, BlockSite, Place
 from .trunks import RESNETS, build_trunk
 
@@ -30,8 +30,7 @@ class TemporalShift(nn.Module):
 
     def __init__(self, shift_div: int = 8) -> None:
         super().__init__()
-        if shift_div < 2:
-            raise ValueError(f"shift_div must be at least 2, not {shift_div}")
+        check_shift_div(shift_div)
         self.shift_div = shift_div
 
     def extra_repr(self) -> str:

@@ -57,7 +57,8 @@ def read_v2(data: Path, hints: Hints) -> ClipSet:
         without_brackets(name)
         for name in names_of_json(read_json(files["labels"]), files["labels"])
     ]
-    items = [item for key in files if key != "labels" for item in _entries(files[key], problems)]
+    lists = {SPLIT_WORDS[key]: file for key, file in files.items() if key != "labels"}
+    items = [item for split in lists for item in _entries(lists[split], split, problems)]
     return _clips(data, hints, "something-v2", files, names, items, problems, suffix=".webm")
 
 
@@ -84,7 +85,8 @@ def _read_csv(data: Path, hints: Hints, name: str) -> ClipSet:
     files = _only(data, "csv")
     problems = Problems(str(data), hints.found)
     names = list(read_class_names(files["labels"]))
-    items = [item for key in files if key != "labels" for item in _lines(files[key], problems)]
+    lists = {SPLIT_WORDS[key]: file for key, file in files.items() if key != "labels"}
+    items = [item for split in lists for item in _lines(lists[split], split, problems)]
     return _clips(data, hints, name, files, names, items, problems, suffix="")
 
 
@@ -119,8 +121,7 @@ def _reason(files: dict[str, Path]) -> str:
     return f"{files['labels'].name} beside {others}"
 
 
-def _entries(file: Path, problems: Problems) -> Iterator[_Item]:
-    split = SPLIT_WORDS[re.split(r"[^a-z]", file.stem)[-1]]
+def _entries(file: Path, split: str, problems: Problems) -> Iterator[_Item]:
     content: Any = read_json(file)
     if not isinstance(content, list):
         raise UserError(f"{file}: a list of clips is wanted at the top")
@@ -138,8 +139,7 @@ def _entries(file: Path, problems: Problems) -> Iterator[_Item]:
             yield str(clip), without_brackets(template), source, split
 
 
-def _lines(file: Path, problems: Problems) -> Iterator[_Item]:
-    split = SPLIT_WORDS[re.split(r"[^a-z]", file.stem)[-1]]
+def _lines(file: Path, split: str, problems: Problems) -> Iterator[_Item]:
     for number, text in lines(file):
         source = f"{file.name}:{number}"
         clip, _, name = text.partition(";")
