@@ -22,7 +22,7 @@ from smnet.optim import parameter_groups
 from smnet.profile import parts_of
 from smnet.train import train
 from smnet.weights import start_from
-from tests import test_optim
+from tests import test_optim, test_profile
 from tests.conftest import Called, tiny
 from tests.models import test_registry
 
@@ -139,6 +139,61 @@ def test_it_trains_and_is_evaluated(
     result = evaluate_checkpoints([str(tmp_path / "run")], str(clips), workers=0, device="cpu")
     assert result is not None
     assert result.scores.shape == (6, 3)
+
+
+@pytest.fixture(scope="module")
+def between(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """The page's part between two stages, in the registry."""
+    page = blocks()
+    imports = "from .resnet import ResNet\nfrom .trunks import RESNETS\n"
+    family, part = page["src/smnet/models/delta.py"], page["a part between the stages"]
+    text = family.replace("from .base", f"{imports}from .base", 1) + part
+    path = tmp_path_factory.mktemp("between") / "between.py"
+    made = module("smnet.models.between", path, text)
+    trunks = tuple(registry_module.RESNETS)
+    entry = registry_module.Family(made.between, "delta between the stages", trunks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry_module.FAMILIES, "between", entry)
+        yield
+    del sys.modules["smnet.models.between"]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        test_registry.test_scores_and_features,
+        test_registry.test_every_parameter_learns,
+        test_registry.test_specification_builds_the_model_again,
+        test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+        test_registry.test_image_weights_start_the_trunk,
+        test_registry.test_who_multiplies_by_weights_of_its_own_says_how_often,
+        test_profile.test_the_stages_are_all_of_the_model,
+    ],
+)
+@pytest.mark.parametrize("trunk", ["resnet18", "resnet50"])
+def test_a_part_between_the_stages_keeps_them(
+    between: None, trunk: str, check: Callable[[str], None]
+) -> None:
+    check(f"between_{trunk}")
+
+
+@pytest.mark.parametrize("check", ["folding_changes_no_scores", "clips_of_one_segment"])
+def test_a_part_between_the_stages_is_exported(between: None, check: str) -> None:
+    from tests import test_export  # needs the extra
+
+    getattr(test_export, f"test_{check}")("between_resnet18")
+
+
+def test_a_part_between_the_stages_is_a_temporal_part(
+    between: None, clips: Path, tmp_path: Path
+) -> None:
+    recipe = tiny(clips, model="between_resnet18", options={"width": 8}, temporal_lr=7.0)
+    model = create_model("between_resnet18", 3, 4, width=8)
+    (fast,) = (g for g in parameter_groups(model, recipe) if g["scale"] == 7)
+    assert [p.shape for p in fast["params"]] == [(16, 1, 1)]
+    assert train(tiny(clips, model="tsn_resnet18", epochs=1), tmp_path / "tsn").finished
+    note = start_from(model, str(tmp_path / "tsn" / "last.safetensors"))
+    assert note.startswith("weights: the trunk of tsn_resnet18")
 
 
 @pytest.fixture(scope="module")

@@ -111,6 +111,73 @@ def test_rows_of_other_data_do_not_mix(kept: str, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "table.json").read_bytes() == before
 
 
+@pytest.mark.parametrize("changed", ["data", "recipe", "log", "checkpoint", "recipe.yaml"])
+def test_what_is_there_is_looked_at_before_the_first_run(
+    compared: tuple[Path, list[Row]],
+    clips: Path,
+    tmp_path: Path,
+    changed: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    run, before = out / f"{TSN}-seed0", (out / "table.md").read_bytes()
+    recipe = tiny(clips, epochs=1)
+    says = rf"{TSN}-seed0: the run there is damaged \(.*\); remove that folder"
+    if changed == "data":
+        data = shutil.copytree(clips, tmp_path / "d")
+        shutil.copy(data / "val/rising/0.mp4", data / "val/falling/9.mp4")
+        recipe, says = tiny(data, epochs=1), "the data set is not the one"
+    elif changed == "recipe":
+        recipe, says = tiny(clips, epochs=1, lr=0.3), "a run of another recipe is there"
+    elif changed == "log":
+        (run / "log.jsonl").write_bytes((run / "log.jsonl").read_bytes()[:-20])
+    elif changed == "checkpoint":
+        (run / "last.safetensors").write_bytes((run / "last.safetensors").read_bytes()[:-20])
+    else:
+        (run / changed).unlink()
+    monkeypatch.setattr(compare_module, "train", None)
+    with pytest.raises(UserError, match=says):
+        compare(recipe, [Variant("new", "stm_resnet18"), *VARIANTS], 2, out)
+    assert (out / "table.md").read_bytes() == before
+
+
+def test_a_checkpoint_that_is_gone(
+    compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    (out / f"{TSN}-seed0" / "last.safetensors").unlink()
+    with pytest.raises(UserError, match=r"the run there is damaged .*; remove that folder"):
+        compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+
+
+def test_a_whole_table_stays_whole_until_there_is_more(
+    compared: tuple[Path, list[Row]],
+    clips: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = shutil.copytree(compared[0], tmp_path / "out")
+    written: list[int] = []
+    monkeypatch.setattr(compare_module, "write_tables", lambda rows, *_: written.append(len(rows)))
+    compare(tiny(clips, epochs=1), [*VARIANTS, Variant("TSM", "tsm_resnet18")], 1, out)
+    assert written == [3, 3]  # without and with the latencies
+
+
+def test_a_signal_after_the_last_step_ends_the_comparison(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, began = compare_module.train, []
+
+    def interrupted(recipe: Recipe, folder: Path, *, resume: bool) -> Any:
+        began.append(folder.name)
+        return replace(train(recipe, folder, resume=resume), asked_to_end=True)
+
+    monkeypatch.setattr(compare_module, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        compare(tiny(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
+    assert began == [f"{TSN}-seed0"]
+
+
 def test_what_is_finished_needs_no_resume_file(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
@@ -271,7 +338,7 @@ def test_nothing_starts_from_a_run_that_is_not_finished(
     def stop_at_the_second(recipe: Recipe, folder: Path, *, resume: bool) -> Any:
         began.append(folder)
         outcome = train(recipe, folder, resume=resume)
-        return outcome if len(began) < 2 else replace(outcome, finished=False)
+        return outcome if len(began) < 2 else replace(outcome, finished=False, asked_to_end=True)
 
     with monkeypatch.context() as patch:
         patch.setattr(compare_module, "train", stop_at_the_second)

@@ -193,11 +193,27 @@ def test_a_real_process_that_gets_sigterm_with_all_its_workers(
     assert_same_run(whole, folder)
 
 
+def test_a_signal_while_the_last_epoch_is_saved_is_told(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = train_module.save_state
+
+    def interrupt(*args: Any) -> None:
+        save(*args)
+        if (tmp_path / "r" / "last.safetensors").exists():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train_module, "save_state", interrupt)
+    outcome = train(tiny(clips, epochs=1), tmp_path / "r")
+    assert outcome.finished
+    assert outcome.asked_to_end
+
+
 def test_a_finished_run_is_finished(whole: Path, clips: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(whole, tmp_path / "r")
     before = (folder / "last.safetensors").read_bytes()
     outcome = train(tiny(clips, **HARD), folder, resume=True)
-    assert outcome == Outcome(folder, True, outcome.best, 4)
+    assert outcome == Outcome(folder, True, outcome.best, 4, asked_to_end=False)
     assert (folder / "last.safetensors").read_bytes() == before
     assert_same_run(whole, folder)
 

@@ -103,6 +103,26 @@ def test_lines_that_are_no_models(line: str, said: str) -> None:
         check_study(Recipe(), read_models(line))
 
 
+def test_a_study_with_a_key_that_is_none(tmp_path: Path) -> None:
+    study = tmp_path / "bad.yaml"
+    study.write_text("seeds: 5\nvariants: {a: {model: tsn_resnet18}}")
+    with pytest.raises(UserError, match=r"bad\.yaml: unknown key 'seeds'"):
+        read_study(str(study))
+
+
+def test_a_label_that_no_line_can_hold(tmp_path: Path) -> None:
+    study = tmp_path / "bad.yaml"
+    study.write_text('variants: {"a\\e[31m": {model: tsn_resnet18}}')
+    with pytest.raises(UserError, match=r"'a\\x1b\[31m' is no label"):
+        read_study(str(study))
+
+
+def test_the_row_is_named_whatever_is_wrong_with_it() -> None:
+    rows = [Variant("a", "smnet_resnet18", {"groups": {"a": 1}})]
+    with pytest.raises(UserError, match=r"^a: groups must be"):
+        check_study(Recipe(), rows)
+
+
 def test_a_row_with_a_key_that_is_none(tmp_path: Path) -> None:
     study = tmp_path / "bad.yaml"
     study.write_text("variants: {a b: {model: tsn_resnet18, optoins: {groups: 2}}}")

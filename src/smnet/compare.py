@@ -6,7 +6,8 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from smnet.checkpoint import load, read_checkpoint
+from smnet.checkpoint import Checkpoint, read_checkpoint
 from smnet.compare_table import Row, is_comparison, write_tables
 from smnet.data.annotations import ClipSet
 from smnet.errors import UserError
@@ -96,7 +97,11 @@ def compare(
     for variant, runs in plan:
         _check_weights(variant, runs, clips)
     with alone_in(out, "table"):
-        return _train_all(recipe, plan, out, clips)
+        data = learned_from(clips)
+        for _, runs in plan:
+            for run in runs:
+                _check_run(run, data)
+        return _train_all(recipe, plan, out, data)
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,45 @@ def _check_weights(variant: Variant, runs: list[_Run], clips: ClipSet) -> None:
             raise variant.refused(error) from None
 
 
+def _check_run(run: _Run, data: dict[str, Any]) -> None:
+    """``UserError`` for a run that is there and is of another recipe, of other data or damaged."""
+    recipe, folder = run.recipe, run.folder
+    if not any((folder / name).exists() for name in ("resume.pt", "last.safetensors")):
+        return
+    with _told_with(folder):
+        earlier = read_recipe(str((folder / "recipe.yaml").resolve(strict=True)))
+        _training(folder)
+    if others := other_values(earlier.model_dump(mode="json"), recipe):
+        raise UserError(
+            f"{folder}: a run of another recipe is there ({'; '.join(others)}); choose another"
+            " --out"
+        )
+    _is_finished(folder, data)
+
+
+@contextmanager
+def _told_with(folder: Path) -> Iterator[None]:
+    """What cannot be read of a run is told with what to do about it."""
+    try:
+        yield
+    except (UserError, OSError, ValueError, LookupError) as error:
+        raise UserError(
+            f"{folder}: the run there is damaged ({error}); remove that folder, and the same"
+            " command trains it again"
+        ) from None
+
+
 def _train_all(
-    recipe: Recipe, plan: list[tuple[Variant, list[_Run]]], out: Path, clips: ClipSet
+    recipe: Recipe, plan: list[tuple[Variant, list[_Run]]], out: Path, data: dict[str, Any]
 ) -> list[Row]:
     """The rows of the variants, from the runs of each."""
-    data = learned_from(clips)
     rows: list[Row] = []
     models: list[VideoModel] = []
     seeds = len(plan[0][1])
     total, number = len(plan) * seeds, 0
     taken: list[float] = []
     for variant, runs in plan:
+        before = len(taken)
         for run in runs:
             number += 1
             heading = f"{variant.label}, seed {run.recipe.seed}: run {number} of {total}"
@@ -150,9 +183,8 @@ def _train_all(
             began = time.monotonic()
             if _train(run, data):
                 taken.append(time.monotonic() - began)
-        last = [run.folder / "last.safetensors" for run in runs]
-        measured = [read_checkpoint(file).metrics["val"] for file in last]
-        trained = load(last[0])
+        measured = [_last(run.folder).metrics["val"] for run in runs]
+        trained = _last(runs[0].folder).build()
         models.append(trained)
         rows.append(
             Row(
@@ -168,7 +200,8 @@ def _train_all(
                 [_training(run.folder)[-1]["top1"] for run in runs],
             )
         )
-        write_tables(rows, recipe, seeds, out)
+        if len(taken) > before:  # or a table that was whole would lose rows for a while
+            write_tables(rows, recipe, seeds, out)
     for row, latency in zip(rows, latencies(models), strict=True):
         row.latency = latency
     write_tables(rows, recipe, seeds, out)
@@ -226,28 +259,25 @@ def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
     last = run / "last.safetensors"
     if not last.is_file():  # written after every epoch
         return False
-    metrics = read_checkpoint(last).metrics
+    metrics = _last(run).metrics
     if data is not None:
         check_data(last, metrics.get("data") or data, data)
     return bool(metrics["val"]["epoch"] >= read_recipe(str(run / "recipe.yaml")).epochs)
 
 
+def _last(run: Path) -> Checkpoint:
+    """The checkpoint that a run's last epoch left."""
+    with _told_with(run):
+        return read_checkpoint(run / "last.safetensors")
+
+
 def _train(run: _Run, data: dict[str, Any]) -> bool:
     """Train, or go on with it; False where that is done already."""
-    recipe, folder = run.recipe, run.folder
-    started = (folder / "resume.pt").exists()
-    if started or (folder / "last.safetensors").exists():
-        earlier = read_recipe(str(folder / "recipe.yaml")).model_dump(mode="json")
-        if others := other_values(earlier, recipe):
-            raise UserError(
-                f"{folder}: a run of another recipe is there ({'; '.join(others)}); choose another"
-                " --out"
-            )
-    if _is_finished(folder, data):
+    if _is_finished(run.folder, data):
         console.print("finished already", markup=False)
         return False
-    outcome = train(recipe, folder, resume=started)
-    if not outcome.finished:
+    outcome = train(run.recipe, run.folder, resume=(run.folder / "resume.pt").exists())
+    if outcome.asked_to_end:
         console.print("the comparison goes on by the same command", markup=False)
         raise KeyboardInterrupt
     return True

@@ -24,7 +24,7 @@ class Variant:
 
     def refused(self, error: Exception) -> UserError:
         """What is wrong with the row, which is named unless the error names it."""
-        named = repr(self.label) in str(error)
+        named = self.label.partition(":")[0] == self.model and self.model in str(error)
         return UserError(str(error) if named else f"{self.label}: {error}")
 
 
@@ -46,8 +46,15 @@ def read_study(name: str) -> list[Variant]:
     else:
         raise UserError(f"no study {name!r}{nearest(name, known)}")
     try:
-        table = read_yaml(text)["variants"]
+        content = read_yaml(text)
+        table = content["variants"]
+        for key in content:
+            if key not in ("about", "variants"):
+                hint = nearest(str(key), ("about", "variants"))
+                raise UserError(f"{name}: unknown key {key!r}{hint}")
         for label, row in table.items():
+            if not str(label).isprintable():
+                raise UserError(f"{name}: {label!r} is no label; write letters on one line")
             for key in row if isinstance(row, dict) else ():
                 if key not in ("model", "options"):
                     hint = nearest(str(key), ("model", "options"))

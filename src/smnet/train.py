@@ -76,6 +76,7 @@ class Outcome:
         finished: False if it was interrupted; ``smnet train --resume FOLDER`` goes on.
         best: the best validation result so far, by top-1 (None without a validation split).
         epoch: epochs completed.
+        asked_to_end: whether Ctrl-C or SIGTERM came, be it after the last step.
         first: whether this is the first of the processes that trained.
     """
 
@@ -83,6 +84,7 @@ class Outcome:
     finished: bool
     best: dict[str, Any] | None
     epoch: int
+    asked_to_end: bool
     first: bool = True
 
 
@@ -187,7 +189,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
 
             def stopped() -> Outcome:
                 log.say(f"stopped; go on with: smnet train --resume {folder}")
-                return Outcome(folder, False, state.best, state.epoch)
+                return Outcome(folder, False, state.best, state.epoch, asked_to_end=True)
 
             for epoch in range(state.epoch, recipe.epochs):
                 learning_mode(network, recipe)
@@ -288,7 +290,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 log.say(epoch_line(recipe, epoch, of_all, measured, improved))
                 if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                     return stopped()
-            return Outcome(folder, True, state.best, recipe.epochs, processes.first)
+            asked_to_end = processes.any(stopping.is_set())
+            return Outcome(folder, True, state.best, recipe.epochs, asked_to_end, processes.first)
 
 
 # --- what the loop calls, in the order it calls it ------------------------------------------------

@@ -57,11 +57,16 @@ class VideoModel(nn.Module):
 
     def is_trunk_key(self, key: str) -> bool:
         """Whether a ``state_dict`` key belongs to the image network under the family's parts."""
-        return not key.startswith("fc.") and ".temporal." not in key
+        return not key.startswith("fc.") and not is_temporal(key)
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of an image network's tensors this model starts from, under this model's names."""
         return {k: v for k, v in state.items() if not k.startswith("fc.")}
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a module or tensor of this name is, or belongs to, a part called ``temporal``."""
+    return "temporal" in name.split(".")
 
 
 def fold_frames(clips: Tensor) -> tuple[Tensor, int]:

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import ModelSpec, fold_segments, unfold_frames
+from .base import ModelSpec, fold_segments, is_temporal, unfold_frames
 from .resnet import ResNet, initialise
 
 FRAMES = 6
@@ -158,7 +158,7 @@ class FrameAndDifferenceResNet(ResNet):
         """An RGB network's tensors, and the branch of differences made of them; that of a network
         that has one stays as it is."""
         layer1 = {k: v for k, v in state.items() if k.startswith("layer1.")}
-        branch = {f"difference.{k}": v for k, v in layer1.items() if ".temporal." not in k}
+        branch = {f"difference.{k}": v for k, v in layer1.items() if not is_temporal(k)}
         if "conv1.weight" in state:
             branch["difference.conv1.weight"] = from_rgb(state["conv1.weight"], FRAMES_AROUND)
         return branch | super().trunk_weights(state)

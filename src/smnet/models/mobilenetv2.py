@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
+from .base import ModelSpec, VideoModel, fold_frames, is_temporal, unfold_frames
 from .resnet import BlockSite, Place, Temporal
 
 
@@ -184,5 +184,5 @@ def _conv_norm_relu(
 def _initialise(model: MobileNetV2) -> None:
     """He et al.'s initialisation of the trunk; temporal parts and the head keep their own."""
     for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and ".temporal" not in name:
+        if isinstance(module, nn.Conv2d) and not is_temporal(name):
             nn.init.kaiming_normal_(module.weight, mode="fan_out")

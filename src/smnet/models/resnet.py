@@ -13,7 +13,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
+from .base import ModelSpec, VideoModel, fold_frames, is_temporal, unfold_frames
 
 Place = Literal["before_conv1", "after_conv1", "instead_of_conv2"]
 StrideIn = Literal["conv1", "conv2"]
@@ -290,5 +290,5 @@ def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Module |
 def initialise(network: nn.Module) -> None:
     """He et al.'s start of convolutions, by fan-out; temporal parts and the head keep their own."""
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d) and ".temporal" not in name:
+        if isinstance(module, nn.Conv2d) and not is_temporal(name):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

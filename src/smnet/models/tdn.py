@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import ModelSpec, VideoModel
+from .base import ModelSpec, VideoModel, is_temporal
 from .differences import FrameAndDifferenceResNet
 from .layers import TemporalConv, backward_difference, frame_difference, squeezed_channels
 from .resnet import BlockSite, initialise
@@ -127,7 +127,7 @@ class TDN(FrameAndDifferenceResNet):
 def _has_bias(name: str, module: nn.Module) -> TypeGuard[nn.Conv2d]:
     """Whether the module is a convolution that the published checkpoints have a bias of."""
     convolution = isinstance(module, nn.Conv2d)
-    return convolution and ".temporal." not in name and name != "difference.conv1"
+    return convolution and not is_temporal(name) and name != "difference.conv1"
 
 
 def tdn(
