@@ -27,7 +27,6 @@ def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) ->
             temporal parts are taken, and its classifier too if it names the same classes in the
             same order and has the same tensors. Of one without tensors of temporal parts (TSN,
             TSM), the trunk alone goes into any family.
-
         frozen_norms: the normalisations will keep their statistics. Temporal parts that start anew
             change the scale of what comes to them (SMNet's threefold), so that these then have to
             come with the weights.
@@ -36,53 +35,45 @@ def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) ->
         UserError: weights that are not to be had or do not fit; ``frozen_norms`` and weights
             without temporal parts for a model with some.
     """
-    path = Path(source)
-    whole = False
-    if source == "none":
-        said = "weights: random"
-    elif source != "imagenet" and (is_address(source) or path.is_dir() or is_checkpoint(path)):
-        said, whole = _start_from_checkpoint(model, source)
-    else:
-        try:
-            load_weights(model, source)
-        except ValueError as error:
-            raise UserError(f"weights={source}: {error}") from None
-        said = f"weights: the trunk from {source}; the rest starts anew"
-    if (
-        frozen_norms
-        and not whole
-        and not all(map(model.is_trunk_key, _shapes(model.state_dict())[0]))
-    ):
+    checkpoint = _read_ours(source)
+    own, own_head = _shapes(model.state_dict())
+    given, given_head = _shapes({} if checkpoint is None else checkpoint.tensors)
+    trunk_alone = own != given and all(map(model.is_trunk_key, given))
+    if frozen_norms and trunk_alone and not all(map(model.is_trunk_key, own)):
         raise UserError(
             f"weights={source} with freeze_norm=true: the temporal parts of {model.spec.name} start"
             " anew, and statistics that were taken without them do not fit; give a checkpoint of"
             f" {model.spec.name} (weights=CHECKPOINT), or freeze_norm=false"
         )
+    if source == "none":
+        return "weights: random"
+    if trunk_alone:
+        try:
+            load_weights(model, source if checkpoint is None else checkpoint.tensors)
+        except ValueError as error:
+            raise UserError(f"weights={source}: {error}") from None
+        whose = "" if checkpoint is None else f" of {checkpoint.spec.name}"
+        said = f"weights: the trunk{whose} from {source}; the rest starts anew"
+    if checkpoint is None:
+        return said
+    theirs = checkpoint.spec
+    if not trunk_alone:
+        named_alike = theirs.class_names and theirs.class_names == model.spec.class_names
+        with_head = bool(named_alike) and own_head == given_head
+        said = _fine_tune(model, checkpoint, source, with_head)
+    if "mean" not in input_of(model.spec.name, model.spec.options):
+        model.spec = replace(model.spec, mean=theirs.mean, std=theirs.std)
     return said
 
 
-def _start_from_checkpoint(model: VideoModel, source: str) -> tuple[str, bool]:
-    """What was done, and whether all but the classifier came from there."""
-    checkpoint = read_checkpoint(source)
-    theirs = checkpoint.spec
-    (own, own_head), (given, given_head) = map(_shapes, (model.state_dict(), checkpoint.tensors))
-    if own != given and all(map(model.is_trunk_key, given)):
-        try:
-            load_weights(model, checkpoint.tensors)
-        except ValueError as error:
-            raise UserError(f"weights={source}: {error}") from None
-        said = f"weights: the trunk of {theirs.name} from {source}; the rest starts anew"
-        whole = False
-    else:
-        named_alike = (
-            theirs.class_names is not None and theirs.class_names == model.spec.class_names
-        )
-        with_head = named_alike and own_head == given_head
-        said = _fine_tune(model, checkpoint, source, with_head)
-        whole = True
-    if "mean" not in input_of(model.spec.name, model.spec.options):
-        model.spec = replace(model.spec, mean=theirs.mean, std=theirs.std)
-    return said, whole
+def _read_ours(source: str) -> Checkpoint | None:
+    """The checkpoint of this program that ``source`` names; None where it names none."""
+    path = Path(source)
+    if source in ("none", "imagenet"):
+        return None
+    if is_address(source) or path.is_dir() or is_checkpoint(path):
+        return read_checkpoint(source)
+    return None
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:
