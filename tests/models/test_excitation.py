@@ -52,6 +52,23 @@ def test_motion_gate_in_evaluation_with_a_normalisation_by_the_features(kind: st
     torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
 
 
+@pytest.mark.parametrize("kind", ["without weights", "not learning statistics any more"])
+def test_motion_gate_in_training_with_other_normalisations(kind: str) -> None:
+    gate = MotionGate(32, reduction=4)
+    if kind == "without weights":
+        gate.norm = nn.BatchNorm2d(8, affine=False)
+    else:
+        gate.norm.track_running_stats = False
+    x = torch.randn(6, 32, 5, 7)
+    norm = copy.deepcopy(gate.norm)
+    f = norm(gate.squeeze(x))
+    d = frame_difference(gate.transform(f), f, 3).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(
+        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
+
+
 def test_edge_means_are_those_of_the_lines_and_pixels_at_the_border() -> None:
     x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
     rows = [x[:, :, -1:], x, x[:, :, :1]]

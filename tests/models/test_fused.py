@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, prune
 
 from smnet.models import create_model, fused, to_channels_last
 from smnet.models.smnet import SMNetModule, SMNetOptions
@@ -228,6 +228,55 @@ def test_backward_may_be_taken_twice() -> None:
     second = torch.autograd.grad(out, [x, *module.parameters()])
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("fusion", ["sum", "mean"])
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_module_alone_has_a_second_derivative(mode: str, fusion: str) -> None:
+    module, _, _ = make(channels=4, fusion=fusion)
+    x = torch.randn(SEGMENTS, 4, 3, 3, dtype=torch.float64, requires_grad=True)
+    module.train(mode == "train")
+    assert torch.autograd.gradgradcheck(lambda x: module(x, SEGMENTS), x)
+
+
+def test_the_step_says_that_it_has_no_second_derivative() -> None:
+    module, conv, x = make()
+    out = module.before(conv, x, SEGMENTS).square().sum()
+    with pytest.raises(RuntimeError, match="set fusable = False on every SMNetModule"):
+        torch.autograd.grad(out, x, create_graph=True)
+    module.fusable = False
+    out = module.before(conv, x, SEGMENTS).square().sum()
+    assert torch.autograd.grad(out, x, create_graph=True)[0].requires_grad
+
+
+@pytest.mark.parametrize("part", ["transform", "squeeze", "expand"])
+@pytest.mark.parametrize("training", [True, False])
+def test_pruned_layers_are_those_that_were_loaded(part: str, training: bool) -> None:
+    """The mask is put on the weight by a hook, before each call."""
+    one, other = make()[0].train(training), make()[0].train(training)
+    for parameter in other.parameters():
+        nn.init.normal_(parameter)
+    for module in (one, other):
+        prune.l1_unstructured(getattr(module.me, part), "weight", 0.5)
+    other.load_state_dict(one.state_dict())
+    _, conv, x = make()
+    found, expected = (m.before(conv, x, SEGMENTS) for m in (other, one))
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("part", ["se.temporal", "me.squeeze", "me.transform"])
+def test_what_learns_in_place_of_a_parameter_gets_its_gradient(part: str) -> None:
+    """As the parts of one long parameter under FSDP."""
+    module, conv, x = make()
+    layer = module.get_submodule(part)
+    long = layer.weight.detach().flatten().requires_grad_()
+    shape = layer.weight.shape
+    del layer.weight
+    layer.weight = long.view(shape)
+    assert not fused.applies(module, conv, x)
+    module.before(conv, x, SEGMENTS).square().sum().backward()
+    assert long.grad is not None
+    assert float(long.grad.abs().max()) > 0
 
 
 def test_under_autocast_it_works_in_the_type_of_the_features() -> None:

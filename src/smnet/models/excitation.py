@@ -37,7 +37,6 @@ class _MeanAndMax(torch.autograd.Function):
         return torch.cat([x.mean(1, keepdim=True), top], dim=1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         x, top = ctx.saved_tensors
         is_top = (x == top).to(x.dtype)  # as numbers: booleans are counted slowly
@@ -96,7 +95,7 @@ class MotionGate(nn.Module):
     def gates(self, x: Tensor, num_segments: int) -> Tensor:
         """Gates (B*T, C, 1, 1) in (0, 1) of features (B*T, C, H, W)."""
         counted = x.is_meta  # multiply-adds, by the equations
-        if self.training or counted or not _is_affine(self.norm):
+        if self.training or counted or self._is_watched() or not _is_affine(self.norm):
             return self.gates_of(self.squeeze(x), num_segments)
         # F is an affine function of each pixel of X, so the means of X are all that is needed.
         f = self.norm(_pointwise(self.squeeze, edge_means(x)))  # M1: (B*T, C/r, 3, 3)
@@ -104,12 +103,17 @@ class MotionGate(nn.Module):
 
     def gates_of(self, squeezed: Tensor, num_segments: int) -> Tensor:
         """The same from K_r * X, (B*T, C/r, H, W)."""
-        if _is_plain(self.norm, squeezed) and not squeezed.is_meta:
+        if _is_plain(self.norm, squeezed) and not squeezed.is_meta and not self._is_watched():
             f = _normalised(edge_means(squeezed), squeezed, self.norm)
             return self._gates(*self._transformed(f, *squeezed.shape[-2:]), num_segments)
         f = self.norm(squeezed)  # M1
         p = self.transform(f)  # M2
         return self._gates(p.mean((2, 3), keepdim=True), f.mean((2, 3), keepdim=True), num_segments)
+
+    def _is_watched(self) -> bool:
+        """Whether somebody's hook waits for a part that :meth:`_transformed` does without: also
+        what prunes a kernel or normalises it is one."""
+        return hooked(self.norm) or hooked(self.transform)
 
     def _gates(self, p: Tensor, f: Tensor, num_segments: int) -> Tensor:
         d = frame_difference(p, f, num_segments)  # M3; the mean of a difference is that of means
@@ -187,8 +191,10 @@ def _is_affine(norm: nn.Module) -> bool:
 
 def _is_plain(norm: nn.Module, x: Tensor) -> bool:
     """Whether a normalisation is by the statistics of the features at hand, and they have some."""
+    if type(norm) is not nn.BatchNorm2d or norm.momentum is None or not norm.affine:
+        return False
     several = x.numel() > x.shape[1]  # values a channel; of a single one it complains itself
-    return type(norm) is nn.BatchNorm2d and norm.training and norm.momentum is not None and several
+    return norm.training and several
 
 
 def _normalised(means: Tensor, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
@@ -203,7 +209,8 @@ def _normalised(means: Tensor, x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
     # The mean is no variable of this: a variance does not change with what it is taken about.
     centred = x - mean.detach().view(-1, 1, 1)
     variance = centred.square().mean(over)
-    if norm.running_mean is not None and norm.running_var is not None:
+    learns = norm.track_running_stats  # may be switched off where there are some
+    if learns and norm.running_mean is not None and norm.running_var is not None:
         count = x.numel() // x.shape[1]
         with torch.no_grad():
             norm.num_batches_tracked.add_(1)  # type: ignore[union-attr]
@@ -235,7 +242,6 @@ class _EdgeMeans(torch.autograd.Function):
         return _edge_means(x)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         height, width = x.shape[-2:]

@@ -48,8 +48,9 @@ class Excitation:
 def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
     """Whether the step can stand for ``conv(module(x))`` here.
 
-    Not where nothing is learned, where a compiler or an exporter wants to see the operators or a
-    hook would be passed over, and in no other memory layout than channels-last.
+    Not where nothing is learned, where a compiler or an exporter wants to see the operators, where
+    a hook or something that learns would be passed over, and in no other memory layout than
+    channels-last.
     """
     if not torch.is_grad_enabled() or not module.training or x.is_meta or x.numel() == 0:
         return False
@@ -62,7 +63,14 @@ def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
     kind = x.device.type
     if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != x.dtype:
         return False
-    return not _is_hooked(module, conv)
+    return not _is_hooked(module, conv) and not _learns_elsewhere(module)
+
+
+def _learns_elsewhere(module: nn.Module) -> bool:
+    """Whether a tensor that learns stands where a parameter was, as a part of a longer one under
+    FSDP: it is none of the parameters that the step gives gradients to."""
+    parts = (vars(part).values() for part in module.modules())
+    return any(isinstance(v, Tensor) and v.requires_grad for values in parts for v in values)
 
 
 def runs_in_passes(module: nn.Module, x: Tensor) -> bool:
@@ -135,8 +143,12 @@ class _ExciteAndConvolve(torch.autograd.Function):
         return F.conv2d(y, weight, bias, *ctx.conv)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # once_differentiable would not tell torch.autograd.grad
+            raise RuntimeError(
+                "SMNet's module and the convolution behind it, as one step, have a first derivative"
+                " only; for create_graph=True set fusable = False on every SMNetModule"
+            )
         with torch.autocast(grad.device.type, enabled=False):  # all is in the types of forward
             return _ExciteAndConvolve._gradients(ctx, grad)
 

@@ -228,7 +228,6 @@ class _ShiftedSums(torch.autograd.Function):
         return _sums(x, taps, num_segments)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, taps = ctx.saved_tensors
         grad_x = grad_taps = None
