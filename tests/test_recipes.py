@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from smnet.checkpoint import read_checkpoint
+from smnet.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from smnet.data.annotations import read_clips
 from smnet.data.motion import write_motion
 from smnet.errors import UserError
 from smnet.evaluate import evaluate_checkpoints
 from smnet.models import create_model
-from smnet.recipe import list_recipes, read_recipe
+from smnet.recipe import Recipe, list_recipes, read_recipe
 from smnet.train import train
 from tests.videos import moving_frames, write_video
 
@@ -199,8 +199,17 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return of
 
 
-def small(recipe: str, data: Path, **changes: Any) -> Any:
+def small(recipe: str, data: Path, **changes: Any) -> Recipe:
     return read_recipe(recipe, ["options.width=8"], {**SMALL, "data": str(data), **changes})
+
+
+def fine_tuning(recipe: str, data: Path, folder: Path, **changes: Any) -> Recipe:
+    """The small recipe from a checkpoint in ``folder`` of other classes, as its ``about`` says."""
+    alone = small(recipe, data)
+    model = create_model(alone.model, 5, alone.segments, **alone.options)
+    file = folder / "kinetics.safetensors"
+    save_checkpoint(file, Checkpoint(model.spec, model.state_dict()))
+    return small(recipe, data, weights=str(file), **changes)
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -210,6 +219,10 @@ def test_a_step_of_training_and_the_test_protocol(
     data_set = name.partition("-")[0]
     layout, data = LAYOUTS[data_set], tree(data_set)
     recipe = small(name, data)
+    if "weights=CHECKPOINT" in recipe.about:
+        with pytest.raises(UserError, match=r"freeze_norm.*weights=CHECKPOINT"):
+            train(recipe, tmp_path / "r")
+        recipe = fine_tuning(name, data, tmp_path)
     assert train(recipe, tmp_path / "r").finished
     log = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
     assert log[0]["step"] == max(1, layout.train // recipe.batch)
@@ -268,7 +281,7 @@ def test_divisions(name: str, tree: Callable[[str], Path], tmp_path: Path) -> No
     data = tree(name)
     second = [clip.path for clip in read_clips(data, fold=2).splits["val"]]
     assert second != [clip.path for clip in read_clips(data).splits["val"]]
-    assert train(small(name, data, fold=2), tmp_path / "r").finished
+    assert train(fine_tuning(name, data, tmp_path, fold=2), tmp_path / "r").finished
     run = [str(tmp_path / "r")]
     result = evaluate_checkpoints(run, str(data), workers=0)
     assert result is not None
