@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from smnet.models.excitation import MotionGate, edge_means, to_one_channel
 from smnet.models.layers import frame_difference
@@ -17,6 +17,17 @@ def seeded() -> None:
     torch.manual_seed(0)
 
 
+def check_equations(gate: MotionGate, x: Tensor) -> None:
+    """Gates, and what the normalisation learns, against the maps of M1 to M5; 3 frames a clip."""
+    norm = copy.deepcopy(gate.norm)
+    f = norm(gate.squeeze(x))
+    d = frame_difference(gate.transform(f), f, 3).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(
+        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 2), (7, 7), (9, 14)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(size, memory_format):
@@ -24,13 +35,7 @@ def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(size, memory
     nn.init.normal_(gate.norm.running_mean)
     nn.init.uniform_(gate.norm.running_var, 0.5, 2)
     nn.init.normal_(gate.norm.bias)
-    x = torch.randn(6, 32, *size).contiguous(memory_format=memory_format)
-    f = gate.norm(gate.squeeze(x))
-    p = gate.transform(f)
-    d = frame_difference(p, f, 3).mean((2, 3), keepdim=True)
-    torch.testing.assert_close(
-        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
-    )
+    check_equations(gate, torch.randn(6, 32, *size).contiguous(memory_format=memory_format))
 
 
 @pytest.mark.parametrize("kind", ["in training", "without running statistics", "of groups"])
@@ -42,14 +47,7 @@ def test_motion_gate_in_evaluation_with_a_normalisation_by_the_features(kind: st
         "without running statistics": lambda: nn.BatchNorm2d(8, track_running_stats=False).eval(),
         "of groups": lambda: nn.GroupNorm(2, 8),
     }[kind]()
-    x = torch.randn(6, 32, 5, 7)
-    norm = copy.deepcopy(gate.norm)
-    f = norm(gate.squeeze(x))
-    d = frame_difference(gate.transform(f), f, 3).mean((2, 3), keepdim=True)
-    torch.testing.assert_close(
-        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
-    )
-    torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
+    check_equations(gate, torch.randn(6, 32, 5, 7))
 
 
 @pytest.mark.parametrize("kind", ["without weights", "not learning statistics any more"])
@@ -59,14 +57,7 @@ def test_motion_gate_in_training_with_other_normalisations(kind: str) -> None:
         gate.norm = nn.BatchNorm2d(8, affine=False)
     else:
         gate.norm.track_running_stats = False
-    x = torch.randn(6, 32, 5, 7)
-    norm = copy.deepcopy(gate.norm)
-    f = norm(gate.squeeze(x))
-    d = frame_difference(gate.transform(f), f, 3).mean((2, 3), keepdim=True)
-    torch.testing.assert_close(
-        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
-    )
-    torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
+    check_equations(gate, torch.randn(6, 32, 5, 7))
 
 
 def test_edge_means_are_those_of_the_lines_and_pixels_at_the_border() -> None:

@@ -12,7 +12,7 @@ A = 1 + M_s the mask and B = 1 + M_m the gate:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,8 +69,8 @@ def applies(module: nn.Module, conv: nn.Module, x: Tensor) -> bool:
 def _learns_elsewhere(module: nn.Module) -> bool:
     """Whether a tensor that learns stands where a parameter was, as a part of a longer one under
     FSDP: it is none of the parameters that the step gives gradients to."""
-    parts = (vars(part).values() for part in module.modules())
-    return any(isinstance(v, Tensor) and v.requires_grad for values in parts for v in values)
+    values = (value for part in _parts(module) for value in vars(part).values())
+    return any(isinstance(value, Tensor) and value.requires_grad for value in values)
 
 
 def runs_in_passes(module: nn.Module, x: Tensor) -> bool:
@@ -85,13 +85,17 @@ def runs_in_passes(module: nn.Module, x: Tensor) -> bool:
 
 def _is_hooked(*modules: nn.Module) -> bool:
     """Whether somebody's hook on these modules or their parts would be passed over."""
+    return any(map(hooked, _parts(*modules)))
+
+
+def _parts(*modules: nn.Module) -> Iterator[nn.Module]:
+    """These modules and all in them, as ``nn.Module.modules()`` has them, in a fraction of its
+    time: steps ask at every block."""
     left = list(modules)
-    while left:  # as nn.Module.modules() goes, in a fraction of its time
+    while left:
         part = left.pop()
-        if hooked(part):
-            return True
+        yield part
         left.extend(inner for inner in part._modules.values() if inner is not None)
-    return False
 
 
 def excite_and_convolve(
