@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from smnet.files import write_text
-from smnet.machine import describe_machine
+from smnet.system import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
 

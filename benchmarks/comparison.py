@@ -18,11 +18,11 @@ import json
 from pathlib import Path
 
 from common import RESULTS, command, commit, keep
-from smnet.compare import MOTION, MOTION_BUDGET, compare
-from smnet.demo import draw
+from smnet.experiments.compare import MOTION, MOTION_BUDGET, compare
+from smnet.experiments.demo import draw
+from smnet.experiments.study import read_study
 from smnet.files import write_text
-from smnet.recipe import read_recipe
-from smnet.study import read_study
+from smnet.recipes.recipe import read_recipe
 
 
 def main() -> None:

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 from common import RESULTS, keep, table
-from smnet.machine import keep_freed_memory
 from smnet.models import VideoModel, create_model, multiply_adds, parameter_count, to_channels_last
+from smnet.system import keep_freed_memory
 
 FAMILY = (
     "tsn_resnet50",

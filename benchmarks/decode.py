@@ -31,8 +31,8 @@ from common import RESULTS, command, commit, keep, table
 from feeding import eaten, made, make_tree, pack_tree
 from films import make_films
 from readers import OF_FOLDERS, READERS, Choose, Frames, Reader, installed
-from smnet.data.formats.places import is_video
-from smnet.data.sampling import sample
+from smnet.data.annotations.places import is_video
+from smnet.data.sampling.rules import sample
 from smnet.files import write_text
 
 PATTERNS: dict[str, Callable[[int], Any]] = {

@@ -27,11 +27,11 @@ import torch
 from torch import nn
 
 from common import RESULTS, keep, table
-from smnet.checkpoint import load
+from smnet.checkpoints.file import load
 from smnet.errors import UserError
-from smnet.evaluate import score_views
-from smnet.exported_backend import onnx_metadata
-from smnet.exporters import (
+from smnet.evaluation.evaluate import score_views
+from smnet.export.parity import Scorer, Trial, drop_of, score, trial_clips
+from smnet.export.writers import (
     quiet_exporter,
     run_onnx,
     run_openvino,
@@ -39,10 +39,10 @@ from smnet.exporters import (
     write_onnx,
     write_openvino,
 )
-from smnet.machine import keep_freed_memory
+from smnet.inference.exported import onnx_metadata
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models import VideoModel, create_model, multiply_adds, to_channels_last
-from smnet.parity import Scorer, Trial, drop_of, score, trial_clips
-from smnet.torch_backend import TorchBackend
+from smnet.system import keep_freed_memory
 
 UNIT = "torch eager fp32"
 """The model as ``smnet evaluate`` runs it; ``smnet predict`` folds its normalisation."""
@@ -91,7 +91,7 @@ def exported_networks(
             write_onnx(trace(model, half, form), path, metadata, form=form)
         if precision != "int8":
             return path
-        from smnet.quantise import quantise
+        from smnet.export.quantise import quantise
 
         small = path.with_suffix(".int8.onnx")
         quantise(path, small, ranges, lambda file: 0.0, lambda line: None, engine)

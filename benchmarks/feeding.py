@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from smnet.data.annotations import read_clips
-from smnet.data.dataset import ClipDataset, TrainBatches
-from smnet.data.loader import ClipLoader
-from smnet.data.pack import pack_clips
-from smnet.data.views import ViewPlan
-from smnet.machine import keep_freed_memory
+from smnet.data.annotations.read import read_clips
+from smnet.data.loading.dataset import ClipDataset, TrainBatches
+from smnet.data.loading.loader import ClipLoader
+from smnet.data.loading.views import ViewPlan
+from smnet.data.packing.pack import pack_clips
 from smnet.models import create_model, to_channels_last
+from smnet.system import keep_freed_memory
 
 
 def make_tree(films: list[Path], folder: Path, copies: int) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from common import RESULTS, command, commit, keep
-from smnet.compare import latencies
+from smnet.experiments.compare import latencies
 from smnet.files import write_text
 from smnet.models import create_model
 

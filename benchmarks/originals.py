@@ -8,8 +8,9 @@
     python benchmarks/originals.py originals/
 
 Networks are built by that code, on ResNet-50 with random weights and statistics, saved as it saves
-them, and read by ``smnet.convert``. Scores and the gradient in the input are compared in float64;
-then, as in cost.py, all take turns, and CPU time and peak memory are given of the original TSN's.
+them, and read by ``smnet.checkpoints.convert``. Scores and the gradient in the input are compared
+in float64; then, as in cost.py, all take turns, and CPU time and peak memory are given of the
+original TSN's.
 The originals run as they are published, but for three things: they fetch no weights when they are
 built, their consensus function, of a form that PyTorch has given up, is the mean that it computes,
 and the batch normalisation is not frozen, as in their commands for Something-Something.
@@ -35,9 +36,9 @@ from torch import Tensor, nn
 
 import cost
 from common import RESULTS, keep, table
-from smnet.convert import convert
-from smnet.machine import keep_freed_memory
+from smnet.checkpoints.convert import convert
 from smnet.models import VideoModel
+from smnet.system import keep_freed_memory
 
 SEGMENTS, CLASSES = 8, 174
 # Family: the repository's folder, the module with its network, what the constructor is told.

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.data.decode import open_video
+from smnet.data.open import open_video
 
 Frames = NDArray[np.uint8]
 Choose = Callable[[int], Sequence[int]]

@@ -26,9 +26,9 @@ from common import RESULTS, keep, table
 from cost import forward, train_step
 from feeding import made, make_tree
 from films import make_films
-from smnet.machine import keep_freed_memory
+from smnet.experiments.profile import saved_for_backward
 from smnet.models import VideoModel, create_model, multiply_adds, to_channels_last
-from smnet.profile import saved_for_backward
+from smnet.system import keep_freed_memory
 
 Point = tuple[int, int, int]
 """Segments, side of the crop in pixels, clips in the batch."""

@@ -15,10 +15,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from smnet import cli
-from smnet.recipe import Recipe, read_recipe
-from smnet.runlog import console
-from smnet.train import train
+from smnet.cli import main as cli
+from smnet.console import console
+from smnet.recipes.recipe import Recipe, read_recipe
+from smnet.training.train import train
 from tests.videos import moving_frames, write_video
 
 CLASSES = ("falling", "resting", "rising")

@@ -15,12 +15,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from smnet.checkpoint import load
-from smnet.data.annotations import read_clips
-from smnet.data.dataset import TestBatches
+from smnet.checkpoints.file import load
+from smnet.data.annotations.read import read_clips
+from smnet.data.loading.dataset import TestBatches
 from smnet.distributed import Processes, choose_device, join, says_first
 from smnet.errors import UserError
-from smnet.evaluate import (
+from smnet.evaluation.evaluate import (
     evaluate_checkpoints,
     in_order,
     protocol_loader,
@@ -28,8 +28,8 @@ from smnet.evaluate import (
     view_plan,
 )
 from smnet.models import create_model
-from smnet.step import blank_loss
-from smnet.train import train
+from smnet.training.step import blank_loss
+from smnet.training.train import train
 from tests.conftest import tiny, write_clips
 
 CPU = torch.device("cpu")
@@ -168,9 +168,9 @@ import torch
 torch.set_num_threads(1)
 from smnet import distributed
 from smnet.distributed import join
-from smnet.evaluate import evaluate_checkpoints
-from smnet.recipe import read_recipe
-from smnet.train import train
+from smnet.evaluation.evaluate import evaluate_checkpoints
+from smnet.recipes.recipe import read_recipe
+from smnet.training.train import train
 
 checkpoint, data, recipe, uneven, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
@@ -256,9 +256,9 @@ VALIDATED = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from smnet import train as module
+from smnet.training import train as module
 from smnet.distributed import Processes
-from smnet.recipe import read_recipe
+from smnet.recipes.recipe import read_recipe
 
 recipe, out = sys.argv[1:]
 score = module.score_clips
@@ -297,8 +297,8 @@ SKIPPER = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from smnet.recipe import read_recipe
-from smnet.train import train
+from smnet.recipes.recipe import read_recipe
+from smnet.training.train import train
 
 recipe, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
@@ -343,7 +343,7 @@ def test_fewer_clips_than_processes(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = Processes(CPU, 0, 10)
-    monkeypatch.setattr("smnet.train.join", lambda device: _entered(many))
+    monkeypatch.setattr("smnet.training.train.join", lambda device: _entered(many))
     with pytest.raises(UserError, match="9 training clips for 10 processes"):
         train(tiny(clips), tmp_path / "r")
 

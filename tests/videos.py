@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from smnet.data.container import LENIENT
+from smnet.data.video.container import LENIENT
 
 _PIXEL_FORMATS = {"gif": "rgb8", "mjpeg": "yuvj420p"}
 _QUIET = {"libx265": {"x265-params": "log-level=none"}}

@@ -10,9 +10,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from smnet.checkpoint import load
+    from smnet.checkpoints.file import load
+    from smnet.inference.recognizer import Prediction, Recognizer
     from smnet.models import ModelSpec, create_model, list_models
-    from smnet.predict import Prediction, Recognizer
 
 __version__ = "0.1.0"
 
@@ -20,9 +20,9 @@ _HOME = {
     "create_model": "smnet.models",
     "list_models": "smnet.models",
     "ModelSpec": "smnet.models",
-    "load": "smnet.checkpoint",
-    "Recognizer": "smnet.predict",
-    "Prediction": "smnet.predict",
+    "load": "smnet.checkpoints.file",
+    "Recognizer": "smnet.inference.recognizer",
+    "Prediction": "smnet.inference.recognizer",
 }
 
 __all__ = ["ModelSpec", "Prediction", "Recognizer", "create_model", "list_models", "load"]

@@ -32,7 +32,7 @@ class ClipSet:
 
     Attributes:
         root: the folder that the annotation was read from.
-        format: name of the format, see ``smnet.data.formats.FORMATS``.
+        format: name of the format, see ``smnet.data.annotations.formats.FORMATS``.
         why: one line for people: what it was recognised by, and what was decided on the way.
         classes: class names; ``Clip.label`` counts into them. Identity is by name: the order is
             that of the source and differs between sources of one data set (see ``data.classes``).

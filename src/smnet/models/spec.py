@@ -23,7 +23,7 @@ class ModelSpec:
         options: the family's keyword options that differ from its defaults.
         frames_per_segment: L, consecutive frames read at each segment: 5 for TDN, 6 for RGB
             differences, else 1.
-        sampling: name of the sampling strategy (``smnet.data.sampling``).
+        sampling: name of the sampling strategy (``smnet.data.sampling.rules``).
         input_size: side of the square crop, pixels.
         short_side: side that a frame's short side is scaled to before cropping, pixels.
         mean, std: normalisation of RGB in [0, 1].

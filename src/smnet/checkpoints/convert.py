@@ -1,0 +1,400 @@
+"""Published checkpoints of the family become checkpoints of ours.
+
+What a published file does not say about itself, and it says little beside its tensors, comes from
+its keys and shapes, then from the file name that its program gave it, then from the user. It is
+never guessed: a frames-per-clip mismatch loads without any error, and so does a wrong class order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from smnet.checkpoints.file import Checkpoint, is_checkpoint
+from smnet.checkpoints.layouts import (
+    LAYOUTS,
+    Layout,
+    block_of,
+    by_input,
+    modern,
+    recognise,
+    some,
+    trunk_of,
+)
+from smnet.checkpoints.metadata import MAX_SEGMENTS
+from smnet.data.annotations.names import read_class_names, tell_twins_apart, without_brackets
+from smnet.data.sampling.rules import list_strategies
+from smnet.errors import UserError
+from smnet.models import ModelSpec, VideoModel, build_model
+from smnet.models.foreign import AVERAGED, read_card, read_foreign
+from smnet.models.registry import family_of
+
+# The 174 class names of Something-Something, the same in both versions (SHA-256 of the sorted
+# names, letters and digits only). Version 2 has one numbering, alphabetical. Version 1 has two:
+# alphabetical (TSM, TEA, TDN, TAM) and that of the official labels file (MMAction2).
+_SOMETHING = "35550b7174a6868eb8d3e2febfccc16b05ba9f9691b0dac64259d09f6ee94ce1"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint of ours and, a line each, what was found out and what was assumed."""
+
+    checkpoint: Checkpoint
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class NameHints:
+    """What the file names of TSM and its successors, and of MMAction2, tell.
+
+    ``TSM_{data}_{modality}_{arch}_shift{div}_{place}_{consensus}_segment{T}_e{E}[_dense][_nl]``,
+    as the file's name or as that of its folder; ``..._[dense-]1x1x{T}-...`` of MMAction2.
+    """
+
+    text: str = ""
+    segments: int | None = None
+    shift_div: int | None = None
+    dense: bool = False
+    pooled: bool = False
+    something_v2: bool = False
+
+    @classmethod
+    def of(cls, path: Path) -> NameHints:
+        """Hints of the file's name, or of its folder's where only that tells the segments."""
+        pattern = r"_segment(\d{1,3})(?=[_.]|$)|[-_]1x1x(\d{1,3})(?=[-_.]|$)"
+        texts = (path.name, path.absolute().parent.name)
+        text = next((text for text in texts if re.search(pattern, text)), path.name)
+        count, shift = re.search(pattern, text), re.search(r"_shift(\d{1,3})_", text)
+        return cls(
+            text,
+            int(count[1] or count[2]) if count else None,
+            int(shift[1]) if shift else None,
+            re.search(r"[-_]dense(?=[-_.]|$)", text) is not None,
+            "_tpool_" in text,
+            re.search(r"(?i)something-?(?:something-?)?v2|sthv2|ssv2", text) is not None,
+        )
+
+
+def convert(
+    source: str | os.PathLike[str],
+    layout: str | None = None,
+    *,
+    segments: int | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    class_order: str | None = None,
+    sampling: str | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> Conversion:
+    """Read a published checkpoint.
+
+    Args:
+        source: the file: ``.pth``, ``.pth.tar``, ``.pt`` or ``.safetensors``. Code in it is not
+            run.
+        layout: a name in :data:`smnet.checkpoints.layouts.LAYOUTS`; None means by the keys.
+        segments: T, where neither tensors nor the file name tell it.
+        classes: a file of class names (one a line, ``id,name``, ``id;label``, json). Without it
+            the checkpoint knows its classes by number only.
+        class_order: how the classifier numbers them: ``"file"``, as that file does, or
+            ``"sorted"``, alphabetically. None means ``"file"``, but for Something-Something V1,
+            of which two numberings go around and which must be told.
+        sampling: a strategy of :mod:`smnet.data.sampling.rules`; None means what the published
+            results of the layout were measured under.
+        mean, std: per colour, of values in [0, 1], by which its frames were normalised. None means
+            what timm's ``config.json`` beside the file says, else ImageNet's, as nearly all
+            published files.
+
+    Raises:
+        UserError: not such a file; a tensor that is missing, left over or of another shape; or
+            something that must be told.
+    """
+    path = Path(source)
+    if is_checkpoint(path):
+        raise UserError(f"{path}: a checkpoint of smnet already; there is nothing to do")
+    try:
+        state, under = read_foreign(path)
+        card = read_card(path)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    hints = NameHints.of(path)
+    try:
+        state, renamed = _modernised(state)
+        kind, why = _layout(path, state, layout)
+        shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
+        kind = by_input(kind, shapes)
+        trunk, width = trunk_of(kind, shapes)
+        head, num_classes = _classifier(kind, shapes)
+        notes = [f"layout {kind.name}: {why}", f"{kind.family}_{trunk}, {num_classes} classes"]
+        if under in AVERAGED:
+            notes.append(f"the averaged weights ({under}), as their own program would measure")
+        if renamed:
+            notes.append("names of older files (self_conv) read as tam.G and tam.L by their shapes")
+        name = f"{kind.family}_{trunk}"
+        count, how = _segments(path, kind, shapes, segments, hints)
+        if count > MAX_SEGMENTS:
+            raise ValueError(f"{count} segments ({how}); a checkpoint has {MAX_SEGMENTS} at most")
+        options, assumed = _options(kind, trunk, width, hints)
+        rule = _sampling(sampling, kind, hints)
+        notes.append(f"{count} segments ({how}); sampling {rule}{assumed}")
+        names, said = _class_names(path, num_classes, classes, class_order, hints)
+        notes.append(said)
+        fixed = family_of(name).spec
+        scale, said = _normalisation(fixed, mean, std, card)
+        notes.append(said)
+        about: dict[str, Any] = {**scale, **fixed, "sampling": rule, "class_names": names}
+        spec = ModelSpec(name, num_classes, count, options, **about)
+        with torch.device("meta"):
+            model = build_model(spec)
+        tensors, left = _fitted(model, kind, head, state)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+    origin = {"file": path.name, "sha256": _sha256(path), "layout": kind.name}
+    checkpoint = Checkpoint(spec, tensors, {"converted_from": origin})
+    return Conversion(checkpoint, (*notes, *left))
+
+
+def _modernised(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    names = modern(state)
+    if len(set(names.values())) < len(names):
+        raise ValueError("it holds tensors under both the old (self_conv) and the new (tam) names")
+    return {names[k]: v for k, v in state.items()}, any(k != v for k, v in names.items())
+
+
+def _layout(path: Path, state: Mapping[str, Tensor], wanted: str | None) -> tuple[Layout, str]:
+    if wanted is not None and wanted not in LAYOUTS:
+        raise UserError(f"--from {wanted}: known layouts are {', '.join(LAYOUTS)}")
+    found = recognise(state)
+    if found is None:
+        if wanted is not None:
+            return LAYOUTS[wanted], "as told"
+        raise UserError(
+            f"{path}: no known layout has keys such as {some(state)}; known are"
+            f" {', '.join(LAYOUTS)}"
+        )
+    layout, key = found
+    if wanted in (None, layout.name):
+        return layout, f"{layout.tells}, see {key}"
+    if wanted == "timm" and layout.name == "torchvision":
+        return LAYOUTS["timm"], f"{layout.tells} under the names of torchvision, see {key}"
+    raise UserError(
+        f"{path}: --from {wanted}, but the keys are those of {layout.name}: {layout.tells}"
+        f" (see {key}); leave --from out, or give {layout.name}"
+    )
+
+
+def _classifier(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
+    for head in layout.heads:
+        if f"{head}.weight" in shapes:
+            return head, shapes[f"{head}.weight"][0]
+    raise ValueError(f"it lacks the classifier, {layout.heads[0]}.weight; there are {some(shapes)}")
+
+
+def _segments(
+    path: Path,
+    layout: Layout,
+    shapes: Mapping[str, tuple[int, ...]],
+    told: int | None,
+    hints: NameHints,
+) -> tuple[int, str]:
+    if told is not None and told < 1:
+        raise UserError(f"--segments {told}: at least 1")
+    if layout.family == "tam":
+        key, shape = next((k, s) for k, s in shapes.items() if k.endswith(".tam.G.0.weight"))
+        if len(shape) != 2:
+            raise ValueError(f"{key} has the shape {shape}, not (2T, T)")
+        if told not in (None, shape[1]):
+            raise UserError(
+                f"{path}: --segments {told}, but {key} is made for {shape[1]} segments and no other"
+            )
+        return shape[1], f"the shape of {key}"
+    if told is not None:
+        return told, "as told"
+    if layout.name in ("torchvision", "timm"):
+        return 8, "an image network has none of its own; --segments N sets another number"
+    if hints.segments is not None:
+        return hints.segments, f"the name {hints.text}"
+    raise UserError(
+        f"{path}: neither its tensors nor its name tell how many segments it was trained on, and"
+        " with a wrong number it loads and scores badly; give --segments (published files: 8 or 16)"
+    )
+
+
+def _options(
+    layout: Layout, trunk: str, width: int, hints: NameHints
+) -> tuple[dict[str, Any], str]:
+    if hints.pooled:
+        raise ValueError("its name says tpool: pooling over time between stages, which is not here")
+    options: dict[str, Any] = {}
+    if width != (32 if trunk == "mobilenetv2" else 64):
+        options["width"] = width
+    if layout.family != "tsm":
+        return options, ""
+    if hints.shift_div is None:
+        return options, "; 1/8 of the channels shifted each way, as in all published files"
+    if hints.shift_div != 8:
+        options["shift_div"] = hints.shift_div
+    return options, f"; 1/{hints.shift_div} of the channels shifted each way (the name)"
+
+
+def _sampling(told: str | None, layout: Layout, hints: NameHints) -> str:
+    if told is None:
+        return layout.dense if hints.dense else layout.sampling
+    if told not in list_strategies():
+        raise UserError(f"--sampling {told}: there are {', '.join(list_strategies())}")
+    return told
+
+
+def _normalisation(
+    fixed: Mapping[str, Any],
+    mean: tuple[float, ...] | None,
+    std: tuple[float, ...] | None,
+    card: Mapping[str, Any],
+) -> tuple[dict[str, tuple[float, ...]], str]:
+    """The mean and deviation of the specification where the family leaves them open, and a line."""
+    if "mean" in fixed:
+        if mean or std:
+            raise UserError("--mean, --std: this network takes frames as they are, from 0 to 1")
+        return {}, "frames as they are, from 0 to 1"
+    if (mean is None) != (std is None):
+        raise UserError("--mean and --std: give both")
+    if mean is not None and std is not None:
+        if not _is_scale(mean, std):
+            raise UserError("--mean, --std: three numbers each, for values in [0, 1], std above 0")
+        return {"mean": mean, "std": std}, f"normalised by {mean}, {std}, as told"
+    found = [card.get("mean"), card.get("std")]
+    if all(isinstance(value, list) for value in found) and _is_scale(*found):
+        mean, std = (tuple(map(float, value)) for value in found)  # type: ignore[arg-type]
+        return {"mean": mean, "std": std}, f"normalised by {mean}, {std} (config.json beside it)"
+    return {}, "normalised by ImageNet's mean and deviation (--mean and --std tell others)"
+
+
+def _is_scale(mean: Any, std: Any) -> bool:
+    numbers = [*mean, *std]
+    sound = all(isinstance(n, int | float) and abs(n) <= 1 for n in numbers)
+    return sound and len(mean) == len(std) == 3 and min(std) > 0
+
+
+# --- class names -----------------------------------------------------------------------------
+
+
+def _class_names(
+    path: Path,
+    num_classes: int,
+    file: str | os.PathLike[str] | None,
+    order: str | None,
+    hints: NameHints,
+) -> tuple[tuple[str, ...] | None, str]:
+    if order not in (None, "file", "sorted"):
+        raise UserError(f"--class-order {order}: use file or sorted")
+    if file is None:
+        if order is not None:
+            raise UserError("--class-order says how the names of --classes are numbered; give both")
+        return None, (
+            "no class names (--classes FILE gives them): evaluation will match classes by number"
+            " only, which no other numbering will stop"
+        )
+    given = read_class_names(Path(file), unique=order == "sorted")
+    names = tell_twins_apart(given)
+    if len(names) != num_classes:
+        raise UserError(
+            f"{file} has {len(names)} class names, the classifier of {path} {num_classes} classes"
+        )
+    something = names_digest(names) == _SOMETHING
+    if something:  # go around with [brackets] too, which change the alphabetical order
+        names = tuple(without_brackets(name) for name in names)
+    alphabetical = tuple(sorted(names))
+    if order is None and something:
+        if not hints.something_v2:
+            raise UserError(
+                f"{file}: the classes of Something-Something. V2 is numbered alphabetically"
+                " everywhere; V1 alphabetically by TSM, TEA, TDN and TAM, but in the order of the"
+                " official labels file by MMAction2. Say which it is: --class-order sorted, or"
+                f" --class-order file (as {file} has them)"
+            )
+        return alphabetical, f"classes: {file}, sorted, as all of Something-Something V2 is"
+    if order == "sorted":
+        return alphabetical, f"classes: {file}, sorted"
+    said = f"classes: {file}, in its order"
+    if twins := [name for name, as_given in zip(names, given, strict=True) if name != as_given]:
+        said += f"; names that stand there twice are told apart: {', '.join(twins)}"
+    return names, said
+
+
+def names_digest(names: tuple[str, ...]) -> str:
+    """SHA-256 that tells a set of class names, however it is ordered, cased and punctuated."""
+    plain = sorted("".join(c for c in name.casefold() if c.isalnum()) for name in names)
+    return hashlib.sha256("\n".join(plain).encode()).hexdigest()
+
+
+# --- tensors ---------------------------------------------------------------------------------
+
+
+def _fitted(
+    model: VideoModel, layout: Layout, head: str, state: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """The model's ``state_dict`` from a file's, and what there is to say about it.
+
+    Raises:
+        ValueError: not exactly the tensors of this model.
+    """
+    own = model.state_dict()
+    carriers = {
+        block_of(f"{name}.") for name, _ in model.named_modules() if name.endswith(".temporal")
+    }
+    theirs = layout.names(own, carriers, head)
+    unused = [key for key in state if re.search(layout.unused, key)]
+    missing = [t for o, t in theirs.items() if t not in state and not _is_counter(o)]
+    extra = sorted(state.keys() - set(theirs.values()) - set(unused))
+    misfit = [
+        f"{t}: {_describe(state[t])} for {tuple(own[o].shape)}"
+        for o, t in theirs.items()
+        if t in state and not _fits(state[t], own[o])
+    ]
+    problems = [
+        f"it {problem} {some(keys)}"
+        for problem, keys in (("lacks", missing), ("has besides", extra), ("differs in", misfit))
+        if keys
+    ]
+    if problems:
+        raise ValueError(
+            f"not the tensors of a {model.spec.name} in the layout {layout.name}:"
+            f" {'; '.join(problems)}"
+        )
+    counter = torch.zeros((), dtype=torch.int64)
+    tensors = {o: state.get(t, counter).to(own[o].dtype, copy=True) for o, t in theirs.items()}
+    notes = [f"left out, as its own program never uses it: {some(unused)}"] if unused else []
+    absent = sum(t not in state for t in theirs.values())
+    if absent:
+        notes.append(
+            f"{absent} counters (num_batches_tracked) are not in the file; they start at 0"
+        )
+    return tensors, notes
+
+
+def _is_counter(key: str) -> bool:
+    """A tensor that files older than it lack, and that changes no score."""
+    return key.endswith(".num_batches_tracked")
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
+    return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
+
+
+def _describe(tensor: Tensor) -> str:
+    kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
+    return f"{tuple(tensor.shape)}{kind}"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,71 @@
+"""What a model's specification means outside of it: its JSON in a file, and its test views.
+
+Without PyTorch: a checkpoint and an exported file carry the same JSON, read by the same rules.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from smnet.data.loading.views import ViewPlan
+from smnet.data.sampling.rules import check
+from smnet.errors import UserError
+from smnet.models.spec import ModelSpec
+
+MAX_SEGMENTS = 256
+"""A file that claims more would exhaust the memory."""
+
+_TABLE = TypeAdapter(dict[str, Any])
+_SPEC = TypeAdapter(ModelSpec)
+
+
+def dump_specification(spec: ModelSpec) -> str:
+    """The specification as JSON."""
+    return json.dumps(spec.to_dict(), ensure_ascii=False)
+
+
+def read_specification(text: str) -> ModelSpec:
+    """The specification in a file's header, which anybody may have written.
+
+    Raises:
+        ValueError: it is damaged, of wrong types, or of sizes that would exhaust the memory.
+    """
+    try:
+        _SPEC.validate_json(text, strict=True)  # the types
+        spec = ModelSpec.from_dict(_TABLE.validate_json(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ValueError(f"{where}: {first['msg']}") from None
+    if not (spec.num_segments <= MAX_SEGMENTS and 1 <= spec.frames_per_segment <= 64):
+        raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
+    if not 1 <= spec.input_size <= spec.short_side <= 2048:
+        raise ValueError(f"input_size {spec.input_size} and short_side {spec.short_side}")
+    return spec
+
+
+def view_plan(
+    spec: ModelSpec, clips: int = 1, crops: int = 1, *, validation: bool = False
+) -> ViewPlan:
+    """The test views of a model: ``clips`` x ``crops``.
+
+    Raises:
+        UserError: the model's sampling rule does not define a test (a validation) of so many clips;
+            crops that are not 1, 3 or 5.
+    """
+    if crops not in (1, 3, 5):
+        raise UserError(f"views {clips}x{crops}: crops must be 1, 3 or 5")
+    check(spec.sampling, "val" if validation else "test", clips, spec.frames_per_segment)
+    return ViewPlan(
+        sampling=spec.sampling,
+        segments=spec.num_segments,
+        frames_per_segment=spec.frames_per_segment,
+        size=spec.input_size,
+        short_side=spec.short_side,
+        validation=validation,
+        clips=clips,
+        crops=crops,
+    )

@@ -1,0 +1,88 @@
+"""A set that ``smnet data pack`` wrote: its classes, splits and clips as they were packed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from smnet.data.annotations.problems import Problems
+from smnet.data.annotations.rows import Hints
+from smnet.data.clips import Clip, ClipSet
+from smnet.data.packed.layout import FORMAT, INDEX, MANIFEST, PARTS, PLAN
+from smnet.errors import UserError
+
+if TYPE_CHECKING:
+    from smnet.data.packed.layout import Manifest
+
+
+def recognise(data: Path) -> str | None:
+    if (data / MANIFEST).is_file():
+        with (data / MANIFEST).open("rb") as file:
+            return f"its {MANIFEST}" if FORMAT.encode() in file.read(200) else None
+    if (data / INDEX).is_file():
+        return f"its {INDEX}"
+    if (data / PARTS / PLAN).is_file():
+        return "an unfinished pack"
+    return None
+
+
+def read(data: Path, hints: Hints) -> ClipSet:
+    if not (data / MANIFEST).is_file() and (data / PARTS).is_dir():
+        raise UserError(
+            f"{data}: not yet packed to the end; go on with the same smnet data pack command"
+        )
+    return read_place(str(data), hints)
+
+
+def read_place(place: str, hints: Hints) -> ClipSet:
+    """The set in a folder or at an address that fsspec knows; its clips are read from the index
+    as they are needed."""
+    from smnet.data.packed.read import PackedClips, open_packed, skipped_path
+
+    if hints.root is not None or hints.labels is not None:
+        raise UserError(
+            f"{place}: a packed set holds its clips and class names itself; leave out root and"
+            " labels"
+        )
+    found = open_packed(place)
+    manifest = found.manifest
+    problems = Problems(found.place, hints.found)
+    missing: dict[str, list[Clip]] = {}
+    for clip in manifest.skipped:
+        path = skipped_path(found.place, clip.path)
+        missing.setdefault(clip.split, []).append(Clip(path, clip.label, clip.source))
+        if hints.missing == "error":
+            problems.add("skipped", clip.source, f"{clip.path}: {clip.reason}", path)
+    if hints.missing == "error" and manifest.skipped:
+        problems.advise(
+            'These were unreadable when the set was packed; missing="report" (on_error=skip of'
+            " train and evaluate) goes on without them and counts them."
+        )
+    problems.raise_any()
+    splits: dict[str, PackedClips] = {}
+    first = 0
+    for split, count in manifest.splits.items():
+        splits[split] = PackedClips(found.place, range(first, first + count))
+        first += count
+    return ClipSet(
+        root=found.place,
+        format="packed",
+        why=_why(manifest),
+        classes=manifest.classes,
+        splits=dict(splits),
+        missing=missing,
+    )
+
+
+def _why(manifest: Manifest) -> str:
+    settings = manifest.settings
+    frames = settings.get("frames")
+    kept = "all frames" if frames is None else f"{frames} frames evenly spaced"
+    why = [
+        f"packed: {kept} of each clip, short side {settings.get('short_side')}, JPEG quality"
+        f" {settings.get('quality')}",
+        f"from format {manifest.source_format} ({manifest.source_why})",
+    ]
+    if manifest.skipped:
+        why.append(f"unreadable when packed: {len(manifest.skipped)}")
+    return "; ".join(why)

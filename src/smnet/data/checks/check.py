@@ -1,0 +1,261 @@
+"""Every clip of a data set opened and looked at: what is wrong, where it stands, what is left."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from smnet.data.annotations.problems import Problem
+from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.rows import STRENGTH
+from smnet.data.checks.check_memory import Looked, look, open_memory
+from smnet.data.clips import Clip, ClipSet
+from smnet.data.workers.isolation import Lost, run_isolated
+
+Listed = tuple[str, Clip]
+"""(split, clip)."""
+
+# Found and told, but no reason to leave the clip out.
+USABLE = {"more frames"}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing wrong.
+
+    Attributes:
+        kind: "missing", "unreadable", "empty", "truncated", "damaged", "audio only",
+            "zero duration", "wrong frame count", "more frames", "stuck", "crash", "duplicate",
+            "leak", "contradiction", "unlistable name", "class without a clip", and what a reader of
+            annotations finds: "malformed row", "label out of range", "unknown label", ...
+        source: where it stands in the annotation, "train.csv:17".
+        path: the clip; "" where it is about none.
+        split: of the clip; "" where it is about none, or not known.
+        message: for people, one line.
+    """
+
+    kind: str
+    source: str
+    path: str
+    split: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        clip_set: the data set as read, without the rows that could not be used.
+        findings: problems of the annotation, then of the clips in the order of the list.
+        sound: per split, the clips without a finding that forbids their use.
+        checked: clips looked at, the missing ones included.
+        remembered: of these, the ones that an earlier check had looked at, unchanged since.
+        decoded: whether every frame was decoded.
+        seconds: how long it took.
+    """
+
+    clip_set: ClipSet
+    findings: tuple[Finding, ...]
+    sound: dict[str, list[Clip]]
+    checked: int
+    remembered: int
+    decoded: bool
+    seconds: float
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Findings of each kind, the frequent ones first."""
+        return dict(Counter(finding.kind for finding in self.findings).most_common())
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        return {
+            "data": self.clip_set.root,
+            "format": self.clip_set.format,
+            "why": self.clip_set.why,
+            "classes": len(self.clip_set.classes),
+            "clips": self.checked,
+            "remembered": self.remembered,
+            "sound": {split: len(clips) for split, clips in self.sound.items()},
+            "decoded": self.decoded,
+            "seconds": round(self.seconds, 3),
+            "counts": self.counts,
+            "findings": [asdict(finding) for finding in self.findings],
+        }
+
+
+def check_clips(
+    data: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    decode: bool = True,
+    workers: int | None = None,
+    timeout: float | None = 30.0,
+    memory: str | os.PathLike[str] | None = None,
+    progress: Callable[[int, int, int], None] = lambda done, total, found: None,
+    **hints: Any,
+) -> CheckReport:
+    """Check the annotation of a data set and every clip in it.
+
+    Clips are opened in worker processes: one that crashes or hangs the decoder is a finding and
+    costs nothing else. Nothing of the data is changed.
+
+    Args:
+        data, format, hints: as for :func:`smnet.data.annotations.read.read_clips`.
+        decode: decode every frame; otherwise packets are counted, which finds all but damage
+            inside of them.
+        workers: processes; None = one a core.
+        timeout: seconds for one clip; None = no limit.
+        memory: a file that remembers what was found of each clip, so that the next check, or the
+            same after an interruption, opens only what has changed; see
+            :mod:`smnet.data.checks.check_memory`. Clips that crashed or hung are tried again.
+        progress: called with (clips done, clips in all, findings so far).
+
+    Raises:
+        UserError: the annotation as a whole cannot be read; ``memory`` is some other file or
+            cannot be written.
+    """
+    began = time.monotonic()
+    noted: list[Problem] = []
+    clip_set = read_clips(data, format, missing="report", found=noted, **hints)
+    listed = [(split, clip) for split, clips in clip_set.splits.items() for clip in clips]
+    gone = [(split, clip) for split, clips in clip_set.missing.items() for clip in clips]
+    findings = [Finding(p.kind, p.source, p.path, "", p.message) for p in noted]
+    findings += [_finding("missing", item, "no such file or folder") for item in gone]
+    total, before = len(listed) + len(gone), len(findings)
+
+    work = partial(look, decode=decode)
+    about: dict[int, list[tuple[str, str]]] = {}
+    digests: list[bytes] = [b""] * len(listed)
+    found, remembered = before, 0
+    with open_memory(memory, decode=decode) as earlier:
+        items = [(clip, earlier.of(clip)) for _, clip in listed]
+        stream: Any = run_isolated(work, items, workers=workers, timeout=timeout)
+        for done, (position, result) in enumerate(stream, start=1):
+            if isinstance(result, Looked):
+                remembered += result.remembered
+                earlier.add(listed[position][1], result)
+            problems, digests[position] = _outcome(result)
+            if problems:
+                about[position] = problems
+                found += len(problems)
+            progress(len(gone) + done, total, found)
+    for position, (_, clip) in enumerate(listed):
+        if not clip.path.isprintable() and not _writable(clip.path):
+            text = "the name is not UTF-8, so no list can hold it; rename it"
+            about.setdefault(position, []).append(("unlistable name", text))
+    whole = [position for position in range(len(listed)) if _usable(about.get(position, ()))]
+    for position, kind, text in _repeated(listed, digests, whole, clip_set.classes):
+        about.setdefault(position, []).append((kind, text))
+    for position in sorted(about):
+        findings += [_finding(kind, listed[position], text) for kind, text in about[position]]
+
+    doubtful = {p.source for p in noted if p.kind == "contradiction"}
+    doubtful |= {p.path for p in noted if p.kind == "contradiction" and p.path}
+    sound: dict[str, list[Clip]] = {split: [] for split in clip_set.splits}
+    for position, (split, clip) in enumerate(listed):
+        if _usable(about.get(position, ())) and not {clip.path, clip.source} & doubtful:
+            sound[split].append(clip)
+    findings += _idle(clip_set, sound)
+    return CheckReport(
+        clip_set=clip_set,
+        findings=tuple(findings),
+        sound=sound,
+        checked=total,
+        remembered=remembered,
+        decoded=decode,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _outcome(result: Looked | Lost) -> tuple[list[tuple[str, str]], bytes]:
+    if isinstance(result, Looked):
+        return list(result.inspection.problems), result.inspection.digest
+    if result.stuck:
+        text = f"{result.reason}; it is very long, damaged, or the disk is slow"
+        return [("stuck", text)], b""
+    return [("crash", result.reason)], b""
+
+
+def _finding(kind: str, item: Listed, message: str) -> Finding:
+    split, clip = item
+    return Finding(kind, clip.source, clip.path, split, message)
+
+
+def _usable(problems: Sequence[tuple[str, str]]) -> bool:
+    return all(kind in USABLE for kind, _ in problems)
+
+
+def _writable(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _repeated(
+    listed: Sequence[Listed],
+    digests: Sequence[bytes],
+    whole: Sequence[int],
+    classes: Sequence[str],
+) -> Iterator[tuple[int, str, str]]:
+    """(position, kind, message) of clips with the content of another.
+
+    One of each group stays: the first in its strongest split, so that a leak costs the training
+    set a clip and not the test set. Where the labels of a group differ, none stays.
+    """
+    groups: dict[bytes, list[int]] = {}
+    for position in whole:
+        if digests[position]:
+            groups.setdefault(digests[position], []).append(position)
+    for members in groups.values():
+        if len(members) < 2:
+            continue
+        stays = max(members, key=lambda position: STRENGTH.get(listed[position][0], 0))
+        split, clip = listed[stays]
+        labels = {listed[position][1].label for position in members} - {-1}
+        for position in members:
+            if position == stays:
+                continue
+            other_split, other = listed[position]
+            text = f"same content as {clip.source}, {clip.path}"
+            if other_split != split:
+                text += f", which is in {split}"
+            if len(labels) > 1 and other.label != clip.label:
+                text += f" and labelled {_name(classes, clip.label)}"
+            yield position, "duplicate" if other_split == split else "leak", text
+        if len(labels) > 1:
+            text = f"the same content stands in the list {len(members)} times, labelled "
+            yield (
+                stays,
+                "contradiction",
+                text + ", ".join(_name(classes, n) for n in sorted(labels)),
+            )
+
+
+def _name(classes: Sequence[str], label: int) -> str:
+    return repr(classes[label]) if 0 <= label < len(classes) else "nothing"
+
+
+def _idle(clip_set: ClipSet, sound: dict[str, list[Clip]]) -> list[Finding]:
+    """Classes whose training clips are all bad; those that never had one are known already."""
+    sides = (clip_set.splits, clip_set.missing)
+    had = {clip.label for side in sides for clip in side.get("train", ())}
+    lost = had - {clip.label for clip in sound.get("train", ())} - {-1}
+    return [
+        Finding(
+            "class without a clip",
+            clip_set.root,
+            "",
+            "train",
+            f"no sound training clip of {_name(clip_set.classes, label)} is left",
+        )
+        for label in sorted(lost)
+    ]

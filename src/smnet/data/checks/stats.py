@@ -1,0 +1,154 @@
+"""What a data set consists of: clips by class and split, durations, sizes, codecs; as a picture."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from smnet.data.annotations.read import read_clips
+from smnet.data.checks.inspection import Facts, Inspection, inspect_clip
+from smnet.data.clips import ClipSet
+from smnet.data.workers.isolation import run_isolated
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Five numbers of a quantity over the clips that have it."""
+
+    low: float
+    q25: float
+    median: float
+    q75: float
+    high: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Spread | None:
+        if not values:
+            return None
+        return cls(*(float(q) for q in np.percentile(values, (0, 25, 50, 75, 100))))
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The facts of a data set.
+
+    Attributes:
+        clip_set: as read; missing clips are counted by it.
+        facts: per split, in the order of ``clip_set.splits``; None for a clip that does not open.
+        problems: rows of the annotation that could not be used.
+    """
+
+    clip_set: ClipSet
+    facts: dict[str, list[Facts | None]]
+    problems: int
+
+    @property
+    def all(self) -> list[Facts]:
+        """The clips that opened."""
+        return [f for side in self.facts.values() for f in side if f is not None]
+
+    @property
+    def unreadable(self) -> int:
+        return sum(f is None for side in self.facts.values() for f in side)
+
+    @property
+    def missing(self) -> int:
+        return sum(len(clips) for clips in self.clip_set.missing.values())
+
+    @property
+    def seconds(self) -> list[float]:
+        return [f.seconds for f in self.all if f.seconds is not None]
+
+    def by_class(self) -> dict[str, dict[str, int]]:
+        """{class: {split: clips}}, in the order of the classes."""
+        classes = self.clip_set.classes
+        table = {name: dict.fromkeys(self.clip_set.splits, 0) for name in classes}
+        for split, clips in self.clip_set.splits.items():
+            for clip in clips:
+                if clip.label >= 0:
+                    table[classes[clip.label]][split] += 1
+        return table
+
+    def spreads(self) -> dict[str, Spread | None]:
+        """The spread of seconds, frames, fps, short side (pixels) and kilobytes."""
+        facts = self.all
+        return {
+            "seconds": Spread.of(self.seconds),
+            "frames": Spread.of([f.frames for f in facts]),
+            "fps": Spread.of([f.fps for f in facts if f.fps is not None]),
+            "short side": Spread.of([min(f.width, f.height) for f in facts]),
+            "kB": Spread.of([f.bytes / 1000 for f in facts]),
+        }
+
+    def kinds(self) -> dict[str, dict[str, int]]:
+        """How many clips have each codec, size and frame rate, the frequent ones first."""
+        facts = self.all
+        return {
+            "codec": _count(f.codec for f in facts),
+            "size": _count(f"{f.width}x{f.height}" for f in facts),
+            "fps": _count(f"{f.fps:.4g}" for f in facts if f.fps is not None),
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values."""
+        spreads = self.spreads().items()
+        return {
+            "data": self.clip_set.root,
+            "format": self.clip_set.format,
+            "clips": {split: len(clips) for split, clips in self.clip_set.splits.items()},
+            "missing": self.missing,
+            "unreadable": self.unreadable,
+            "unusable_rows": self.problems,
+            "hours": round(sum(self.seconds) / 3600, 6),
+            "gigabytes": round(sum(f.bytes for f in self.all) / 1e9, 6),
+            "spread": {
+                name: None if s is None else [round(getattr(s, q), 4) for q in Spread.__slots__]
+                for name, s in spreads
+            },
+            **self.kinds(),
+            "classes": self.by_class(),
+        }
+
+
+def survey_clips(
+    data: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    workers: int | None = None,
+    timeout: float | None = 30.0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    **hints: Any,
+) -> Survey:
+    """Open every clip of a data set, without decoding it, for its facts.
+
+    Args:
+        data, format, hints: as for :func:`smnet.data.annotations.read.read_clips`.
+        workers, timeout: as for :func:`smnet.data.checks.check.check_clips`.
+        progress: called with (clips done, clips in all).
+
+    Raises:
+        UserError: the annotation as a whole cannot be read.
+    """
+    noted: list[Any] = []
+    clip_set = read_clips(data, format, missing="report", found=noted, **hints)
+    clips = [clip for side in clip_set.splits.values() for clip in side]
+    facts: list[Facts | None] = [None] * len(clips)
+    work = partial(inspect_clip, decode=False, digest=False)
+    results = run_isolated(work, clips, workers=workers, timeout=timeout)
+    for done, (position, result) in enumerate(results, start=1):
+        if isinstance(result, Inspection):
+            facts[position] = result.facts
+        progress(done, len(clips))
+    remaining = iter(facts)
+    by_split = {s: [next(remaining) for _ in side] for s, side in clip_set.splits.items()}
+    return Survey(clip_set, by_split, len(noted))
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())

@@ -1,0 +1,286 @@
+"""Packing a data set: every clip decoded once, its frames stored as JPEG in a few large files.
+
+Shard k holds the clips k*n to (k+1)*n of the list and is written whole or not at all, so a run that
+was killed goes on where it was, and gives the same bytes as one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import asdict, astuple, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from smnet.data.annotations.problems import Problems
+from smnet.data.annotations.read import read_clips
+from smnet.data.clips import Clip, ClipSet
+from smnet.data.packed.layout import (
+    INDEX,
+    MANIFEST,
+    PARTS,
+    Manifest,
+    Shard,
+    Skipped,
+    index_schema,
+)
+from smnet.data.packed.read import open_packed
+from smnet.data.packed.storage import arrow, sha256_of
+from smnet.data.packing.pack_clip import PackedClip, Unreadable, pack_clip
+from smnet.data.packing.pack_folder import own_folder
+from smnet.data.packing.pack_shards import Part, read_part, write_arrow, write_part
+from smnet.data.workers.isolation import Lost, run_isolated
+from smnet.errors import UserError
+from smnet.files import in_utf8, write_text
+
+_INDEX_ROWS = 1 << 16  # rows of the index in memory at once
+
+Listed = tuple[str, Clip]
+"""(split, clip)."""
+
+
+@dataclass(frozen=True)
+class PackReport:
+    """What packing did.
+
+    Attributes:
+        folder: the packed set.
+        manifest: what it is; ``manifest.skipped`` are the clips that are not in it.
+        kept: clips that an earlier, interrupted run had packed.
+        damaged: packed clips whose source has lost or marred frames.
+        bytes: size of the set.
+        seconds: how long this run took.
+    """
+
+    folder: Path
+    manifest: Manifest
+    kept: int
+    damaged: int
+    bytes: int
+    seconds: float
+
+    @property
+    def clips(self) -> int:
+        return sum(self.manifest.splits.values())
+
+
+def pack_clips(
+    data: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    short_side: int = 256,
+    frames: int | None = 32,
+    quality: int = 87,
+    clips_per_shard: int = 256,
+    on_error: Literal["raise", "skip"] = "raise",
+    workers: int | None = None,
+    timeout: float | None = 120.0,
+    progress: Callable[[int, int, int], None] = lambda done, total, failed: None,
+    **hints: Any,
+) -> PackReport:
+    """Pack a data set into a folder, or go on with doing so.
+
+    Args:
+        data, format, hints: as for :func:`smnet.data.annotations.read.read_clips`.
+        out: a new or empty folder, or that of an interrupted run with the same arguments.
+        short_side, frames, quality: see :func:`smnet.data.packing.pack_clip.pack_clip`.
+        clips_per_shard: more make fewer and larger files, and lose more work to a kill.
+        on_error: "raise": clips that cannot be read are an error at the end, which names them;
+            everything else is kept, so mending them and packing again completes the set. "skip":
+            they are noted in the manifest and count as missing.
+        workers: processes; None = one a core.
+        timeout: seconds for one clip; None = no limit.
+        progress: called with (clips done, clips to do, of these unreadable).
+
+    Raises:
+        UserError: data that cannot be read, a folder that holds something else or cannot be
+            written, a full disk.
+    """
+    began = time.monotonic()
+    _check(short_side, frames, quality, clips_per_shard, on_error)
+    arrow()
+    skips = on_error == "skip"
+    clip_set = read_clips(data, format, missing="report" if skips else "error", **hints)
+    listed = [(split, clip) for split, clips in clip_set.splits.items() for clip in clips]
+    names = _Names(clip_set)
+    settings: dict[str, int | None] = {
+        "short_side": short_side,
+        "frames": frames,
+        "quality": quality,
+        "clips_per_shard": clips_per_shard,
+    }
+    plan = _plan(clip_set, names, settings)
+    folder = Path(out)
+    with own_folder(folder, plan, data) as done:
+        if done is not None:
+            return _report(folder, done, sum(done.splits.values()), began)
+        shares = [
+            range(first, min(first + clips_per_shard, len(listed)))
+            for first in range(0, len(listed), clips_per_shard)
+        ]
+        finished = {number: read_part(folder, number) for number in range(len(shares))}
+        parts = {n: part for n, part in finished.items() if part and (skips or part.whole)}
+        kept = sum(part.shard.clips for part in parts.values())
+        work = partial(pack_clip, short_side=short_side, frames=frames, quality=quality)
+        todo = [number for number in range(len(shares)) if number not in parts]
+        problems = Problems(str(data))
+        clips = [listed[position][1] for number in todo for position in shares[number]]
+        sizes = [len(shares[number]) for number in todo]
+        stream: Any = run_isolated(work, clips, workers=workers, timeout=timeout)
+        with closing(stream):  # ends its processes, whatever happens
+            for turn, results in _in_shares(stream, sizes, progress):
+                number = todo[turn]
+                for position, result in zip(shares[number], results, strict=True):
+                    if isinstance(result, Unreadable) and not skips:
+                        clip = listed[position][1]
+                        problems.add("unreadable", clip.source, f"{clip.path}: {result.reason}")
+                if skips or all(isinstance(result, PackedClip) for result in results):
+                    parts[number] = write_part(folder, number, results)
+        problems.advise(
+            "Mend them and pack again, what is done is kept; or leave them out, noted, with"
+            " --on-error skip."
+        )
+        problems.raise_any()
+        manifest = _finish(
+            folder, clip_set, names, settings, plan, [parts[n] for n in sorted(parts)]
+        )
+        return _report(folder, manifest, kept, began)
+
+
+def _check(
+    short_side: int, frames: int | None, quality: int, clips_per_shard: int, on_error: str
+) -> None:
+    if short_side < 16:
+        raise UserError(f"short side {short_side}: at least 16 pixels")
+    if frames is not None and frames < 1:
+        raise UserError(f"{frames} frames: store at least 1 of each clip, or all")
+    if not 1 <= quality <= 100:
+        raise UserError(f"JPEG quality {quality}: from 1 to 100, 87 is good")
+    if clips_per_shard < 1:
+        raise UserError(f"{clips_per_shard} clips a shard: at least 1")
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"on_error is {on_error!r}; use raise or skip")
+
+
+class _Names:
+    """Paths and sources as the set keeps them: below the data set's folder, where they lie there,
+    so that the set may be given away and packed again elsewhere."""
+
+    def __init__(self, clip_set: ClipSet) -> None:
+        root = Path(clip_set.root)
+        self._base = f"{root if root.is_dir() else root.parent}{os.sep}"
+
+    def __call__(self, name: str) -> str:
+        # Arrow holds UTF-8 only; file names may be any bytes.
+        return in_utf8(name.removeprefix(self._base))
+
+
+def _plan(clip_set: ClipSet, names: _Names, settings: dict[str, int | None]) -> str:
+    """A hash of all that decides what the set will hold."""
+    hasher = hashlib.sha256(json.dumps([settings, clip_set.classes]).encode())
+    for kind, sides in (("listed", clip_set.splits), ("missing", clip_set.missing)):
+        for split, clips in sides.items():
+            for clip in clips:
+                path, label, source, *rest = astuple(clip)
+                row = [kind, split, names(path), label, names(source), *rest]
+                hasher.update(json.dumps(row).encode() + b"\n")
+    return hasher.hexdigest()
+
+
+def _in_shares(
+    stream: Iterator[tuple[int, PackedClip | Unreadable | Lost]],
+    sizes: Sequence[int],
+    progress: Callable[[int, int, int], None],
+) -> Iterator[tuple[int, list[PackedClip | Unreadable]]]:
+    """Gather results, which come in any order: (turn, results in the order of the list)."""
+    owner = [turn for turn, size in enumerate(sizes) for _ in range(size)]
+    waiting: dict[int, dict[int, PackedClip | Unreadable]] = {}
+    failed = 0
+    for count, (position, result) in enumerate(stream, start=1):
+        turn = owner[position]
+        if isinstance(result, Lost):
+            result = Unreadable(result.reason)
+        failed += isinstance(result, Unreadable)
+        share = waiting.setdefault(turn, {})
+        share[position] = result
+        progress(count, len(owner), failed)
+        if len(share) == sizes[turn]:
+            yield turn, [share[position] for position in sorted(waiting.pop(turn))]
+
+
+def _finish(
+    folder: Path,
+    clip_set: ClipSet,
+    names: _Names,
+    settings: dict[str, int | None],
+    plan: str,
+    parts: Sequence[Part],
+) -> Manifest:
+    """Write the index, then the manifest, with which the set is complete."""
+    counts = dict.fromkeys(clip_set.splits, 0)
+    skipped = [
+        Skipped(split, names(clip.path), clip.label, names(clip.source), "no such file or folder")
+        for split, clips in clip_set.missing.items()
+        for clip in clips
+    ]
+
+    def rows() -> Iterator[dict[str, Any]]:
+        listed = ((split, clip) for split, clips in clip_set.splits.items() for clip in clips)
+        for shard, part in enumerate(parts):
+            row = 0
+            for facts in part.clips:
+                split, clip = next(listed)
+                path, source = names(clip.path), names(clip.source)
+                if isinstance(facts, Unreadable):
+                    skipped.append(Skipped(split, path, clip.label, source, facts.reason))
+                    continue
+                said = {"path": path, "source": source, "split": split, "label": clip.label}
+                yield {**said, "shard": shard, "row": row, **asdict(facts)}
+                counts[split] += 1
+                row += 1
+
+    write_arrow(folder / INDEX, index_schema(), _batches(rows()))
+    total = sum(counts.values())
+    if not total:
+        raise UserError(f"{folder}: not one clip could be read, so there is nothing to pack")
+    index = folder / INDEX
+    manifest = Manifest(
+        classes=clip_set.classes,
+        splits={split: count for split, count in counts.items() if count},
+        settings=settings,
+        source_format=clip_set.format,
+        source_why=clip_set.why,
+        plan=plan,
+        index=Shard(total, index.stat().st_size, sha256_of(index)),
+        shards=tuple(part.shard for part in parts),
+        skipped=tuple(skipped),
+    )
+    write_text(folder / MANIFEST, manifest.to_json())
+    shutil.rmtree(folder / PARTS, ignore_errors=True)
+    return manifest
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[Any]:
+    pa, held = arrow(), []
+    for row in rows:
+        held.append(row)
+        if len(held) == _INDEX_ROWS:
+            yield pa.RecordBatch.from_pylist(held, schema=index_schema())
+            held = []
+    if held:
+        yield pa.RecordBatch.from_pylist(held, schema=index_schema())
+
+
+def _report(folder: Path, manifest: Manifest, kept: int, began: float) -> PackReport:
+    damage = open_packed(str(folder.absolute())).index.column("damage").to_numpy()
+    size = sum(shard.bytes for shard in manifest.shards) + manifest.index.bytes
+    return PackReport(
+        folder, manifest, kept, int((damage > 0).sum()), size, time.monotonic() - began
+    )

@@ -1,0 +1,121 @@
+"""One clip made into JPEG frames: the part of packing that runs in worker processes."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+from PIL import Image
+
+from smnet.data.clips import Clip
+from smnet.data.open import open_video
+from smnet.data.video.base import Frames, scaled_size
+from smnet.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFacts:
+    """What the index tells of a clip.
+
+    Attributes:
+        num_frames: frames stored, of the ``source_frames`` there were.
+        fps: of the stored frames; None where the source has none.
+        duration: seconds; None where the source does not say.
+        width, height: pixels, as stored.
+        damage: frames lost or marred in the source; see :class:`smnet.data.video.base.Video`.
+    """
+
+    num_frames: int
+    source_frames: int
+    fps: float | None
+    duration: float | None
+    width: int
+    height: int
+    damage: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackedClip:
+    """A clip ready to be written: a JPEG file a frame, in order."""
+
+    facts: PackedFacts
+    jpegs: list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of a clip that gave no frames."""
+
+    reason: str
+
+
+def stored_frames(available: int, frames: int | None) -> list[int]:
+    """Which frames of a clip are stored.
+
+    Its duration is cut into ``frames`` equal parts and the middle frame of each is taken,
+    floor((k + 1/2) * available / frames) for k = 0, 1, ...; that is where the uniform test
+    sampling of as many segments looks. All of them where there are no more, or for None.
+    """
+    if frames is None or frames >= available:
+        return list(range(available))
+    return [(2 * k + 1) * available // (2 * frames) for k in range(frames)]
+
+
+def pack_clip(
+    clip: Clip, short_side: int, frames: int | None, quality: int
+) -> PackedClip | Unreadable:
+    """Decode a clip, scale it down and encode its frames; what is wrong is returned, not raised.
+
+    Args:
+        clip: a video, a folder of frames, or a clip of another packed set.
+        short_side: pixels; smaller frames stay as they are, and where they are JPEG files already,
+            these are stored untouched. Scaled as the transforms do it.
+        frames: how many, see :func:`stored_frames`.
+        quality: of the JPEG files made here, 1 to 100; 4:2:0, as video is.
+    """
+    try:
+        return _pack(clip, short_side, frames, quality)
+    except UserError as error:
+        return Unreadable(str(error).removeprefix(f"{clip.path}: "))
+    except (OSError, MemoryError) as error:
+        return Unreadable(f"{type(error).__name__}: {error}")
+
+
+def _pack(clip: Clip, short_side: int, frames: int | None, quality: int) -> PackedClip:
+    # The process as a whole is under a time limit.
+    with open_video(clip.path, clip.template, timeout=None) as video:
+        found = video.num_frames
+        if clip.num_frames is not None and clip.num_frames > found:
+            raise UserError(f"the annotation says {clip.num_frames} frames, it has {found}")
+        available = clip.num_frames or found
+        wanted = stored_frames(available, frames)
+        size: tuple[int, int] | None = None
+        jpegs: dict[int, bytes] = {}
+        for index, frame in video.each(wanted):
+            scaled = scaled_size(frame.shape[1], frame.shape[0], short_side)
+            if size is not None and scaled != size:
+                raise UserError(f"frame {index} is of another size than those before")
+            unchanged = scaled == (frame.shape[1], frame.shape[0])
+            size = scaled
+            jpegs[index] = (video.jpeg(index) if unchanged else None) or _jpeg(frame, size, quality)
+        assert size is not None
+        fps = video.fps
+        facts = PackedFacts(
+            num_frames=len(wanted),
+            source_frames=available,
+            fps=None if fps is None else fps * len(wanted) / available,
+            duration=video.duration,
+            width=size[0],
+            height=size[1],
+            damage=video.damage,
+        )
+    return PackedClip(facts, [jpegs[index] for index in wanted])
+
+
+def _jpeg(frame: Frames, size: tuple[int, int], quality: int) -> bytes:
+    image = Image.fromarray(frame)
+    if image.size != size:
+        image = image.resize(size, Image.Resampling.BILINEAR)
+    encoded = io.BytesIO()
+    image.save(encoded, "JPEG", quality=quality, subsampling="4:2:0")
+    return encoded.getvalue()

@@ -1,0 +1,252 @@
+"""The built-in data set ``motion``: drawn clips (``scenes.py``) as video files in class folders.
+
+    root/motion.json                                 how it was drawn, and whether it is complete
+    root/train/Moving something down/00011.mp4       the number counts over all classes
+    root/val/Turning something clockwise/00008.mp4
+
+A clip depends on the seed, its split and its number alone, so any number of workers, and any number
+of interrupted runs, draw the same files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.data.synthetic.scenes import (
+    MOTION_CLASSES,
+    MOTION_PAIRS,
+    check_size,
+    check_whole,
+    draw_clip,
+)
+from smnet.errors import UserError
+from smnet.files import atomic_path, write_text
+from smnet.system import available_cores
+
+__all__ = ["MOTION_CLASSES", "MOTION_PAIRS", "draw_clip", "write_motion"]
+
+FPS = 12
+_SPLITS = ("train", "val")
+_CARD = "motion.json"
+# Raise it whenever the same seed would draw other pixels, so that old and new clips never mix.
+_VERSION = 1
+# Predicted frames would show in their artefacts what came before them, and so tell a single frame
+# the direction of time. Key frames only, at a fixed quantiser, are coded each for itself: the file
+# of reversed frames decodes to the reversed file, to the bit.
+_ENCODER: Final = "libx264"
+_OPTIONS = {"preset": "veryfast", "g": "1", "qp": "28"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    path: Path
+    label: int
+    seed: tuple[int, int, int]
+    size: int
+
+
+def write_motion(
+    root: str | os.PathLike[str],
+    *,
+    train: int = 480,
+    val: int = 160,
+    size: int = 96,
+    seed: int = 0,
+    progress: Callable[[int, int], None] | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Draw the data set ``motion`` into the folder ``root``, or finish one that was interrupted.
+
+    The files are H.264 in mp4, yuv420p, 12 frames per second, 24 to 36 frames, no sound. Clips that
+    are there already are kept; on a complete data set this does nothing.
+
+    Args:
+        root: a folder that is new, empty, or holds the same data set in part or whole.
+        train, val: number of clips of a split, over all classes; classes differ by one at most.
+        size: side of the square frames in pixels, even, 32 to 256.
+        seed: 0 or more.
+        progress: called in this thread as ``progress(clips there, clips in all)``, first with the
+            clips that were there already.
+        workers: threads that draw; None is one per usable core.
+
+    Returns:
+        ``root`` as an absolute path.
+
+    Raises:
+        UserError: a parameter is out of range, ``root`` holds something else (or this data set
+            with other parameters), it cannot be written, or the disk is full.
+    """
+    for split, clips in zip(_SPLITS, (train, val), strict=True):
+        check_whole(split, clips, len(MOTION_CLASSES), 100_000)
+    check_size(size)
+    check_whole("seed", seed, 0, 2**63 - 1)
+    if workers is None:
+        workers = min(32, available_cores())
+    check_whole("workers", workers, 1, 64)
+
+    folder = Path(root).absolute()
+    card = {
+        "data": "smnet motion",
+        "version": _VERSION,
+        "train": train,
+        "val": val,
+        "size": size,
+        "seed": seed,
+        "classes": list(MOTION_CLASSES),
+    }
+    jobs = {
+        job.path: job
+        for part, (split, clips) in enumerate(zip(_SPLITS, (train, val), strict=True))
+        for job in _jobs(folder / split, clips, size, (seed, part))
+    }
+    try:
+        complete = _claim(folder, card)
+        there = _clips_there(folder, jobs)
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror or error}") from error
+
+    missing = [job for path, job in jobs.items() if path not in there]
+    if complete and missing:
+        # Somebody took clips away; until they are back a reader must not trust the card.
+        _write_card(folder, card, complete=False)
+    done = len(jobs) - len(missing)
+    if progress:
+        progress(done, len(jobs))
+    for job, video in _encoded(missing, workers):
+        with atomic_path(job.path) as temporary:
+            temporary.write_bytes(video)
+        done += 1
+        if progress:
+            progress(done, len(jobs))
+    if missing or not complete:
+        _write_card(folder, card, complete=True)
+    return folder
+
+
+def _jobs(folder: Path, clips: int, size: int, seed: tuple[int, int]) -> Iterator[_Job]:
+    for index in range(clips):
+        label = index % len(MOTION_CLASSES)
+        path = folder / MOTION_CLASSES[label] / f"{index:05d}.mp4"
+        yield _Job(path, label, (*seed, index), size)
+
+
+def _claim(folder: Path, card: dict[str, Any]) -> bool:
+    """Make sure that ``folder`` is ours to fill; True if its card says that it is complete."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; motion needs a folder, give another path")
+    if not (folder / _CARD).exists():
+        if folder.exists() and any(not _is_leftover(entry) for entry in folder.iterdir()):
+            raise UserError(
+                f"{folder} holds files but no {_CARD}, so it is not a motion data set; give a new"
+                " or an empty folder"
+            )
+        _write_card(folder, card, complete=False)
+        return False
+    found = _read_card(folder / _CARD)
+    other = [key for key in card if found.get(key) != card[key]]
+    if other:
+        raise UserError(
+            f"{folder} holds a motion data set with other parameters"
+            f" ({', '.join(f'{key}={_short(found.get(key))}' for key in other)}); ask for the same,"
+            " or give another folder"
+        )
+    return found.get("complete") is True
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            card = json.loads(file.read(65536))
+    except (ValueError, RecursionError):
+        card = None
+    if not isinstance(card, dict) or card.get("data") != "smnet motion":
+        raise UserError(f"{path} is not the card of a motion data set; give another folder")
+    return card
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def _write_card(folder: Path, card: dict[str, Any], *, complete: bool) -> None:
+    write_text(folder / _CARD, json.dumps({**card, "complete": complete}, indent=2) + "\n")
+
+
+def _clips_there(folder: Path, jobs: dict[Path, _Job]) -> set[Path]:
+    """The clips that are drawn already. A foreign one among them would be trained on: refused."""
+    there = set()
+    for split in _SPLITS:
+        for path in (folder / split).rglob("*"):
+            if path in jobs:
+                there.add(path)
+            elif path.name.startswith("."):
+                # A minute is ages for one clip, so this is not another run at work.
+                with contextlib.suppress(FileNotFoundError):  # one that has just finished it
+                    if _is_leftover(path) and time.time() - path.stat().st_mtime > 60:
+                        path.unlink()
+            elif not path.is_dir():
+                raise UserError(f"{path} is not part of this motion data set; move it away")
+    return there
+
+
+def _is_leftover(path: Path) -> bool:
+    """Whether a run that was killed while it wrote could have left this file."""
+    return re.fullmatch(r"\.(motion\.\w+\.json|\d{5}\.\w+\.mp4)", path.name) is not None
+
+
+def _encoded(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, bytes]]:
+    """Draw and encode in threads (numpy and libx264 let go of the GIL); yield in order."""
+    with ThreadPoolExecutor(workers, thread_name_prefix="motion") as pool:
+        waiting: deque[tuple[_Job, Future[bytes]]] = deque()
+        try:
+            for job in jobs:
+                waiting.append((job, pool.submit(_video, job)))
+                if len(waiting) > 2 * workers:
+                    first, video = waiting.popleft()
+                    yield first, video.result()
+            for first, video in waiting:
+                yield first, video.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _video(job: _Job) -> bytes:
+    rng = np.random.default_rng(job.seed)
+    return _encode(draw_clip(job.label, rng, size=job.size))
+
+
+def _encode(clip: NDArray[np.uint8]) -> bytes:
+    """An mp4 file of the frames ``clip`` (T,H,W,3)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        try:
+            stream = container.add_stream(_ENCODER, rate=FPS, options=_OPTIONS)
+        except ValueError as error:
+            raise UserError(
+                f"motion: this build of PyAV has no encoder {_ENCODER}; install its wheel:"
+                " pip install --force-reinstall --only-binary av av"
+            ) from error
+        stream.height, stream.width = clip.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        # One thread a clip: the clips run side by side, and the bytes stay the same everywhere.
+        stream.codec_context.thread_count = 1
+        for frame in clip:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()

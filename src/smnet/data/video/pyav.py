@@ -1,0 +1,359 @@
+"""Exact frames from video files, through PyAV, decoding only the packets that are needed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from smnet.data.video import mpeg4, packet_plan
+from smnet.data.video.base import (
+    MAX_PIXELS,
+    Frames,
+    Video,
+    VideoInfo,
+    check_size,
+    mean_rate,
+    scaled_size,
+)
+from smnet.data.video.container import BROKEN_MEDIA, open_container, video_stream
+from smnet.data.video.packet_plan import Packet
+from smnet.errors import UserError
+
+# Streams whose time stamps list the frames exactly. All others are decoded from the beginning:
+# slower, and exact for whatever the decoder gives.
+_PLANNED = {
+    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg"},
+    "matroska,webm": {"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg"},
+    "avi": {"mpeg4", "mjpeg"},
+    "gif": {"gif"},
+}
+# Decoders that leave out frames to which no other refers, when told so between two packets.
+_CAN_SKIP = {"h264", "hevc", "mpeg4"}
+
+_HELD_PACKETS = 256 << 20  # bytes; beyond this the file is read anew for every call
+_HELD_FRAMES = 64 << 20
+_REPAIR_REACH = 250  # packets; the usual largest distance of keyframes
+
+
+class VideoFile(Video):
+    """A video file; see :func:`smnet.data.open.open_video`.
+
+    Opening reads the packets of the first video stream without decoding them, except for streams
+    whose packets do not tell what frames come out (MPEG-TS, interlaced ones, ...): those are
+    decoded once to count, and kept if small.
+
+    Decoding is single-threaded: parallel workers gain more, and threaded decoders can deadlock
+    with a Python log callback. For the same reason FFmpeg's log level is never touched here.
+    """
+
+    def __init__(self, path: str, timeout: float | None) -> None:
+        self.path = path
+        self._timeout = timeout
+        self._reformatter = VideoReformatter()
+        self._bad_packets: set[int] = set()
+        self._replaced: set[int] = set()
+        self._held: list[av.Packet] | None = []
+        self._kept: list[av.VideoFrame] | None = None
+        self._closed = False
+        self._start_clock()
+        self._container = open_container(path, timeout)
+        try:
+            self._stream = video_stream(path, self._container)
+            self._codec = self._stream.codec_context
+            self._codec_name = self._codec.codec.canonical_name  # lost if it does not open
+            self._width, self._height = self._codec.width, self._codec.height
+            self._codec.thread_type = "NONE"
+            self._codec.thread_count = 1
+            self._list_packets()
+            check_size(path, self._width, self._height)
+            self._list_frames()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def num_frames(self) -> int:
+        return self._num_frames
+
+    @property
+    def damage(self) -> int:
+        return len(self._bad_packets) + len(self._replaced)
+
+    @cached_property
+    def info(self) -> VideoInfo:
+        self._start_clock()
+        _, frame = next(self._pick([0]))
+        turned = _quarter_turns(frame) % 2 == 1
+        declared = self._stream.average_rate or self._stream.guessed_rate
+        span = self._duration if len(self._times) > 1 else None
+        fps = mean_rate(self._num_frames, span, float(declared) if declared else None)
+        return VideoInfo(
+            num_frames=self._num_frames,
+            width=self._height if turned else self._width,
+            height=self._width if turned else self._height,
+            fps=fps,
+            duration=self._duration,
+            codec=self._codec_name,
+            rotation=90 * _quarter_turns(frame) % 360,
+            container=self._container.format.name,
+        )
+
+    @property
+    def times(self) -> list[float] | None:
+        stamps = sorted(set(self._times))
+        if len(stamps) != self._num_frames or not self._stream.time_base:
+            return None
+        return [float((stamp - stamps[0]) * self._stream.time_base) for stamp in stamps]
+
+    def close(self) -> None:
+        self._closed = True
+        self._held = self._kept = None
+        self._container.close()
+
+    # --- listing ------------------------------------------------------------------------------
+
+    def _list_packets(self) -> None:
+        """Fill ``_packets``, ``_times``, and ``_held`` unless the file is too large for that."""
+        name = self._codec_name
+        self._plannable = (
+            name in _PLANNED.get(self._container.format.name, ())
+            # Fields may come as packets of their own. 0 = not said, 1 = progressive.
+            and self._codec.field_order in (0, 1)
+        )
+        numbers = None
+        if name == "mpeg4" and self._plannable:
+            numbers = mpeg4.Listing(bytes(self._codec.extradata or b""))
+        self._packets: list[Packet] = []
+        size = 0
+        for packet in self._demux(self._container, self._stream):
+            self._check_clock()
+            shown = not packet.is_discard
+            if name == "vp8":
+                shown = shown and bool(bytes(packet)[0] & 0x10)  # the format's show_frame bit
+            if numbers is not None:
+                numbers.add(bytes(packet))
+            self._packets.append(Packet(packet.pts, packet.is_keyframe, shown))
+            size += packet.size
+            if size > _HELD_PACKETS:
+                self._held = None
+            if self._held is not None:
+                self._held.append(packet)
+        if not self._packets:
+            raise UserError(
+                f"{self.path}: a video stream without a single frame;"
+                " the recording or the copy broke off at the beginning"
+            )
+        listed = self._packets
+        if numbers is not None:
+            self._number_frames(numbers.packets())
+        self._times = [
+            packet.pts
+            for packet, ours in zip(listed, self._packets, strict=True)
+            if ours.is_shown and packet.pts is not None
+        ]
+
+    def _number_frames(self, numbered: list[Packet] | None) -> None:
+        """Have the frames' numbers for time stamps, where the container's say nothing."""
+        if numbered is None:
+            self._plannable = False
+            return
+        self._packets = [
+            ours if theirs.is_shown else ours._replace(is_shown=False)
+            for ours, theirs in zip(numbered, self._packets, strict=True)
+        ]
+
+    def _list_frames(self) -> None:
+        """Fill ``_order`` (None: only decoding tells), ``_num_frames`` and ``_duration``."""
+        self._order = packet_plan.presentation_order(self._packets) if self._plannable else None
+        if self._order:
+            self._index = {self._packets[i].pts: index for index, i in enumerate(self._order)}
+            self._num_frames = len(self._order)
+        else:
+            self._order = None
+            stamps = self._count_by_decoding()
+            self._times = [pts for pts in stamps if pts is not None]
+            self._num_frames = len(stamps)
+        self._duration: float | None = None
+        if len(self._times) > 1 and self._stream.time_base:
+            span = float((max(self._times) - min(self._times)) * self._stream.time_base)
+            self._duration = span * len(self._times) / (len(self._times) - 1)
+        elif self._stream.duration and self._stream.time_base:
+            self._duration = float(self._stream.duration * self._stream.time_base)
+
+    def _count_by_decoding(self) -> list[int | None]:
+        stamps: list[int | None] = []
+        self._kept = []
+        size = 0
+        for frame in self._decode(0, len(self._packets), None):
+            stamps.append(frame.pts)
+            size += sum(plane.buffer_size for plane in frame.planes)
+            if size > _HELD_FRAMES:
+                self._kept = None
+            if self._kept is not None:
+                self._kept.append(frame)
+        if not stamps:
+            raise self._undecodable()
+        return stamps
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def _frames(
+        self, wanted: Sequence[int], short_side: int | None
+    ) -> Iterator[tuple[int, Frames]]:
+        self._start_clock()
+        for index, frame in self._pick(wanted):
+            try:
+                yield index, self._to_rgb(frame, short_side)
+            except BROKEN_MEDIA as error:
+                raise UserError(
+                    f"{self.path}: frame {index} is not convertible ({error})"
+                ) from error
+
+    def _pick(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        if self._order is None:
+            yield from self._pick_in_sequence(wanted)
+            return
+        missing = set(wanted)
+        for run in packet_plan.runs(self._packets, (self._order[i] for i in wanted)):
+            awaited = len(run.wanted)
+            for frame in self._decode(run.start, run.stop, run.wanted):
+                index = self._index.get(frame.pts, -1)
+                if index in missing and not frame.is_corrupt:
+                    missing.remove(index)
+                    awaited -= 1
+                    yield index, frame
+                if not awaited:
+                    break  # emptying the decoder takes as long as some frames
+        if missing:
+            yield from self._repair(sorted(missing))
+
+    def _pick_in_sequence(self, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        decoded = self._kept or self._decode(0, len(self._packets), None)
+        missing = set(wanted)
+        for index, frame in enumerate(decoded):
+            if index in missing:
+                missing.remove(index)
+                if frame.is_corrupt:
+                    self._replaced.add(index)
+                yield index, frame
+            if not missing:
+                return
+        raise self._undecodable()
+
+    def _repair(self, missing: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Frames that the plan did not give: from farther back, else the nearest in time.
+
+        A stream that is refreshed gradually has no true keyframes, so its frames need a longer
+        way to come out right; in a damaged one they do not come out at all.
+        """
+        assert self._order is not None
+        stamps = {index: self._packets[self._order[index]].pts for index in missing}
+        positions = [self._order[index] for index in missing]
+        back = packet_plan.keyframe_before(self._packets, max(0, min(positions) - _REPAIR_REACH))
+        nearest: dict[int, tuple[int, av.VideoFrame]] = {}
+        for start, stop in ((back, max(positions) + 1), (0, len(self._packets))):
+            for frame in self._decode(start, stop, None):
+                for index, pts in stamps.items():
+                    if frame.pts is None or pts is None:
+                        continue
+                    distance = abs(frame.pts - pts)
+                    if index not in nearest or distance < nearest[index][0]:
+                        nearest[index] = distance, frame
+            if nearest:
+                break
+        else:
+            raise self._undecodable()
+        for index, (distance, frame) in nearest.items():
+            if distance > 0 or frame.is_corrupt:
+                self._replaced.add(index)
+            yield index, frame
+
+    def _decode(self, start: int, stop: int, wanted: set[int] | None) -> Iterator[av.VideoFrame]:
+        """The frames of the packets [start, stop), perhaps without some that are not wanted."""
+        if self._codec.is_open:
+            self._codec.flush_buffers()
+        else:
+            self._codec.options = {"max_pixels": str(MAX_PIXELS)}
+        skips = self._codec_name in _CAN_SKIP
+        for position, packet in self._from(start, stop):
+            facts = self._packets[position]
+            if skips:
+                needed = wanted is None or position in wanted or facts.carries
+                self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
+            packet.pts = facts.pts
+            try:
+                yield from self._codec.decode(packet)
+            except BROKEN_MEDIA:
+                self._bad_packets.add(position)
+        try:
+            yield from self._codec.decode(None)
+        except BROKEN_MEDIA:
+            self._bad_packets.add(stop - 1)
+
+    def _from(self, start: int, stop: int) -> Iterator[tuple[int, av.Packet]]:
+        if self._held is not None:
+            for position in range(start, stop):
+                self._check_clock()
+                yield position, self._held[position]
+            return
+        with open_container(self.path, self._timeout) as again:
+            stream = video_stream(self.path, again)
+            for position, packet in enumerate(self._demux(again, stream)):
+                self._check_clock()
+                if position >= stop:
+                    return
+                if position >= start:
+                    yield position, packet
+
+    def _demux(
+        self, container: av.container.InputContainer, stream: av.VideoStream
+    ) -> Iterator[av.Packet]:
+        try:
+            for packet in container.demux(stream):
+                if packet.size > 0:
+                    yield packet
+        except (*BROKEN_MEDIA, IndexError):  # the last: packets of a stream unknown at opening
+            self._check_clock()  # the demuxer may have been interrupted
+            self._bad_packets.add(-1)  # the rest of the file is unreadable
+
+    def _to_rgb(self, frame: av.VideoFrame, short_side: int | None) -> Frames:
+        width, height = scaled_size(self._width, self._height, short_side)
+        stored = self._reformatter.reformat(
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation="BILINEAR",
+            threads=1,  # starting more takes longer than converting a frame
+        )
+        return np.rot90(stored.to_ndarray(), _quarter_turns(frame))
+
+    # --- limits and complaints ----------------------------------------------------------------
+
+    def _start_clock(self) -> None:
+        if self._closed:  # FFmpeg's structures are gone
+            raise UserError(f"{self.path}: is closed; read it inside the with block")
+        self._deadline = None if self._timeout is None else time.monotonic() + self._timeout
+
+    def _check_clock(self) -> None:
+        if self._deadline is not None and time.monotonic() > self._deadline:
+            raise UserError(
+                f"{self.path}: not read within {self._timeout:g} seconds; it is very long, damaged,"
+                " or the disk is slow (the limit is the argument timeout)"
+            )
+
+    def _undecodable(self) -> UserError:
+        return UserError(
+            f"{self.path}: none of its {len(self._packets)} packets decodes"
+            f" ({self._codec_name}); the file is damaged, fetch it again"
+        )
+
+
+def _quarter_turns(frame: av.VideoFrame) -> int:
+    """Anticlockwise, as numpy.rot90 counts."""
+    return round(frame.rotation / 90)

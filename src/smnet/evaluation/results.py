@@ -1,0 +1,155 @@
+"""What an evaluation found, and its forms: numbers, tables of predictions, a picture."""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.errors import UserError, missing_extra
+from smnet.evaluation.metrics import (
+    ClassResult,
+    Share,
+    confusion_matrix,
+    mean_class_accuracy,
+    most_confused,
+    per_class,
+    top_k,
+    wilson,
+)
+from smnet.files import atomic_path, in_utf8
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a list of clips against its labels, and all that follows from them.
+
+    Attributes:
+        scores: (N, K); a row of NaN is a clip that could not be read.
+        labels: (N,), each in [0, K).
+        classes: K names.
+        paths: N paths; of a packed set, those of the clips that were packed.
+        views: the protocol, clips x crops.
+        problems: messages of the clips that could not be read.
+        sampling: the rule that chose the frames.
+        damaged: messages of the clips that lack frames; others stood for these.
+    """
+
+    scores: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    views: str
+    problems: tuple[str, ...] = ()
+    sampling: str = "uniform"
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def predictions(self) -> NDArray[np.int64]:
+        """(N,) best class of each clip, -1 for a clip without scores."""
+        readable = np.isfinite(self.scores[:, 0])
+        best = np.nan_to_num(self.scores, nan=-1.0).argmax(axis=1)
+        return np.where(readable, best, -1)
+
+    def top(self, k: int) -> Share:
+        """Top-k accuracy over the full list."""
+        return wilson(int(top_k(self.scores, self.labels, k).sum()), len(self.labels))
+
+    @property
+    def named(self) -> NDArray[np.int64]:
+        """The predictions that count: -1 too where other classes have the score of the best, which
+        is wrong by :func:`~smnet.evaluation.metrics.top_k`."""
+        best = self.predictions
+        return np.where(top_k(self.scores, best, 1), best, -1)
+
+    @property
+    def by_class(self) -> list[ClassResult]:
+        return per_class(self.labels, self.named, self.classes)
+
+    @property
+    def mean_class(self) -> Share:
+        return mean_class_accuracy(self.by_class)
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        return confusion_matrix(self.labels, self.named, len(self.classes))
+
+    def confused(self, count: int = 10) -> list[tuple[str, str, int]]:
+        return most_confused(self.confusion, self.classes, count)
+
+    def summary(self) -> dict[str, Any]:
+        """All of it as plain values; shares as [value, low, high] with 95 % intervals."""
+        shares = {
+            "top1": self.top(1),
+            "top5": self.top(min(5, len(self.classes))),
+            "mean_class": self.mean_class,
+        }
+        return {
+            "views": self.views,
+            "sampling": self.sampling,
+            "clips": len(self.labels),
+            "unreadable": len(self.problems),
+            **{k: [round(x, 6) for x in (s.value, s.low, s.high)] for k, s in shares.items()},
+            "classes": [
+                {
+                    "name": r.name,
+                    "clips": r.clips,
+                    "recall": None if r.clips == 0 else round(r.recall, 6),
+                    "precision": None if r.predicted == 0 else round(r.precision, 6),
+                }
+                for r in self.by_class
+            ],
+            "confused": [{"true": t, "predicted": p, "clips": n} for t, p, n in self.confused()],
+            "problems": list(self.problems),
+            "damaged": list(self.damaged),
+        }
+
+
+PREDICTIONS = (".csv", ".parquet")
+PICTURES = (".png", ".svg", ".pdf")
+
+
+def check_names(
+    predictions: str | os.PathLike[str] | None = None,
+    confusion: str | os.PathLike[str] | None = None,
+) -> None:
+    """Refuse names of files that cannot be written for their suffix, before any work is done."""
+    if predictions is not None and Path(predictions).suffix not in PREDICTIONS:
+        raise UserError(f"{predictions}: predictions are written as {' or '.join(PREDICTIONS)}")
+    if confusion is not None and Path(confusion).suffix not in PICTURES:
+        raise UserError(f"{confusion}: a confusion matrix is drawn as {', '.join(PICTURES)}")
+
+
+def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
+    """Every clip with its label, prediction and scores, as ``.csv`` or ``.parquet``.
+
+    Raises:
+        UserError: another suffix, pyarrow missing for parquet, or the file cannot be written.
+    """
+    check_names(predictions=path)
+    predictions = result.predictions
+    columns: dict[str, list[Any]] = {
+        "path": [in_utf8(path) for path in result.paths],
+        "label": [result.classes[i] for i in result.labels],
+        "predicted": [result.classes[i] if i >= 0 else "" for i in predictions],
+    }
+    for k, name in enumerate(result.classes):
+        columns[f"score:{name}"] = [round(float(s), 6) for s in result.scores[:, k]]
+    if Path(path).suffix == ".csv":
+        with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as f:
+            writer = csv.writer(f)
+            writer.writerow(columns)
+            writer.writerows(zip(*columns.values(), strict=True))
+    else:
+        try:
+            import pyarrow
+            import pyarrow.parquet
+        except ImportError:
+            raise missing_extra("pyarrow", "shards") from None
+        with atomic_path(path) as temporary:
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)

@@ -1,0 +1,180 @@
+"""Profiles for people: tables on the terminal, and accuracy over cost as a picture."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from smnet.errors import UserError
+from smnet.experiments.profile import Comparison, Part, Profile
+from smnet.experiments.study import read_models
+from smnet.files import atomic_path
+from smnet.report.plotting import drawn_name, load_pyplot
+from smnet.system import describe_machine
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of a table of ``smnet compare``: what a model reached (shares in [0, 1]).
+
+    ``options`` are those that tell it from other rows; None in tables that do not say.
+    """
+
+    label: str
+    model: str
+    top1: float
+    half_width: float | None
+    gmacs: float
+    options: dict[str, Any] | None = None
+
+
+def print_comparison(found: Comparison) -> None:
+    """A row a model, then what its stages and its temporal modules are of it."""
+    console = Console(highlight=False, emoji=False)
+    table = _table("model", "parameters", "GMAC a clip", "saved, MB a clip", "forward", "step")
+    for p in found.profiles:
+        table.add_row(
+            p.model.replace(":", "\n:"),  # a narrow table breaks lines anywhere
+            f"{p.parameters / 1e6:.2f} M",
+            _three(p.macs / 1e9),
+            _three(p.saved / 1e6),
+            f"{p.forward / found.reference.forward:.2f}",
+            f"{p.step / found.reference.step:.2f}",
+        )
+    console.print(table)
+    reference = found.reference
+    console.print(
+        f"\nforward and step (of training) in units of {reference.model}:"
+        f" {1e3 * reference.forward:.1f} and {1e3 * reference.step:.1f} ms a batch of"
+        f" {found.batch}; {found.segments} segments of {found.size} x {found.size}, float32"
+    )
+    machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
+    console.print(f"{found.device}: {machine}", soft_wrap=True)
+    for p in found.profiles:
+        console.print(f"\n{p.model}, shares:")
+        console.print(_parts(p))
+
+
+def _three(number: float) -> str:
+    """A number of three digits or more: 0.0885, 0.885, 8.85, 88.5, 885, 8850."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> list[Measured]:
+    """The rows of ``table.json`` files of ``smnet compare`` that are of the named models.
+
+    Raises:
+        UserError: no such file, one of another kind, or no row of these models.
+    """
+    rows = []
+    for file in files:
+        try:
+            table = json.loads(Path(file).read_text(encoding="utf-8"))
+            rows += [
+                Measured(
+                    str(row["label"]),
+                    str(row["model"]),
+                    float(row["mean"]),
+                    None if row["half_width"] is None else float(row["half_width"]),
+                    float(row["gmacs"]),
+                    row.get("options"),
+                )
+                for row in table["rows"]
+            ]
+        except OSError as error:
+            raise UserError(f"{file}: cannot be read ({error.strerror or error})") from None
+        except (ValueError, TypeError, LookupError, RecursionError):
+            raise UserError(f"{file}: not a table.json of smnet compare") from None
+    chosen = [row for row in rows if row.model in models]
+    if not chosen:
+        trained = ", ".join(sorted({row.model for row in rows})) or "none"
+        raise UserError(f"the results are of other models ({trained}); name those to draw them")
+    return chosen
+
+
+def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measured]) -> None:
+    """Accuracy over multiply-adds (as trained) and over time (as just measured).
+
+    A row whose options are not those of a model that was measured just now is drawn over
+    multiply-adds alone.
+    """
+    pyplot = load_pyplot()
+    figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
+    for number, row in enumerate(rows):
+        half = row.half_width or 0.0
+        down, up = min(half, row.top1), min(half, 1 - row.top1)  # a share is from 0 to 1
+        timed = time_of(row, rows, found)
+        costs = (row.gmacs,) if timed is None else (row.gmacs, timed)
+        for axes, cost in zip(panels, costs, strict=False):
+            axes.errorbar(
+                cost,
+                100 * row.top1,
+                yerr=[[100 * down], [100 * up]] if half else None,
+                fmt="osD^vP*X"[number % 8],
+                color=f"C{number % 10}",
+                capsize=3,
+                label=drawn_name(row.label) if axes is panels[0] else None,
+            )
+    figure.legend(loc="outside right upper", frameon=False)
+    for axes, label in zip(
+        panels, ("GMAC a clip", f"forward time, of {found.reference.model}"), strict=True
+    ):
+        axes.set_xlabel(label)
+        axes.grid(alpha=0.3)
+        axes.margins(x=0.15)
+    panels[0].set_ylabel("top-1, %")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    pyplot.close(figure)
+
+
+def time_of(row: Measured, rows: Sequence[Measured], found: Comparison) -> float | None:
+    """Forward time of the network of a row, of the reference; None if it was not measured."""
+    options = row.options
+    if options is None and [other.model for other in rows].count(row.model) == 1:
+        options = {}
+    for profile in found.profiles:
+        (variant,) = read_models(profile.model)
+        if (variant.model, variant.options) == (row.model, options):
+            return profile.forward / found.reference.forward
+    return None
+
+
+def check_picture(path: str | os.PathLike[str]) -> None:
+    """Refuse a name that no picture is written under, before anything is measured."""
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise UserError(f"{path}: a picture is drawn as .png, .svg or .pdf")
+
+
+def _parts(p: Profile) -> Table:
+    table = _table("part", "parameters", "of all", "MMAC", "of all")
+    together = Part(
+        f"temporal ({len(p.temporal)})",
+        sum(part.parameters for part in p.temporal),
+        sum(part.macs for part in p.temporal),
+    )
+    rows: list[Any] = [*p.stages, together, *p.temporal] if p.temporal else p.stages
+    for part in rows:
+        table.add_row(
+            f"  {part.name}" if part in p.temporal else part.name,
+            f"{part.parameters:,}",
+            f"{part.parameters / p.parameters:.1%}",
+            f"{part.macs / 1e6:,.2f}",
+            f"{part.macs / p.macs:.1%}",
+        )
+    return table
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns, box=None, pad_edge=False)
+    table.columns[0].overflow = "fold"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table

@@ -1,0 +1,98 @@
+"""The rows of a comparison: models that differ in name or options, from a study or a line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from smnet.errors import UserError
+from smnet.recipes.recipe import key_and_value, nearest, read_yaml
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: what differs from the recipe."""
+
+    label: str
+    model: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def refused(self, error: Exception) -> UserError:
+        """What is wrong with the row, which is named unless the error names it."""
+        named = self.label.partition(":")[0] == self.model and self.model in str(error)
+        return UserError(str(error) if named else f"{self.label}: {error}")
+
+
+def read_study(name: str) -> list[Variant]:
+    """The variants of a study by name, or of a YAML file of the same form.
+
+    Raises:
+        UserError: no such study, or a file of another form.
+    """
+    folder = files("smnet.recipes.studies")
+    known = sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if ".yaml" in e.name)
+    if name in known:
+        text = (folder / f"{name}.yaml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{name}: cannot be read as a study ({error})") from None
+    else:
+        raise UserError(f"no study {name!r}{nearest(name, known)}")
+    try:
+        content = read_yaml(text)
+        table = content["variants"]
+        for key in content:
+            if key not in ("about", "variants"):
+                hint = nearest(str(key), ("about", "variants"))
+                raise UserError(f"{name}: unknown key {key!r}{hint}")
+        for label, row in table.items():
+            if not str(label).isprintable():
+                raise UserError(f"{name}: {label!r} is no label; write letters on one line")
+            for key in row if isinstance(row, dict) else ():
+                if key not in ("model", "options"):
+                    hint = nearest(str(key), ("model", "options"))
+                    raise UserError(f"{name}: {label}: unknown key {key!r}{hint}")
+        variants = [_variant(label, **row) for label, row in table.items()]
+    except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
+        reason = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) else ""
+        raise UserError(
+            f"{name}: a study has variants: {{label: {{model: …, options: …}}}}{reason}"
+        ) from None
+    if not variants:
+        raise UserError(f"{name}: a study without variants")
+    return variants
+
+
+def read_models(text: str) -> list[Variant]:
+    """The variants of a line: models' names with commas, each with its options after colons
+    (``tdn_resnet18,smnet_resnet18:groups=2:stages=[4,5]``).
+
+    Raises:
+        UserError: a word that begins with no name, an option that is no ``key=value``, or twice.
+    """
+    variants: list[Variant] = []
+    for word in re.split(r",(?![^\[]*\])", text):
+        model, *pairs = (part.strip() for part in word.split(":"))
+        if not re.match("[A-Za-z]", model):
+            hint = "; a list is written in brackets, stages=[4,5]" if variants else ""
+            raise UserError(f"{text!r}: {model!r} is no model's name{hint}")
+        for pair in pairs:
+            if "=" not in pair:
+                raise UserError(f"{word.strip()}: write its options as :key=value, not :{pair}")
+        options = dict(map(key_and_value, pairs))
+        if len(options) < len(pairs):
+            raise UserError(f"{word.strip()}: an option is there twice")
+        variants.append(Variant(word.strip(), model, options))
+    return variants
+
+
+def _variant(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Variant:
+    # A row of other keys, and options whose keys are no words, do not fit and are a TypeError.
+    return Variant(str(label), str(model), dict(**(options or {})))

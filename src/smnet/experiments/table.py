@@ -1,0 +1,183 @@
+"""The table of a comparison: its rows, what they say with their uncertainty, and a picture."""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from smnet.console import console
+from smnet.errors import UserError
+from smnet.files import atomic_path, write_text
+from smnet.recipes.recipe import Recipe
+from smnet.report.plotting import drawn_name, load_pyplot
+from smnet.system import describe_machine
+
+# Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; that for 20 beyond.
+STUDENT = (
+    *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23),
+    *(2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09),
+)
+
+
+@dataclass
+class Row:
+    """What was measured of a variant.
+
+    Attributes:
+        top1: validation top-1 of the last epoch, one a seed.
+        parameters: learned values.
+        gmacs: multiply-adds of one clip, 1e9.
+        latency: forward time of one clip, seconds, median.
+        seconds: training time, one a seed.
+        not_read: validation clips that could not be read and count as wrong, at most.
+        options: of the model, besides those of the recipe.
+        learned: training top-1 of the last epoch, on augmented clips, one a seed.
+    """
+
+    label: str
+    model: str
+    top1: list[float]
+    parameters: int
+    gmacs: float
+    latency: float
+    seconds: list[float]
+    not_read: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
+    learned: list[float] = field(default_factory=list)
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.top1)
+
+    @property
+    def half_width(self) -> float:
+        """Half the 95 % interval of the mean over seeds; NaN for one seed."""
+        return half_width(self.top1)
+
+    def over(self, other: Row) -> tuple[float, float]:
+        """How much more top-1 than another row has, seed by seed: mean and :func:`half_width`.
+
+        A seed that is hard for one model is hard for others, so this tells finer differences than
+        the two means with their intervals do.
+        """
+        pairs = zip(self.top1, other.top1, strict=False)  # the seeds that both have
+        differences = [mine - theirs for mine, theirs in pairs]
+        return statistics.fmean(differences), half_width(differences)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half the 95 % interval of the mean of a sample (Student's t); NaN for one value."""
+    if len(values) < 2:
+        return math.nan
+    quantile = STUDENT[min(len(values) - 2, len(STUDENT) - 1)]
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> None:
+    """``table.md``, ``table.json`` and, where matplotlib is installed, ``table.png``."""
+    facts = {
+        "machine": describe_machine(),
+        "seeds": seeds,
+        "recipe": recipe.model_dump(mode="json"),
+    }
+    values = [asdict(row) | {"mean": row.mean, "half_width": row.half_width} for row in rows]
+    text = json.dumps(_finite({**facts, "rows": values}), indent=2, ensure_ascii=False)
+    write_text(out / "table.json", text + "\n")
+    write_text(out / "table.md", markdown(rows, recipe, seeds))
+    try:
+        draw(rows, out / "table.png")
+    except UserError as error:
+        console.print(f"no picture: {error}", markup=False)
+
+
+def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
+    """The table for people, with what it was measured on."""
+    base = rows[0].latency
+    lines = [
+        "| model | top-1, mean of seeds | over the first row | in training | parameters"
+        " | GMAC a clip | latency, of the first row |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        mean, half = row.over(rows[0])
+        over = "-" if row is rows[0] else f"{100 * mean:+.1f}{_interval(half)}"
+        ratio = "-" if math.isnan(row.latency) else f"{row.latency / base:.2f}"
+        learned = f"{100 * statistics.fmean(row.learned):.1f}" if row.learned else "-"
+        label = row.label.replace("|", r"\|")
+        lines.append(
+            f"| {label} | {100 * row.mean:.1f}{_interval(row.half_width)} | {over}"
+            f" | {learned} | {row.parameters / 1e6:.2f} M | {row.gmacs:.3g} | {ratio} |"
+        )
+    machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
+    options = "".join(f" {key}={value}," for key, value in recipe.options.items())
+    if recipe.temporal_lr != 1:
+        options += f" temporal_lr={recipe.temporal_lr:g},"
+    budget = (
+        f"{recipe.epochs} epochs,{options} {recipe.segments} segments of"
+        f" {recipe.size} x {recipe.size}, weights {_from_where(recipe)},"
+        f" {seeds} seed{'s' if seeds > 1 else ''};"
+        " last epoch, one view; ± is a 95 % interval of the mean over seeds, of the difference seed"
+        " by seed; in training: top-1 of the last epoch on augmented clips, low where a network has"
+        " not learned yet"
+    )
+    not_read = max(row.not_read for row in rows)
+    if not_read:
+        budget += f"; {not_read} validation clips could not be read and count as wrong"
+    return "\n".join([*lines, "", f"{budget}.", "", f"Machine: {machine}.", ""])
+
+
+def _from_where(recipe: Recipe) -> str:
+    name = Path(recipe.weights).name
+    return f"of each one's own run in {name}" if is_comparison(recipe.weights) else name
+
+
+def _interval(half: float) -> str:
+    return "" if math.isnan(half) else f" ± {100 * half:.1f}"
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """Accuracy over multiply-adds. ``UserError`` if matplotlib is missing."""
+    pyplot = load_pyplot()
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
+    most, least = max(row.gmacs for row in rows), min(row.gmacs for row in rows)
+    span = max(most - least, 0.2 * most)  # or differences that mean nothing would fill the picture
+    apart = 0.025 * span
+    for number, row in enumerate(rows):
+        near = [k for k, other in enumerate(rows) if abs(other.gmacs - row.gmacs) < apart]
+        half = 0.0 if math.isnan(row.half_width) else row.half_width
+        down, up = min(half, row.mean), min(half, 1 - row.mean)  # a share is from 0 to 1
+        axes.errorbar(
+            row.gmacs + apart * (near.index(number) - (len(near) - 1) / 2),
+            100 * row.mean,
+            yerr=[[100 * down], [100 * up]] if half else None,
+            fmt="osD^vP*X"[number % 8],
+            capsize=3,
+            label=drawn_name(row.label),
+        )
+    figure.legend(loc="outside right upper", frameon=False)
+    axes.set_xlabel("GMAC a clip (points that would meet are moved apart)")
+    axes.set_ylabel("top-1, %")
+    axes.grid(alpha=0.3)
+    axes.set_xlim(least - 0.2 * span, most + 0.2 * span)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=130)
+    pyplot.close(figure)
+
+
+def is_comparison(weights: str) -> bool:
+    """Whether that is the folder of one, be it interrupted in its first run."""
+    return any(Path(weights).glob("*-seed0/recipe.yaml"))
+
+
+def _finite(value: Any) -> Any:
+    """NaN has no place in JSON."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,229 @@
+"""int8 by static calibration (ONNX Runtime), with the layers that suffer kept in fp32.
+
+Weights are signed, a scale a channel. What a tensor's range is, the user's own clips say. The rest
+follows the engine that is to run the file:
+
+- ONNX Runtime: activations unsigned and asymmetric, which it multiplies fastest; all operators
+  that have an 8-bit form, so that features stay 8 bits wide between convolutions.
+- OpenVINO: activations signed and symmetric; convolutions but the first, and what moves features.
+  The rest it fuses in float. Version 2026.4 was given more and its scores were wrong by up to 0.8
+  where ONNX Runtime ran the same file within 0.07: with the first convolution, right after the
+  normalisation, and with multiplications, additions and the classifier. So were they with NNCF, its
+  makers' quantiser, which also took 1.6 times as long a clip (SMNet-R50 with few blocks, 8x224, one
+  thread) and would bring 13 packages.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quant_pre_process,
+    quantize_static,
+)
+
+from smnet.console import progress_bar
+from smnet.errors import UserError
+from smnet.export.onnx_rewrites import put_maxima_first
+from smnet.export.parity import MAX_DROP
+from smnet.inference.backends import OnnxBackend
+from smnet.inference.exported import INPUT, SCOPES
+
+RANKING_CLIPS = 8
+NEVER = ("Softmax",)
+"""Operators whose result is the answer itself, where a step of 1/255 would show."""
+NEVER_PARTS = ("head",)
+"""Parts that would give equal scores to classes that are not, in 255 steps, and cost no time."""
+FOR_OPENVINO = ("Conv", "MaxPool", "GlobalAveragePool", "Concat", "Slice")
+NOT_FOR_OPENVINO = ("stem", *NEVER_PARTS)
+"""Operators that are quantised for it, and parts that are not."""
+
+
+@dataclass(frozen=True)
+class Quantised:
+    """What became of a network.
+
+    Attributes:
+        parts: names of its parts that were to be int8, in order: the stem, the residual blocks.
+        kept: those left in fp32.
+        drop: points of top-1 that it costs, percent.
+    """
+
+    parts: tuple[str, ...]
+    kept: tuple[str, ...]
+    drop: float
+
+
+def quantise(
+    source: Path,
+    target: Path,
+    calibration: NDArray[np.uint8],
+    drop_of: Callable[[Path], float],
+    say: Callable[[str], None],
+    engine: str = "onnxruntime",
+) -> Quantised:
+    """Write the int8 form of an exported network, as much of it as keeps the accuracy.
+
+    All parts are quantised first. If that costs more than :data:`MAX_DROP`, they are ranked by what
+    leaving each alone in fp32 brings the scores back to, and the worst 1, 2, 4, ... are left so,
+    up to half of them.
+
+    Args:
+        source: the fp32 file, in :func:`smnet.export.onnx_rewrites.use_engine_forms`.
+        target: where the int8 file goes.
+        calibration: clips (N, T*L, 3, h, w) uint8 for the ranges of the tensors.
+        drop_of: points of top-1 that a file loses, percent.
+        say: takes a line for people.
+        engine: ``"onnxruntime"`` or ``"openvino"``, which is to run it.
+
+    Raises:
+        UserError: it cannot be had within the limit.
+    """
+    with TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder, _quiet():
+        maker = _Maker(source, Path(folder), calibration, engine)
+        parts = tuple(maker.parts)
+        kept: tuple[str, ...] = ()
+        ranked: list[str] | None = None
+        while True:
+            maker.make(target, kept)
+            drop = drop_of(target)
+            number = f"{len(kept)} of {len(parts)} parts in fp32"
+            say(f"int8, {number}: {drop:+.2f} points of top-1 lost")
+            if drop <= MAX_DROP:
+                return Quantised(parts, kept, drop)
+            count = max(2 * len(kept), 1)
+            if count > len(parts) // 2:
+                raise UserError(
+                    f"int8 costs {drop:.2f} points of top-1 with {number} (at most {MAX_DROP} are"
+                    " allowed), so nothing was written; use --precision fp32, or calibrate on more"
+                    " clips"
+                )
+            ranked = ranked or _rank(maker, calibration[:RANKING_CLIPS])
+            kept = tuple(ranked[:count])
+
+
+class _Maker:
+    """Makes int8 files of one network; the ranges are measured once."""
+
+    def __init__(
+        self,
+        source: Path,
+        folder: Path,
+        calibration: NDArray[np.uint8],
+        engine: str = "onnxruntime",
+    ) -> None:
+        self.source = source
+        self.folder = folder
+        self.calibration = calibration
+        self.engine = engine
+        self.prepared = folder / "prepared.onnx"
+        whole = onnx.load(source)
+        quant_pre_process(source, self.prepared, skip_symbolic_shape=True)
+        self.metadata = list(whole.metadata_props)
+        before = {node.name: node for node in whole.graph.node}
+        never = NOT_FOR_OPENVINO if engine == "openvino" else NEVER_PARTS
+        found = dict.fromkeys(map(part_of, whole.graph.node))  # in the order of the network
+        self.parts: dict[str, list[str]] = {p: [] for p in found if p and p not in never}
+        self.outside: list[str] = []
+        part = ""
+        for node in onnx.load(self.prepared).graph.node:
+            # Nodes that the preparation made anew stand with those before them.
+            part = part_of(before[node.name]) if node.name in before else part
+            inside = part in self.parts and node.op_type not in NEVER
+            (self.parts[part] if inside else self.outside).append(node.name)
+
+    def make(self, target: Path, kept: tuple[str, ...]) -> None:
+        quantize_static(
+            self.prepared,
+            target,
+            _Reader(self.calibration),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            weight_type=QuantType.QInt8,
+            **self._settings(),
+            nodes_to_exclude=[*self.outside, *(n for part in kept for n in self.parts[part])],
+            calibration_cache_path=self.folder / "ranges.json",
+        )
+        made = onnx.load(target)
+        put_maxima_first(made)
+        del made.metadata_props[:]
+        made.metadata_props.extend(self.metadata)
+        onnx.save(made, target)
+
+    def _settings(self) -> dict[str, Any]:
+        if self.engine == "onnxruntime":
+            return {"activation_type": QuantType.QUInt8}
+        return {
+            "activation_type": QuantType.QInt8,
+            "extra_options": {"ActivationSymmetric": True},
+            "op_types_to_quantize": list(FOR_OPENVINO),
+        }
+
+
+class _Reader(CalibrationDataReader):
+    """A clip at a time, as the library asks for them."""
+
+    def __init__(self, clips: NDArray[np.uint8]) -> None:
+        self._clips = iter(clips)
+
+    def get_next(self) -> dict[str, Any] | None:
+        clip = next(self._clips, None)
+        return None if clip is None else {INPUT: clip[None]}
+
+
+def part_of(node: Any) -> str:
+    """The part of the network that a node of an exported file belongs to: ``stem``, a numbered
+    block such as ``layer3.2``, ``head``; "" for what is around the network."""
+    written = {entry.key: entry.value for entry in node.metadata_props}
+    scopes = ast.literal_eval(written.get(SCOPES, "[]"))
+    inside = [scope.removeprefix("model.") for scope in scopes if scope.startswith("model.")]
+    if not inside:
+        return ""
+    words = inside[-1].split(".")
+    if len(words) > 1 and words[1].isdecimal():
+        return ".".join(words[:2])
+    return "head" if words[0] == "fc" else "stem"
+
+
+def _rank(maker: _Maker, clips: NDArray[np.uint8]) -> list[str]:
+    """Parts by how near to the fp32 scores their staying in fp32 brings the rest, best first."""
+    expected = OnnxBackend(maker.source, "cpu").score(clips[:, None])
+    trial = maker.folder / "trial.onnx"
+    distance = {}
+    with progress_bar() as bar:
+        task = bar.add_task("finding sensitive parts", total=len(maker.parts), note="")
+        for part in maker.parts:
+            maker.make(trial, (part,))
+            distance[part] = _divergence(expected, OnnxBackend(trial, "cpu").score(clips[:, None]))
+            bar.advance(task)
+    return sorted(distance, key=lambda part: distance[part])
+
+
+def _divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+    """Mean Kullback-Leibler divergence of score vectors."""
+    p, q = (np.maximum(x.astype(np.float64), 1e-12) for x in (expected, found))
+    return float((p * np.log(p / q)).sum(1).mean())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The library logs advice through the root logger."""
+    before = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.root.setLevel(before)

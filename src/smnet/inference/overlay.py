@@ -1,0 +1,118 @@
+"""The video with its label on it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import unicodedata
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from smnet.data.open import open_video
+from smnet.errors import UserError
+from smnet.files import atomic_path
+from smnet.inference.recognizer import Prediction
+
+CHUNK = 32
+"""Frames decoded, drawn on and encoded at a time; bounds the memory of long videos."""
+
+TICK = Fraction(1, 90000)
+"""Seconds in which frames are timed, as in broadcasting: divides all usual rates."""
+
+_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
+
+
+def write_annotated(
+    source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
+) -> None:
+    """Copy a video as H.264, its timing kept, with its best labels and scores drawn over the lower
+    edge.
+
+    Args:
+        source: a video file or a folder of frames; its sound is not copied.
+        target: ``.mp4``, ``.mkv`` or ``.mov``.
+        prediction: what to write on it.
+
+    Raises:
+        UserError: as :func:`check_target`; a source that cannot be read or has a side of one
+            pixel, a target that cannot be written.
+    """
+    check_target(source, target)
+    with open_video(source) as video, atomic_path(target) as temporary:
+        width, height = video.width // 2 * 2, video.height // 2 * 2
+        if not (width and height):
+            raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to write on")
+        banner = _banner(prediction, video.width)
+        rate = max(Fraction(video.fps or 25).limit_denominator(1001), Fraction(1, 1001))
+        times = video.times or [float(index / rate) for index in range(video.num_frames)]
+        with av.open(str(temporary), "w") as output:
+            stream = output.add_stream("libx264", rate=rate, options={"crf": "20"})
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            stream.codec_context.time_base = TICK
+            for first in range(0, video.num_frames, CHUNK):
+                chunk = range(first, min(first + CHUNK, video.num_frames))
+                for index, frame in zip(chunk, video.read(chunk), strict=True):
+                    drawn = np.ascontiguousarray(_draw(frame, banner)[:height, :width])
+                    picture = av.VideoFrame.from_ndarray(drawn, "rgb24")
+                    picture.pts, picture.time_base = round(times[index] / TICK), TICK
+                    output.mux(stream.encode(picture))
+            output.mux(stream.encode())
+
+
+def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write_annotated` would not write.
+
+    Raises:
+        UserError: another suffix; the video itself.
+    """
+    if Path(target).suffix.lower() not in (".mp4", ".mkv", ".mov"):
+        raise UserError(f"{target}: annotated videos are written as .mp4, .mkv or .mov")
+    if Path(target).exists() and Path(target).samefile(source):
+        raise UserError(f"{target}: that is the video itself, which is not touched; name another")
+
+
+def _banner(prediction: Prediction, width: int) -> Image.Image:
+    """The lines of text, as an image with transparency, at most as wide as the video."""
+    lines = [
+        f"{score:.0%}  {label}"
+        for label, score in zip(prediction.labels[:3], prediction.scores[:3], strict=True)
+    ]
+    size = max(10, width // 26)
+    font, lines = _set_in_type(lines, size)
+    while size > 8 and max(font.getlength(line) for line in lines) > width - 2 * size:
+        size -= 1
+        font = font.font_variant(size=size)
+    step = round(size * 1.35)
+    banner = Image.new("RGBA", (width, step * len(lines) + size), (0, 0, 0, 150))
+    pen = ImageDraw.Draw(banner)
+    for number, line in enumerate(lines):
+        shade = (255, 255, 255, 255) if number == 0 else (200, 200, 200, 255)
+        pen.text((size // 2, size // 2 + number * step), line, shade, font)
+    return banner
+
+
+def _set_in_type(lines: list[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
+    """A font of the machine, which has most letters; else Pillow's own, which has those of ASCII,
+    and the lines in these."""
+    for name in _FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size), lines
+    own = ImageFont.load_default(size)
+    assert isinstance(own, ImageFont.FreeTypeFont)  # of a given size it is
+    return own, [in_ascii(line) for line in lines]
+
+
+def in_ascii(text: str) -> str:
+    """Letters without their accents, ``?`` for what has no letter: ``"Öl 日"`` is ``"Ol ?"``."""
+    apart = unicodedata.normalize("NFKD", text)
+    return "".join(c if c.isascii() else "?" for c in apart if not unicodedata.combining(c))
+
+
+def _draw(frame: np.ndarray, banner: Image.Image) -> np.ndarray:
+    picture = Image.fromarray(frame)
+    picture.paste(banner, (0, max(picture.height - banner.height, 0)), banner)
+    return np.asarray(picture)

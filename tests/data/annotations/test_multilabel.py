@@ -1,0 +1,129 @@
+"""Lists of several labels a clip are told apart from those that look like them, and refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from smnet.data.annotations.read import read_clips
+from smnet.errors import UserError
+
+
+def tree(root: Path, *clips: str) -> None:
+    for name in clips:
+        path = root / name if Path(name).suffix else root / name / "00001.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+
+
+def complaint(data: Path, **hints: object) -> str:
+    with pytest.raises(UserError) as caught:
+        read_clips(data, **hints)
+    return str(caught.value)
+
+
+VIDEOS = ["a.mp4", "b.mp4", "c d.mp4", "e.mp4"]
+FOLDERS = ["a", "b", "c d", "e"]
+
+
+@pytest.mark.parametrize("check_files", [True, False])
+@pytest.mark.parametrize(
+    ("clips", "rows", "line", "labels"),
+    [
+        (VIDEOS, ["3", "3 7", "7", "1"], 2, "3, 7"),
+        (VIDEOS, ["0 1", "3 7", "1 0", "1 2"], 1, "0, 1"),
+        (VIDEOS, ["3 7", "3", "7 8", "8 2"], 1, "3, 7"),
+        (VIDEOS, ["2 3", "3 7", "7 8", "8 9"], 1, "2, 3"),
+        (VIDEOS, ["1", "3", "7 8 9", "8"], 3, "7, 8, 9"),
+        (VIDEOS, ["48 1 2", "60 2", "40 2", "61 3"], 1, "48, 1, 2"),
+        (VIDEOS, ["1", "3,7", "2", "8"], 2, "3, 7"),
+        (VIDEOS, ["1", "3|7|8", "2", "8"], 2, "3, 7, 8"),
+        (FOLDERS, ["48 1", "48 2,7", "60 3", "50 2"], 2, "2, 7"),
+    ],
+)
+def test_of_lists(
+    clips: list[str], rows: list[str], line: int, labels: str, check_files: bool, tmp_path: Path
+) -> None:
+    tree(tmp_path, *clips)
+    text = "\n".join(f"{clip} {row}" for clip, row in zip(clips, rows, strict=True))
+    (tmp_path / "train.txt").write_text(text)
+    if clips is FOLDERS and not check_files:
+        return  # "48 2" may be part of a name; only the disk knows
+    said = complaint(tmp_path, check_files=check_files)
+    assert said.startswith(f"{tmp_path}/train.txt:{line}: several labels for one clip ({labels})")
+    assert "one label a line" in said
+    assert "\n" not in said
+
+
+def test_of_lists_of_frame_folders_the_disk_knows(tmp_path: Path) -> None:
+    tree(tmp_path, *FOLDERS)
+    (tmp_path / "train.txt").write_text("a 48 1\nb 48 2 7\nc d 60 3\ne 50 2\n")
+    assert f"{tmp_path}/train.txt:2: several labels" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize("rows", ['a.mp4,1\nb.mp4,"3,7"\n', "a.mp4,1\nb.mp4,3 7\n"])
+def test_of_commas(rows: str, tmp_path: Path) -> None:
+    tree(tmp_path, *VIDEOS)
+    (tmp_path / "train.csv").write_text(rows)
+    assert f"{tmp_path}/train.csv:2: several labels for one clip (3, 7)" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("clips", "rows"),
+    [
+        (VIDEOS, ["48 0", "50 1", "60 3", "47 2"]),  # frames, though nobody needs them
+        (VIDEOS, ["0", "1", "2", "3"]),
+        (["take 1", "take 2", "take 3", "take 4"], ["40 0", "30 1", "2 2", "4 3"]),
+        (["1", "1 2", "1 2 3", "take 4"], ["40 0", "30 1", "2 2", "4 3"]),
+        (["take 1", "take 2", "take 3", "take 4"], ["0", "1", "2", "3"]),
+        (["x 1.mp4", "x 2 2.mp4", "x,3.mp4", "x 4.mp4"], ["0", "1", "2", "3"]),
+    ],
+)
+def test_what_looks_like_it(clips: list[str], rows: list[str], tmp_path: Path) -> None:
+    tree(tmp_path, *clips)
+    text = "\n".join(f"{clip} {row}" for clip, row in zip(clips, rows, strict=True))
+    (tmp_path / "val.txt").write_text(text)
+    found = read_clips(tmp_path).splits["val"]
+    assert [clip.path for clip in found] == [str(tmp_path / clip) for clip in clips]
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["1", "3,7", "0"], "3, 7"),
+        (["1", "3 7 8", "0"], "3, 7, 8"),
+        (["run", "jump", "run; jump"], "run, jump"),
+        (["run", "jump", "run|jump"], "run, jump"),
+    ],
+)
+def test_of_a_csv(labels: list[str], said: str, tmp_path: Path) -> None:
+    tree(tmp_path, *VIDEOS)
+    rows = [f'{clip},"{label}"\n' for clip, label in zip(VIDEOS, labels, strict=False)]
+    (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
+    assert f"all.csv:{4 if 'run' in labels else 3}: several labels for one clip ({said})" in (
+        complaint(tmp_path)
+    )
+
+
+def test_class_names_may_hold_commas(tmp_path: Path) -> None:
+    tree(tmp_path, *VIDEOS)
+    rows = 'a.mp4,"Moving a, b"\nb.mp4,"a, b"\n'
+    (tmp_path / "all.csv").write_text("path,label\n" + rows)
+    assert read_clips(tmp_path).classes == ("Moving a, b", "a, b")
+    (tmp_path / "labels.txt").write_text("a\nb\na, b\nMoving a, b\n")
+    assert "no training clip of 'a'" in complaint(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "original_vido_id video_id frame_id path labels",
+        "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length",
+    ],
+)
+def test_of_columns(header: str, tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(f'{header}\nx 0 0 x/1.jpg "1,2"\n')
+    tree(tmp_path, "clips/x/1.jpg")
+    for data in (tmp_path, tmp_path / "train.csv"):
+        assert f"{tmp_path}/train.csv:1: several labels for one clip (the column" in complaint(data)
