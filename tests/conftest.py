@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from smnet.cli import main as cli
 from smnet.console import console
 from smnet.recipes.recipe import Recipe, read_recipe
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.videos import moving_frames, write_video
 
 CLASSES = ("falling", "resting", "rising")

@@ -28,8 +28,8 @@ from smnet.evaluation.evaluate import (
     view_plan,
 )
 from smnet.models import create_model
+from smnet.training.loop import train
 from smnet.training.step import blank_loss
-from smnet.training.train import train
 from tests.conftest import tiny, write_clips
 
 CPU = torch.device("cpu")
@@ -170,7 +170,7 @@ from smnet import distributed
 from smnet.distributed import join
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.recipes.recipe import read_recipe
-from smnet.training.train import train
+from smnet.training.loop import train
 
 checkpoint, data, recipe, uneven, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
@@ -256,7 +256,7 @@ VALIDATED = """
 import json, sys
 import torch
 torch.set_num_threads(1)
-from smnet.training import train as module
+from smnet.training import loop as module
 from smnet.distributed import Processes
 from smnet.recipes.recipe import read_recipe
 
@@ -298,7 +298,7 @@ import json, sys
 import torch
 torch.set_num_threads(1)
 from smnet.recipes.recipe import read_recipe
-from smnet.training.train import train
+from smnet.training.loop import train
 
 recipe, out = sys.argv[1:]
 outcome = train(read_recipe(recipe), out + "/r")
@@ -343,7 +343,7 @@ def test_fewer_clips_than_processes(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     many = Processes(CPU, 0, 10)
-    monkeypatch.setattr("smnet.training.train.join", lambda device: _entered(many))
+    monkeypatch.setattr("smnet.training.loop.join", lambda device: _entered(many))
     with pytest.raises(UserError, match="9 training clips for 10 processes"):
         train(tiny(clips), tmp_path / "r")
 

@@ -71,7 +71,7 @@ def imports(name: str, outermost: bool = False) -> Iterator[str]:
 
 
 def test_there_is_something_to_look_at() -> None:
-    assert {"smnet.training.train", "smnet.models.smnet", "smnet.data.open"} <= set(MODULES)
+    assert {"smnet.training.loop", "smnet.models.smnet", "smnet.data.open"} <= set(MODULES)
     assert "smnet.data.sampling.rules" in set(imports("smnet.data.loading.views"))
     assert "smnet.models.base" in set(imports("smnet.models.registry"))  # a relative one
     assert {r for rooms in FLOORS for r in rooms} == {room(name) for name in MODULES} - {""}

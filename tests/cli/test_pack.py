@@ -45,7 +45,7 @@ def test_pack_show_check_and_stats(data: Path, smnet: Call, tmp_path: Path) -> N
 
 
 def test_training_and_evaluation_read_it(data: Path, smnet: Call, tmp_path: Path) -> None:
-    from smnet.training.train import train
+    from smnet.training.loop import train
 
     out = tmp_path / "packed"
     assert smnet("data", "pack", data, out, "--frames", "all").status == 0

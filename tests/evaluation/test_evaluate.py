@@ -34,7 +34,7 @@ from smnet.evaluation.evaluate import (
 from smnet.evaluation.results import Evaluation
 from smnet.inference.torch_backend import VIEWS_AT_ONCE, score_views
 from smnet.models import VideoModel
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.conftest import CLASSES, tiny, write_clips
 
 HERE = Processes(torch.device("cpu"))

@@ -23,7 +23,7 @@ from smnet.experiments.study import Variant
 from smnet.experiments.table import Row
 from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipes.recipe import Recipe, read_recipe
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.conftest import tiny, write_clips
 
 

@@ -53,7 +53,7 @@ from smnet.models import mobilenetv2 as mobilenet_module
 from smnet.models import resnet as resnet_module
 from smnet.models.engines import TemporalForm
 from smnet.models.resnet import ResidualBlock
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.conftest import CLASSES, Called, tiny, write_clips
 from tests.families import ONE_OF_EACH
 

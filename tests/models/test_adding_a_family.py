@@ -19,9 +19,9 @@ from smnet.experiments import demo
 from smnet.experiments.profile import parts_of
 from smnet.models import create_model, fold_norms, list_models, multiply_adds
 from smnet.models import registry as registry_module
+from smnet.training.loop import train
 from smnet.training.optim import parameter_groups
 from smnet.training.start_weights import start_from
-from smnet.training.train import train
 from tests.conftest import Called, tiny
 from tests.experiments import test_profile
 from tests.models import test_registry

@@ -20,7 +20,7 @@ from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.models import create_model
 from smnet.recipes.recipe import Recipe, list_recipes, read_recipe
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.videos import moving_frames, write_video
 
 

@@ -19,7 +19,7 @@ from smnet.data.loading.transforms import normalise
 from smnet.errors import UserError
 from smnet.recipes.recipe import OPERATIONS, Recipe, parse_randaugment
 from smnet.training.augment import Augmentation, RandAugment
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.conftest import tiny
 from tests.training.test_state import assert_same_run, stop_after
 from tests.videos import moving_frames

@@ -28,11 +28,11 @@ from smnet.errors import UserError
 from smnet.evaluation.evaluate import score_clips
 from smnet.models import create_model
 from smnet.recipes.recipe import Recipe, read_recipe
-from smnet.training import train as train_module
+from smnet.training import loop as train_module
 from smnet.training.log import RunLog
+from smnet.training.loop import Outcome, train
 from smnet.training.optim import make_optimizer
 from smnet.training.state import Learner, RunState, load_state, moving_average, save_state
-from smnet.training.train import Outcome, train
 from tests.conftest import file_size_limit, tiny
 
 HARD: dict[str, Any] = {

@@ -106,7 +106,7 @@ def train(
       smnet train --resume runs/ssv2
     """
     from smnet.recipes.recipe import read_recipe
-    from smnet.training.train import train as run
+    from smnet.training.loop import train as run
 
     words = list(words or [])
     if resume is not None:

@@ -25,6 +25,7 @@ from smnet.files import alone_in
 from smnet.models import VideoModel, multiply_adds, parameter_count, to_channels_last
 from smnet.models.registry import new_model
 from smnet.recipes.recipe import Recipe, other_values, read_recipe
+from smnet.training.loop import train
 from smnet.training.setup import (
     build,
     check_outside,
@@ -34,7 +35,6 @@ from smnet.training.setup import (
 )
 from smnet.training.start_weights import start_from
 from smnet.training.state import check_data
-from smnet.training.train import train
 
 MOTION = {"train_clips": 300, "val_clips": 200, "size": 96}
 MOTION_BUDGET = ("epochs=24",)

@@ -17,7 +17,7 @@ from smnet.inference.recognizer import Recognizer
 from smnet.models import multiply_adds, parameter_count
 from smnet.recipes.recipe import read_recipe
 from smnet.report.page import Shown, Trained, report_page
-from smnet.training.train import train
+from smnet.training.loop import train
 
 FAMILIES = ("smnet", "tsn")
 TRUNK = "resnet18"

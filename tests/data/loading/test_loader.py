@@ -32,7 +32,7 @@ from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import score_clips
 from smnet.models import create_model
-from smnet.training.train import train
+from smnet.training.loop import train
 from tests.conftest import tiny
 
 TRAIN = ViewPlan(segments=3, size=16, short_side=20, train=True, mirror=(1, 0, 2))

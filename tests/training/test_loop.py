@@ -23,10 +23,10 @@ from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.recipes.recipe import read_recipe
-from smnet.training import train as train_module
+from smnet.training import loop as train_module
+from smnet.training.loop import train
 from smnet.training.setup import training_plan
 from smnet.training.step import Meter, freeze_norms, grouped
-from smnet.training.train import train
 from tests.conftest import CLASSES, tiny, write_clips
 from tests.videos import moving_frames, write_video
 
