@@ -17,7 +17,8 @@ from torch.utils._pytree import tree_map_only
 
 from smnet.models import create_model, fold_norms, native, to_channels_last
 from smnet.models.answer import answer
-from smnet.models.smnet import MotionExcitation, SMNetModule, SMNetOptions
+from smnet.models.smnet import MotionExcitation, SMNetModule
+from smnet.models.smnet_options import SMNetOptions
 
 from .test_native import compiled, features
 

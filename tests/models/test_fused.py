@@ -12,7 +12,8 @@ from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, prune
 
 from smnet.models import create_model, fused, to_channels_last
-from smnet.models.smnet import SMNetModule, SMNetOptions
+from smnet.models.smnet import SMNetModule
+from smnet.models.smnet_options import SMNetOptions
 
 SEGMENTS = 4
 

@@ -27,7 +27,8 @@ from smnet.models import (
 )
 from smnet.models.layers import partial_shift
 from smnet.models.resnet import BlockSite
-from smnet.models.smnet import SMNetModule, SMNetOptions
+from smnet.models.smnet import SMNetModule
+from smnet.models.smnet_options import SMNetOptions
 
 from .reference import motion_alone, with_difference
 

@@ -20,7 +20,8 @@ from .mobilenetv2 import MobileNetV2
 from .resnet import ResNet
 from .resnet3d import i3d, slow
 from .rgbdiff import rgbdiff
-from .smnet import SMNetOptions, smnet
+from .smnet import smnet
+from .smnet_options import SMNetOptions
 from .stm import stm
 from .tam import tam
 from .tdn import tdn
