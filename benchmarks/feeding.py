@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.dataset import ClipDataset, TrainBatches
 from smnet.data.loading.loader import ClipLoader
 from smnet.data.loading.views import ViewPlan
@@ -36,13 +37,13 @@ def make_tree(films: list[Path], folder: Path, copies: int) -> Path:
 def pack_tree(tree: Path, folder: Path) -> Path:
     """The same films packed; equal ones are stored as often as they are listed."""
     shutil.rmtree(folder, ignore_errors=True)
-    pack_clips(tree, folder, val_fraction=0.01)
+    pack_clips(ClipSource(tree, val_fraction=0.01), folder)
     return folder
 
 
 def made(data: Path, workers: int, size: int, batch: int, epochs: int) -> float:
     """Clips a second out of the loader of training; median of epochs after the first."""
-    clips = read_clips(data, val_fraction=0.01).splits["train"]
+    clips = read_clips(ClipSource(data, val_fraction=0.01)).splits["train"]
     plan = ViewPlan(size=size, short_side=round(size * 256 / 224), train=True)
     batches = TrainBatches(len(clips), batch, seed=0)
     loader = ClipLoader(ClipDataset(clips, plan), batches, workers)

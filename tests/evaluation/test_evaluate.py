@@ -18,6 +18,7 @@ import torch
 
 from smnet.checkpoints.file import load, read_checkpoint, save_checkpoint
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.loading import views as views_module
 from smnet.data.loading.dataset import read_views
 from smnet.data.loading.transforms import normalise
@@ -270,7 +271,7 @@ def unsplit(tmp_path: Path) -> Path:
 
 
 def drawn(data: Path, **division: Any) -> set[str]:
-    return {clip.path for clip in read_clips(data, **division).splits["val"]}
+    return {clip.path for clip in read_clips(ClipSource(data, **division)).splits["val"]}
 
 
 def trained_on(run: Path, out: Path, **recipe: Any) -> str:
@@ -285,7 +286,7 @@ def test_a_drawn_split_is_the_one_of_training(
 ) -> None:
     mine = trained_on(run, tmp_path / "a.safetensors", split_seed=1, val_fraction=0.4)
     result = evaluation([mine], str(unsplit))
-    assert set(result.paths) == drawn(unsplit, seed=1, val_fraction=0.4)
+    assert set(result.paths) == drawn(unsplit, split_seed=1, val_fraction=0.4)
     assert set(result.paths) != drawn(unsplit, val_fraction=0.4)
     assert "has no split of its own" in said.getvalue()
     assert "--split all" in said.getvalue()
@@ -316,7 +317,7 @@ def test_checkpoints_of_other_clips_are_not_measured_together(
     run: Path, unsplit: Path, clips: Path, tmp_path: Path
 ) -> None:
     both = [trained_on(run, tmp_path / f"{seed}.safetensors", split_seed=seed) for seed in (0, 1)]
-    with pytest.raises(UserError, match=r"different divisions of it .*split_seed=1"):
+    with pytest.raises(UserError, match=r"different splits of it .*split_seed=1"):
         evaluation(both, str(unsplit))
     assert evaluation(both, str(clips)).labels.tolist()  # which has a split of its own
     assert len(evaluation(both, str(unsplit), split="all").labels) == 15
@@ -521,8 +522,8 @@ def test_a_list_that_counts_from_one(run: Path, clips: Path, tmp_path: Path) -> 
     ]
     (tmp_path / "list.txt").write_text("\n".join(rows) + "\n")
     (tmp_path / "names.txt").write_text("\n".join(CLASSES) + "\n")
-    given = {"first_label": 1, "labels": str(tmp_path / "names.txt"), "split": "all"}
-    counted = evaluation([str(run)], str(tmp_path / "list.txt"), **given)
+    source = ClipSource(tmp_path / "list.txt", labels=tmp_path / "names.txt", first_label=1)
+    counted = evaluation([str(run)], source, split="all")
     expected = evaluation([str(run)], str(clips))
     assert counted.top(1) == expected.top(1)
     assert counted.classes == expected.classes

@@ -15,6 +15,7 @@ from PIL import Image
 
 from smnet.checkpoints.file import Checkpoint, read_checkpoint, save_checkpoint
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.synthetic.motion import write_motion
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
@@ -279,14 +280,14 @@ def test_the_whole_recipe_makes_a_model_and_says_what_to_expect(name: str) -> No
 def test_divisions(name: str, tree: Callable[[str], Path], tmp_path: Path) -> None:
     """fold=2 trains on the second, and is measured on the second unless told otherwise."""
     data = tree(name)
-    second = [clip.path for clip in read_clips(data, fold=2).splits["val"]]
+    second = [clip.path for clip in read_clips(ClipSource(data, fold=2)).splits["val"]]
     assert second != [clip.path for clip in read_clips(data).splits["val"]]
     assert train(fine_tuning(name, data, tmp_path, fold=2), tmp_path / "r").finished
     run = [str(tmp_path / "r")]
     result = evaluate_checkpoints(run, str(data), workers=0)
     assert result is not None
     assert list(result.paths) == second
-    other = evaluate_checkpoints(run, str(data), workers=0, fold=1)
+    other = evaluate_checkpoints(run, ClipSource(data, fold=1), workers=0)
     assert other is not None
     assert list(other.paths) != second
 

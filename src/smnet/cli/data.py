@@ -6,11 +6,12 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Protocol
 
 import typer
 
 from smnet.cli.options import FirstLabel, Labels, Root
+from smnet.data.annotations.source import ClipSource
 
 app = typer.Typer(
     help="Look at a data set: its form, its faults, its statistics.",
@@ -56,8 +57,8 @@ def show(
     from smnet.report.data_tables import many, print_clips
 
     found: list[Problem] = []
-    hints = _hints(root, labels, first_label, fold)
-    clips = read_clips(data, format, missing="report", found=found, **hints)
+    source = ClipSource(data, format, root, labels, first_label, fold)
+    clips = read_clips(source, missing="report", problems=found)
     names = [s for s in ("train", "val", "test") if s in clips.splits or s in clips.missing]
     if as_json:
         values = {
@@ -140,14 +141,12 @@ def check(
     check_targets(data, report, fix_list)
     with _progress("checking") as progress:
         result = check_clips(
-            data,
-            format,
+            ClipSource(data, format, root, labels, first_label, fold),
             decode=not quick,
             workers=workers,
             timeout=timeout,
             memory=memory or (memory_beside(report, data) if report else None),
             progress=progress,
-            **_hints(root, labels, first_label, fold),
         )
     print_check(result)
     if report is not None:
@@ -192,12 +191,10 @@ def stats(
         check_picture(picture)
     with _progress("looking") as progress:
         survey = survey_clips(
-            data,
-            format,
+            ClipSource(data, format, root, labels, first_label, fold),
             workers=workers,
             timeout=timeout,
             progress=lambda done, total: progress(done, total, 0),
-            **_hints(root, labels, first_label, fold),
         )
     if as_json:
         typer.echo(json.dumps(survey.to_dict(), indent=2))
@@ -254,9 +251,8 @@ def pack(
         raise UserError(f"--on-error {on_error}: use raise or skip")
     with _progress("packing", "unreadable") as progress:
         report = pack_clips(
-            data,
+            ClipSource(data, format, root, labels, first_label, fold),
             out,
-            format,
             short_side=short_side,
             frames=None if frames == "all" else int(frames),
             quality=quality,
@@ -265,13 +261,8 @@ def pack(
             workers=workers,
             timeout=timeout,
             progress=progress,
-            **_hints(root, labels, first_label, fold),
         )
     print_pack(report)
-
-
-def _hints(root: str | None, labels: str | None, first_label: int, fold: int) -> dict[str, Any]:
-    return {"root": root, "labels": labels, "first_label": first_label, "fold": fold}
 
 
 class _Progress(Protocol):

@@ -198,6 +198,7 @@ def evaluate(
       smnet evaluate runs/mine/best.onnx --data clips/
     """
     from smnet.checkpoints.file import read_checkpoint
+    from smnet.data.annotations.source import ClipSource
     from smnet.evaluation.evaluate import evaluate_checkpoints
     from smnet.evaluation.results import check_names, write_predictions
     from smnet.inference.backends import is_exported
@@ -212,16 +213,11 @@ def evaluate(
         raise UserError(f"--decoder {decoder}: use pyav or torchcodec")
     result = evaluate_checkpoints(
         checkpoints,
-        data,
+        ClipSource(data, format, root, labels, first_label, fold),
         split=split,
         views=views,
         weights=weights,
         sampling=sampling,
-        format=format,
-        root=root,
-        labels=labels,
-        first_label=first_label,
-        fold=fold,
         on_error=on_error,
         batch=batch,
         workers=workers,

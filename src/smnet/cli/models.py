@@ -248,21 +248,22 @@ def export(
     """
     from rich.console import Console
 
+    from smnet.data.annotations.source import ClipSource
     from smnet.export.export import export as run
     from smnet.export.parity import parity_table
 
+    given = {"--format": format, "--root": root, "--labels": labels, "--first-label": first_label}
+    if calibration is None and any(given.values()):
+        names = ", ".join(name for name, value in given.items() if value)
+        raise UserError(f"{names}: these describe the data set of --calibration DATA; add it")
     made = run(
         checkpoint,
         out,
         to=to,
         precision=precision,
-        calibration=calibration,
+        calibration=calibration and ClipSource(calibration, format, root, labels, first_label),
         opset=opset,
         say=lambda line: typer.echo(line, err=True),
-        format=format,
-        root=root,
-        labels=labels,
-        first_label=first_label,
     )
     table = parity_table(made.parity, "PyTorch fp32", f"{to} {precision}")
     Console(highlight=False, emoji=False).print(table)

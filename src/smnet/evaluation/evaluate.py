@@ -6,17 +6,17 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnet.checkpoints.file import load, read_checkpoint
 from smnet.checkpoints.metadata import view_plan
-from smnet.checkpoints.split import Division, division_of_recipe
 from smnet.console import console, progress_bar
 from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
+from smnet.data.annotations.source import ClipSource, Source, as_source, split_of
 from smnet.data.loading.dataset import ClipDataset, TestBatches
 from smnet.data.loading.loader import ClipLoader, make_loader
 from smnet.data.loading.views import ViewPlan
@@ -109,17 +109,12 @@ def score_clips(
 
 def evaluate_checkpoints(
     checkpoints: Sequence[str],
-    data: str,
+    source: Source,
     *,
     split: str = "val",
     views: str | None = None,
     weights: str | None = None,
     sampling: str | None = None,
-    format: str | None = None,
-    root: str | None = None,
-    labels: str | None = None,
-    first_label: int = 0,
-    fold: int | None = None,
     on_error: str = "raise",
     batch: int = 8,
     workers: int | None = None,
@@ -133,14 +128,13 @@ def evaluate_checkpoints(
 
     Args:
         checkpoints: files or folders of runs; or exported ``.onnx`` and ``.xml`` files.
-        data, format, root, labels, first_label: see :func:`smnet.data.annotations.read.read_clips`.
+        source: the data set. Where it leaves fold, val_fraction or split_seed open, these are
+            taken from the recipes of the checkpoints.
         split: which part of the data set; or ``"all"`` of it.
         views: clips x crops; None is what the recipes of the checkpoints say, ``"1x1"`` where they
             say nothing.
         weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
         sampling: the sampling rule to measure with, instead of that of each checkpoint.
-        fold: division of UCF101 or HMDB51; by default the one the checkpoint was trained on. A
-            split that the annotation does not have is drawn as it was for training.
         on_error, batch, workers: see :func:`score_clips`; ``batch`` counts views.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
         decoder: of video files, ``"pyav"`` or ``"torchcodec"``.
@@ -163,20 +157,18 @@ def evaluate_checkpoints(
             keep_freed_memory()
         networks = [_open(checkpoint, device, processes) for checkpoint in checkpoints]
         clip_set, clips = _clips_to_measure(
-            data,
+            as_source(source),
             split,
-            [_division(r, n) for r, n in zip(recipes, networks, strict=True)],
-            fold,
-            format=format,
-            root=root,
-            labels=labels,
-            first_label=first_label,
+            [
+                network.recipe if isinstance(network, ExportedBackend) else recipe
+                for recipe, network in zip(recipes, networks, strict=True)
+            ],
             missing="report" if on_error == "skip" else "error",
         )
         if clip_set.drawn and split == "val" and processes.first:
             console.print(
-                f"{data}: has no split of its own; measured on the clips that training on it leaves"
-                " out. For every clip: --split all",
+                f"{clip_set.root}: has no split of its own; measured on the clips that training"
+                " leaves out. For every clip: --split all",
                 markup=False,
                 soft_wrap=True,
             )
@@ -265,32 +257,32 @@ def _views_of(recipes: Sequence[Mapping[str, Any]]) -> str:
     return next(iter(said), "1x1")
 
 
-def _division(recipe: Mapping[str, Any], network: VideoModel | ExportedBackend) -> Division | None:
-    if isinstance(network, ExportedBackend):
-        return network.division
-    return division_of_recipe(recipe)
-
-
 def _clips_to_measure(
-    data: str, split: str, divisions: Sequence[Division | None], fold: int | None, **reading: Any
+    source: ClipSource,
+    split: str,
+    recipes: Sequence[Mapping[str, Any]],
+    missing: Literal["error", "report"],
 ) -> tuple[ClipSet, list[Clip]]:
-    """The data set and the clips of a split, divided as the networks that are measured on it were
-    trained; ``reading`` goes to ``read_clips``.
+    """The data set and the clips of one split of it, split as for the training of the networks.
 
     Raises:
-        UserError: on other clips each, so that not every clip of the split is new to all.
+        UserError: the networks were trained on different splits of the data set.
     """
-    told = dict.fromkeys(d for d in divisions if d is not None) or {Division(): None}
-    wanted = dict.fromkeys(replace(d, fold=fold or d.fold) for d in told)
+    splits = [recipe for recipe in recipes if split_of(recipe)] or [{}]
+    sources = list(dict.fromkeys(source.with_split(recipe) for recipe in splits))
     found = []
-    for division in wanted:
-        clip_set = read_clips(data, **division.words, **reading)
+    for one in sources:
+        clip_set = read_clips(one, missing=missing)
         found.append((clip_set, _labelled(clip_set, split)))
     first, *others = ({clip.path for clip in clips} for _, clips in found)
     if any(other != first for other in others):
+        ways = "; ".join(
+            f"fold={s.fold}, val_fraction={s.val_fraction}, split_seed={s.split_seed}"
+            for s in sources
+        )
         raise UserError(
-            f"{data}: the checkpoints were trained on different divisions of it"
-            f" ({'; '.join(map(str, wanted))}); measure each alone, or say which with --fold"
+            f"{source.data}: the checkpoints were trained on different splits of it ({ways});"
+            " evaluate each alone, or choose one with --fold"
         )
     return found[0]
 

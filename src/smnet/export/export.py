@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from smnet.checkpoints.file import checkpoint_file, load, read_checkpoint
 from smnet.checkpoints.hub import is_address
-from smnet.checkpoints.split import division_of_recipe
+from smnet.data.annotations.source import Source, as_source
 from smnet.errors import UserError, missing_extra
 from smnet.export.parity import (
     MAX_DROP,
@@ -90,10 +90,9 @@ def export(
     *,
     to: str = "onnx",
     precision: str = "fp32",
-    calibration: str | None = None,
+    calibration: Source | None = None,
     opset: int | None = None,
     say: Callable[[str], None] = lambda line: None,
-    **hints: Any,
 ) -> Exported:
     """Export a checkpoint, compare the file with it, and write both the file and the comparison.
 
@@ -104,21 +103,19 @@ def export(
         to: ``"onnx"``, ``"openvino"`` or ``"torch"`` (a program that ``torch.export.load`` reads).
         precision: ``"fp32"``; ``"fp16"``, half the size, and faster only where the processor
             computes in 16 bits; or ``"int8"`` (not torch), by static calibration.
-        calibration: a data set, in any form that training takes. int8 takes the ranges from clips
+        calibration: a data set, in any form that training takes. Where it leaves the split open,
+            it is split as for the training of the checkpoint. int8 takes the ranges from clips
             of its train split; scores are compared on its val split. None compares on random
             clips.
         opset: version of the ONNX operators; None is PyTorch's choice.
         say: takes a line for people.
-        hints: how ``calibration`` is to be read where that is not seen by looking, see
-            :func:`smnet.data.annotations.read.read_clips`: ``format``, ``root``, ``labels``,
-            ``first_label``.
 
     Raises:
         UserError: settings that do not go together, an extra that is not installed, data that
             cannot be read, scores that are not those of the checkpoint, or fp16 or int8 at more
             than :data:`smnet.export.parity.MAX_DROP` points of top-1. Nothing is written then.
     """
-    _check(to, precision, calibration, opset, hints)
+    _check(to, precision, calibration, opset)
     if out is None and is_address(checkpoint):
         raise UserError(f"{checkpoint}: is on the hub; say with --out where the export goes")
     source = checkpoint_file(checkpoint)
@@ -128,9 +125,10 @@ def export(
         raise UserError(f"{target}: --to {to} writes a file whose name ends in {SUFFIX[to]}")
     model = load(checkpoint)
     spec, threads = model.spec, torch.get_num_threads()
-    division = division_of_recipe(read_checkpoint(checkpoint).recipe)
-    metadata = onnx_metadata(spec, division, precision=precision)
-    trials = partial(trial_clips, spec, calibration, division=division, **hints)
+    recipe = read_checkpoint(checkpoint).recipe
+    metadata = onnx_metadata(spec, recipe, precision=precision)
+    clips = None if calibration is None else as_source(calibration).with_split(recipe)
+    trials = partial(trial_clips, spec, clips)
     quantised = None
     with (
         TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder,
@@ -159,13 +157,13 @@ def export(
                 return run(made, threads)
 
             if precision == "int8":
-                with _ranges(trials, trial, say) as clips:
+                with _ranges(trials, trial, say) as ranges:
                     from smnet.export.quantise import quantise
 
                     quantised = quantise(
                         whole,
                         int8,
-                        clips,
+                        ranges,
                         lambda file: drop_of(expected, finish(file), trial),
                         say,
                         "openvino" if to == "openvino" else "onnxruntime",
@@ -248,9 +246,8 @@ def _scorer(model: VideoModel) -> Scorer:
 def _check(
     to: str,
     precision: str,
-    calibration: str | None,
+    calibration: Source | None,
     opset: int | None,
-    hints: Mapping[str, Any],
 ) -> None:
     if to not in SUFFIX:
         raise UserError(f"--to {to}: use {', '.join(SUFFIX)}")
@@ -265,9 +262,6 @@ def _check(
             "--precision int8 needs clips to calibrate on: give --calibration DATA, the data set"
             " that the model was trained on, or clips of where it will be used"
         )
-    if calibration is None and any(hints.values()):
-        told = ", ".join(name for name, value in hints.items() if value)
-        raise UserError(f"{told}: how --calibration DATA is read; give that too")
     for module in NEEDS[to]:
         if find_spec(module) is None:
             raise missing_extra(module, "openvino" if module == "openvino" else "export")

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from rich.table import Table
 
 from smnet.checkpoints.metadata import view_plan
-from smnet.checkpoints.split import Division
 from smnet.console import progress_bar
 from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
+from smnet.data.annotations.source import Source
 from smnet.data.loading.dataset import ClipDataset, TestBatches
 from smnet.data.loading.loader import make_loader
 from smnet.errors import UserError
@@ -96,29 +96,26 @@ class Parity:
 @contextmanager
 def trial_clips(
     spec: ModelSpec,
-    data: str | None,
+    source: Source | None,
     split: str,
     most: int,
-    division: Division | None = None,
-    **hints: Any,
 ) -> Iterator[Trial]:
     """Clips of a data set under the 1x1 test view; random ones without a data set.
 
     Args:
         spec: of the model that is to see them.
-        data, hints: see :func:`smnet.data.annotations.read.read_clips`.
+        source: the data set.
         split: whose clips; another one that exists takes the place of one that is missing.
         most: no more than so many, evenly spread over the list.
-        division: which clips the model was trained on, where the data leave that open.
 
     Raises:
         UserError: no data there, or a clip that cannot be read.
     """
     shape = (spec.frames_per_clip, 3, spec.input_size, spec.input_size)
-    if data is None:
+    if source is None:
         yield Trial(_random_clips(shape), None, f"{RANDOM_CLIPS} random clips, not of your data")
         return
-    clip_set = read_clips(data, **(division or Division()).words, **hints)
+    clip_set = read_clips(source)
     clips, split = _choose(clip_set, split)
     chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, most).astype(int))]
     labels = _labels(spec, clip_set, chosen)
@@ -127,7 +124,11 @@ def trial_clips(
         views = np.lib.format.open_memmap(Path(folder, "clips.npy"), "w+", np.uint8, size)
         _read(spec, chosen, views)
         of = "" if len(chosen) == len(clips) else f" of {len(clips)}, evenly spread"
-        yield Trial(views, labels, f"{len(chosen)} clips{of} (split {split} of {data})")
+        yield Trial(
+            views,
+            labels,
+            f"{len(chosen)} clips{of} (split {split} of {clip_set.root})",
+        )
         del views
 
 

@@ -5,16 +5,18 @@ Nothing here imports PyTorch.
 
 from __future__ import annotations
 
+import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnet.checkpoints.metadata import dump_specification, read_specification
-from smnet.checkpoints.split import Division, division_of_json
+from smnet.data.annotations.source import split_of
 from smnet.data.loading.views import Damage, ViewPlan, read_test_views
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
@@ -33,11 +35,12 @@ class ExportedBackend(ABC):
 
     Attributes:
         spec: the model, as the file's metadata describe it.
-        division: which clips of its data set it was trained on, if the file tells.
+        recipe: the part of the training recipe that says how the data set was split, empty where
+            the file does not say.
     """
 
     spec: ModelSpec
-    division: Division | None
+    recipe: Mapping[str, Any]
 
     def _take_metadata(self, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
         """Set the attributes from a file's metadata.
@@ -46,7 +49,7 @@ class ExportedBackend(ABC):
             UserError: a file of another origin or version, or damaged.
         """
         self.spec = _specification(path, metadata)
-        self.division = division_of_json(metadata.get("division", ""))
+        self.recipe = _split(metadata.get("division", ""))
 
     @property
     def side(self) -> int | None:
@@ -70,11 +73,13 @@ class ExportedBackend(ABC):
         """Scores (B, K) of clips (B, T*L, 3, h, w)."""
 
 
-def onnx_metadata(spec: ModelSpec, division: Division | None = None, **more: str) -> dict[str, str]:
-    """What an exported file says of itself: ``spec`` is all of the specification, ``division`` what
-    it was trained on; the rest is there for programs that know nothing of these."""
-    if division is not None:
-        more["division"] = division.to_json()
+def onnx_metadata(
+    spec: ModelSpec, recipe: Mapping[str, Any] | None = None, **more: str
+) -> dict[str, str]:
+    """What an exported file says of itself: ``spec`` is all of the specification, ``division`` the
+    split that ``recipe`` trained on; the rest is there for programs that know nothing of these."""
+    if split := split_of(recipe or {}):
+        more["division"] = json.dumps(split)
     return {
         "format": ONNX_FORMAT,
         "spec": dump_specification(spec),
@@ -88,6 +93,14 @@ def onnx_metadata(spec: ModelSpec, division: Division | None = None, **more: str
         "output": "softmax scores (batch, classes)",
         **more,
     }
+
+
+def _split(text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return (split_of(values) if isinstance(values, dict) else None) or {}
 
 
 def bounded(file: Path, most: int) -> Path:

@@ -16,6 +16,7 @@ import torch
 
 from smnet.data.annotations.classes import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.dataset import ViewPlan
 from smnet.data.open import check_decoder
 from smnet.data.sampling.rules import check
@@ -35,15 +36,18 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
     """The data set of a recipe, refused as a whole if anything is wrong with it."""
     if recipe.data is None:
         raise UserError("no data: give --data DIR (a folder, a csv or a list), or set data=")
-    clips = read_clips(
-        recipe.data,
-        recipe.format,
+    source = ClipSource(
+        data=recipe.data,
+        format=recipe.format,
         root=recipe.root,
         labels=recipe.labels,
         first_label=recipe.first_label,
         fold=recipe.fold,
         val_fraction=recipe.val_fraction,
-        seed=recipe.split_seed,  # not the run's: runs with other seeds are measured on the same
+        split_seed=recipe.split_seed,  # not the seed of the run: all runs share one validation set
+    )
+    clips = read_clips(
+        source,
         missing="report" if recipe.on_error == "skip" else "error",
     )
     if not clips.splits.get("train"):

@@ -6,11 +6,13 @@ import json
 import os
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smnet.data.annotations.formats import FORMATS
 from smnet.data.annotations.read import ClipSet, read_clips, recognise
+from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 LABELMAPS = os.environ.get("SMNET_TEST_LABELMAPS")
@@ -43,9 +45,9 @@ def named(clips: ClipSet, split: str) -> dict[str, str]:
     }
 
 
-def complaint(data: Path, **hints: object) -> str:
+def complaint(data: Path, **hints: Any) -> str:
     with pytest.raises(UserError) as caught:
-        read_clips(data, **hints)
+        read_clips(ClipSource(data, **hints))
     return str(caught.value)
 
 
@@ -189,7 +191,7 @@ def test_json_goes_before_csv_of_the_same_clips(tmp_path: Path) -> None:
     twentybn(tmp_path, "")
     touch(tmp_path, *(f"videos/{i}.mp4" for i in range(1, 6)))
     assert read_clips(tmp_path).format == "something-v2"
-    clips = read_clips(tmp_path, format="something-v1")
+    clips = read_clips(ClipSource(tmp_path, format="something-v1"))
     assert named(clips, "val") == {
         "videos/3.mp4": "Closing something, slowly",
         "videos/4.mp4": "Zooming something",
@@ -327,7 +329,7 @@ def test_ucf101(tmp_path: Path, layout: str) -> None:
     assert [clip.label for clip in clips.splits["train"]] == [0, 1]
     assert "v_PlayDrum_g02_c01" in clips.splits["val"][0].path
     assert "division 1" in clips.why
-    third = read_clips(tmp_path, fold=3)
+    third = read_clips(ClipSource(tmp_path, fold=3))
     assert "v_PlayDrum_g03_c01" in third.splits["train"][0].path
     assert "fold may be 1, 2 or 3" in complaint(tmp_path, fold=4)
     assert read_clips(tmp_path / "ucfTrainTestlist").splits == clips.splits
@@ -534,7 +536,7 @@ def test_paths_of_another_machine(tmp_path: Path, written: str, lists: str, clip
         str(tmp_path / clips / f"val {i}.mp4") for i in range(3)
     }
     root = tmp_path / clips
-    again = read_clips(tmp_path / lists / "train.txt", root=root)
+    again = read_clips(ClipSource(tmp_path / lists / "train.txt", root=root))
     assert again.splits["train"] == found.splits["train"]
     if written not in ("clips/", ""):
         assert f"left out of their paths: {written.replace(chr(92), '/')}" in again.why
@@ -562,7 +564,7 @@ def test_lists_of_bracketed_templates_are_not_paired_by_guess(tmp_path: Path) ->
     touch(tmp_path, "1/1.jpg", "2/1.jpg")
     bracketed = write(tmp_path / "category.txt", "Zooming on [something]\n[Something] falling\n")
     assert "sorted with the [brackets]" in complaint(tmp_path)
-    assert read_clips(tmp_path, labels=bracketed).classes[1] == "[Something] falling"
+    assert read_clips(ClipSource(tmp_path, labels=bracketed)).classes[1] == "[Something] falling"
 
 
 def test_table_of_formats() -> None:
@@ -602,7 +604,7 @@ def test_real_something_v2_list_agrees_with_the_json() -> None:
     data = Path(LABELMAPS or "") / "something_v2"
     official = read_clips(data, check_files=False)
     labels = data / "something-something-v2-labels.json"
-    listed = read_clips(data / "val_rgb.txt", labels=labels, check_files=False)
+    listed = read_clips(ClipSource(data / "val_rgb.txt", labels=labels), check_files=False)
     by_id = {Path(clip.path).stem: clip.label for clip in official.splits["val"]}
     assert by_id == {Path(clip.path).name: clip.label for clip in listed.splits["val"]}
 

@@ -11,6 +11,7 @@ import pytest
 
 from smnet.data.annotations.listing import listing, listing_once
 from smnet.data.annotations.read import read_clips, recognise
+from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 FORMS: dict[str, dict[str, str]] = {
@@ -68,7 +69,7 @@ def test_what_changes_is_seen_the_next_time(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.mp4").write_bytes(b"x")
-    assert read_clips(tmp_path, val_fraction=0).format == "folders"
+    assert read_clips(ClipSource(tmp_path, val_fraction=0)).format == "folders"
 
 
 def test_kinds(tmp_path: Path) -> None:
@@ -93,4 +94,4 @@ def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.mp4").write_bytes(b"x")
     (tmp_path / "a" / "1.mp4").symlink_to(tmp_path / "gone")
-    assert len(read_clips(tmp_path, val_fraction=0).splits["train"]) == 3
+    assert len(read_clips(ClipSource(tmp_path, val_fraction=0)).splits["train"]) == 3

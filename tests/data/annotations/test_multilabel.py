@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 
@@ -17,9 +19,9 @@ def tree(root: Path, *clips: str) -> None:
         path.write_bytes(b"")
 
 
-def complaint(data: Path, **hints: object) -> str:
+def complaint(data: Path, check_files: bool = True, **hints: Any) -> str:
     with pytest.raises(UserError) as caught:
-        read_clips(data, **hints)
+        read_clips(ClipSource(data, **hints), check_files=check_files)
     return str(caught.value)
 
 

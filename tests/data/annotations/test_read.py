@@ -7,6 +7,7 @@ import os
 import random
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from smnet.data.annotations.formats import ALIASES, FORMATS
 from smnet.data.annotations.names import read_class_names
 from smnet.data.annotations.problems import SHOWN, Problems
 from smnet.data.annotations.read import ClipSet, read_clips, recognise
+from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 
@@ -45,9 +47,9 @@ def labelled(clips: ClipSet, split: str) -> dict[str, str]:
     }
 
 
-def complaint(data: Path, **hints: object) -> str:
+def complaint(data: Path, **hints: Any) -> str:
     with pytest.raises(UserError) as caught:
-        read_clips(data, **hints)
+        read_clips(ClipSource(data, **hints))
     return str(caught.value)
 
 
@@ -108,7 +110,7 @@ def test_split_is_drawn_by_class_and_seed(tmp_path: Path) -> None:
     assert "alone" not in val
     assert sizes(first) == {"train": 19, "val": 5}
     assert read_clips(tmp_path).splits == first.splits
-    assert read_clips(tmp_path, seed=1).splits != first.splits
+    assert read_clips(ClipSource(tmp_path, split_seed=1)).splits != first.splits
     assert "seed 0" in first.why
 
 
@@ -152,7 +154,7 @@ def test_drawn_split_keeps_every_class_on_both_sides(
     root = tmp_path_factory.mktemp("drawn")
     rows = [f"c{k}/{i}.mp4,c{k}" for k, count in enumerate(counts) for i in range(count)]
     data = write(root / "list.csv", "path,label\n" + "\n".join(rows))
-    clips = read_clips(data, val_fraction=fraction, seed=seed, check_files=False)
+    clips = read_clips(ClipSource(data, val_fraction=fraction, split_seed=seed), check_files=False)
     train = [clip.label for clip in clips.splits["train"]]
     val = [clip.label for clip in clips.splits.get("val", [])]
     for label, count in enumerate(counts):
@@ -347,7 +349,7 @@ def test_csv_root(tmp_path: Path) -> None:
     csv_tree(tmp_path / "clips")
     data = write(tmp_path / "a/b.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\nv\\3.mp4,b\n")
     assert "say root=" in complaint(data)
-    assert sum(sizes(read_clips(data, root=tmp_path / "clips")).values()) == 3
+    assert sum(sizes(read_clips(ClipSource(data, root=tmp_path / "clips"))).values()) == 3
 
 
 def test_many_problems_are_counted_and_every_kind_is_shown(tmp_path: Path) -> None:
@@ -372,7 +374,8 @@ def test_missing_can_be_reported_instead(tmp_path: Path) -> None:
     assert [clip.source for clip in clips.missing["val"]] == ["a.csv:4"]
     assert "listed but missing: val 1" in clips.why
     (tmp_path / "v/3.mp4").unlink()
-    assert "not one of the 2 val clips exists" in complaint(tmp_path, missing="report")
+    with pytest.raises(UserError, match="not one of the 2 val clips exists"):
+        read_clips(tmp_path, missing="report")
 
 
 def test_unreadable_content(tmp_path: Path) -> None:
@@ -451,7 +454,7 @@ def test_video_lists(tmp_path: Path, delimiter: str) -> None:
 def test_folder_with_a_blank_and_a_number(tmp_path: Path) -> None:
     touch(tmp_path, "take 1/1.jpg", "take 2/1.jpg")
     write(tmp_path / "train.txt", "take 1 0\ntake 2 1\n")
-    clips = read_clips(tmp_path, val_fraction=0)
+    clips = read_clips(ClipSource(tmp_path, val_fraction=0))
     assert [Path(clip.path).name for clip in clips.splits["train"]] == ["take 1", "take 2"]
     assert [clip.num_frames for clip in clips.splits["train"]] == [None, None]
 
@@ -488,10 +491,10 @@ def test_labels_from_one(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{i}.mp4" for i in range(4)))
     data = write(tmp_path / "all.txt", "0.mp4 1\n1.mp4 2\n2.mp4 1\n3.mp4 2\n")
     assert "say first_label=1" in complaint(data)
-    assert read_clips(data, first_label=1).classes == ("0", "1")
+    assert read_clips(ClipSource(data, first_label=1)).classes == ("0", "1")
     write(tmp_path / "labels.txt", "a\nb\n")
     assert "say first_label=1" in complaint(data)
-    clips = read_clips(data, first_label=1)
+    clips = read_clips(ClipSource(data, first_label=1))
     assert labelled_all(clips) == {"0.mp4": "a", "1.mp4": "b", "2.mp4": "a", "3.mp4": "b"}
 
 
@@ -522,7 +525,7 @@ def test_labels_may_be_elsewhere_and_must_agree(tmp_path: Path) -> None:
     write(tmp_path / "category.txt", "b\na\n")
     assert "labels.txt and category.txt" in complaint(tmp_path)
     chosen = write(tmp_path / "my names.csv", "id,name\n0,x\n1,y\n")
-    assert read_clips(tmp_path, labels=chosen).classes == ("x", "y")
+    assert read_clips(ClipSource(tmp_path, labels=chosen)).classes == ("x", "y")
 
 
 def test_check_files_off(tmp_path: Path) -> None:
@@ -634,7 +637,8 @@ def test_bad_hints(tmp_path: Path) -> None:
     assert "no annotation format 'tns'" in complaint(tmp_path, format="tns")
     assert "val_fraction" in complaint(tmp_path, val_fraction=1.0)
     assert "val_fraction" in complaint(tmp_path, val_fraction=float("nan"))
-    assert "missing must be" in complaint(tmp_path, missing="ignore")
+    with pytest.raises(UserError, match="missing must be"):
+        read_clips(tmp_path, missing="ignore")
 
 
 def test_a_csv_outranks_lists_and_lists_outrank_folders(tmp_path: Path) -> None:
@@ -646,7 +650,7 @@ def test_a_csv_outranks_lists_and_lists_outrank_folders(tmp_path: Path) -> None:
     entry, why = recognise(tmp_path)
     assert entry.name == "csv"
     assert "mine.csv" in why
-    assert read_clips(tmp_path, format="TSN", val_fraction=0).format == "list"
+    assert read_clips(ClipSource(tmp_path, format="TSN", val_fraction=0)).format == "list"
 
 
 def test_wrong_format_is_refused_in_words(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from smnet.data.annotations.read import ClipSet, read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.dataset import ClipDataset, TestBatches, ViewPlan
 from smnet.data.loading.loader import make_loader
 from smnet.data.open import open_video
@@ -335,7 +336,7 @@ def test_addresses(
         with pytest.raises(UserError, match=r"nothing/manifest\.json: no such file"):
             read_clips(f"{place}/nothing")
         with pytest.raises(UserError, match="only packed sets"):
-            read_clips(place, "csv")
+            read_clips(ClipSource(place, "csv"))
     finally:
         if address.startswith("memory"):
             memory.rm("/bucket", recursive=True)
@@ -633,7 +634,7 @@ def test_a_set_replaced_under_the_same_name(data: Path, own: Path) -> None:
 
 def test_hints_that_make_no_sense(packed: Path, data: Path) -> None:
     with pytest.raises(UserError, match="leave out root"):
-        read_clips(packed, root=data)
+        read_clips(ClipSource(packed, root=data))
     with pytest.raises(UserError, match="the set has the clips 0 to 10"):
         open_video(clip_path(str(packed), 11))
     assert json.loads((packed / "manifest.json").read_text())["splits"] == {"train": 8, "val": 3}

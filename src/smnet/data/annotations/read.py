@@ -15,83 +15,69 @@ from smnet.data.annotations.listing import listing, listing_once
 from smnet.data.annotations.places import is_video, subfolders
 from smnet.data.annotations.problems import Problem
 from smnet.data.annotations.rows import Hints
+from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.packed.storage import is_url
 from smnet.errors import UserError
 
 _WRAPPINGS = 2
 
-__all__ = ["Clip", "ClipSet", "read_clips", "recognise"]
+__all__ = ["Clip", "ClipSet", "ClipSource", "read_clips", "recognise"]
 
 
 @listing_once()
 def read_clips(
-    data: str | os.PathLike[str],
-    format: str | None = None,
+    source: Source,
     *,
-    root: str | os.PathLike[str] | None = None,
-    labels: str | os.PathLike[str] | None = None,
-    fold: int = 1,
-    val_fraction: float = 0.2,
-    seed: int = 0,
-    first_label: int = 0,
     missing: Literal["error", "report"] = "error",
     check_files: bool = True,
-    found: list[Problem] | None = None,
+    problems: list[Problem] | None = None,
 ) -> ClipSet:
-    """Read the annotation of a data set and check all of it.
+    """Read and check the annotation of a data set.
+
+    A folder that holds nothing but the folder of the data set, as archives unpack, will do. Lists
+    made on another machine may begin their paths with folders that are not here. Leading folders
+    that all paths share are left out as far as this finds the clips, and ``ClipSet.why`` says so.
 
     Args:
-        data: a folder, or an annotation file; or the address of a packed set, s3://bucket/set. A
-            folder around that folder will do, as archives unpack, if it holds no other.
-        format: a name in ``smnet.data.annotations.formats.FORMATS``; None recognises it by looking.
-        root: where the clips lie, if not where the annotation does. Lists made on another machine
-            begin their paths with folders that are not here: those that all paths of a list share
-            are left out as far as clips are found only so, and ``ClipSet.why`` says it.
-        labels: file with the class names, where the one beside the annotation is not the right one.
-        fold: which of the official train/test divisions (UCF101 and HMDB51: 1, 2, 3).
-        val_fraction: share of each class, in [0, 1), that becomes "val" where the annotation has
-            no split. The same seed gives the same split on any machine.
-        seed: seed of that split.
-        first_label: number of the first class in lists of numbers; 1 for lists counting from 1.
-        missing: "error", or "report" to move listed clips that do not exist to
-            ``ClipSet.missing`` (for sets whose videos vanish from the net).
-        check_files: False = do not look whether the clips exist (folder layouts always look).
-        found: a list that takes the problems with single rows and classes, which are then left
-            out instead of raised: for reports on a data set. What is returned may then be
-            unfit for training.
+        source: the data set, see :class:`smnet.data.annotations.source.ClipSource`.
+        missing: "report" moves listed clips that do not exist to ``ClipSet.missing``; "error"
+            raises.
+        check_files: False skips the test whether listed clips exist. Folder layouts always look.
+        problems: a list that receives the problems of single rows and classes. These are left out
+            instead of raised, so the result may be unfit for training.
 
     Raises:
-        UserError: the format is not recognised or is ambiguous; or the annotation has problems
+        UserError: the format is not recognised or is ambiguous, or the annotation has problems
             (labels out of range, duplicates, missing files, classes without a training clip,
-            malformed rows): all of them in one message, each with file and line.
+            malformed rows). One message names them all, each with file and line.
     """
-    if not 0 <= val_fraction < 1:
-        raise UserError(f"val_fraction must be in [0, 1), not {val_fraction}")
+    source = as_source(source).with_split(None)
+    if not 0 <= (source.val_fraction or 0) < 1:
+        raise UserError(f"val_fraction must be in [0, 1), not {source.val_fraction}")
     if missing not in ("error", "report"):
         raise UserError(f'missing must be "error" or "report", not {missing!r}')
     hints = Hints(
-        root=None if root is None else _existing(root, "root"),
-        labels=None if labels is None else _existing(labels, "labels"),
-        fold=fold,
-        val_fraction=val_fraction,
-        seed=seed,
-        first_label=first_label,
+        root=None if source.root is None else _existing(source.root, "root"),
+        labels=None if source.labels is None else _existing(source.labels, "labels"),
+        source=source,
         missing=missing,
         check_files=check_files,
-        found=found,
+        found=problems,
     )
-    place = os.fspath(data)
+    place = os.fspath(source.data)
     if is_url(place):
-        if format not in (None, "packed"):
-            raise UserError(f"{place}: of addresses, only packed sets are read, not {format}")
+        if source.format not in (None, "packed"):
+            raise UserError(
+                f"{place}: only packed sets are read from an address, not {source.format}"
+            )
         return packed.read_place(place, hints)
-    path = _existing(data, "data")
-    if format is None:
+    path = _existing(source.data, "data")
+    if source.format is None:
         path, reasons = _unwrapped(path)
         chosen = _best(path, reasons)
     else:
-        chosen = _by_name(format)
+        chosen = _by_name(source.format)
     try:
         return chosen.read(path, hints)
     except OSError as error:

@@ -12,6 +12,7 @@ from typing import Literal
 
 from smnet.data.annotations.places import Place
 from smnet.data.annotations.problems import Problem, Problems
+from smnet.data.annotations.source import ClipSource
 from smnet.data.clips import Clip, ClipSet
 
 SPLIT_WORDS = {
@@ -33,15 +34,28 @@ STRENGTH = {"train": 0, "val": 1, "test": 2}
 class Hints:
     """What a caller may say about an annotation; the meaning is with ``read_clips``."""
 
+    source: ClipSource
     root: Path | None = None
     labels: Path | None = None
-    fold: int = 1
-    val_fraction: float = 0.2
-    seed: int = 0
-    first_label: int = 0
     missing: Literal["error", "report"] = "error"
     check_files: bool = True
     found: list[Problem] | None = None
+
+    @property
+    def first_label(self) -> int:
+        return self.source.first_label
+
+    @property
+    def fold(self) -> int:
+        return self.source.fold or 1
+
+    @property
+    def val_fraction(self) -> float:
+        return self.source.val_fraction or 0.0
+
+    @property
+    def seed(self) -> int:
+        return self.source.split_seed or 0
 
 
 @dataclass(slots=True)

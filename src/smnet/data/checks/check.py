@@ -13,6 +13,7 @@ from typing import Any
 from smnet.data.annotations.problems import Problem
 from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.rows import STRENGTH
+from smnet.data.annotations.source import Source
 from smnet.data.checks.check_memory import Looked, look, open_memory
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.workers.isolation import Lost, run_isolated
@@ -91,15 +92,13 @@ class CheckReport:
 
 
 def check_clips(
-    data: str | os.PathLike[str],
-    format: str | None = None,
+    source: Source,
     *,
     decode: bool = True,
     workers: int | None = None,
     timeout: float | None = 30.0,
     memory: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int, int], None] = lambda done, total, found: None,
-    **hints: Any,
 ) -> CheckReport:
     """Check the annotation of a data set and every clip in it.
 
@@ -107,7 +106,7 @@ def check_clips(
     costs nothing else. Nothing of the data is changed.
 
     Args:
-        data, format, hints: as for :func:`smnet.data.annotations.read.read_clips`.
+        source: the data set, or its path.
         decode: decode every frame; otherwise packets are counted, which finds all but damage
             inside of them.
         workers: processes; None = one a core.
@@ -123,7 +122,7 @@ def check_clips(
     """
     began = time.monotonic()
     noted: list[Problem] = []
-    clip_set = read_clips(data, format, missing="report", found=noted, **hints)
+    clip_set = read_clips(source, missing="report", problems=noted)
     listed = [(split, clip) for split, clips in clip_set.splits.items() for clip in clips]
     gone = [(split, clip) for split, clips in clip_set.missing.items() for clip in clips]
     findings = [Finding(p.kind, p.source, p.path, "", p.message) for p in noted]

@@ -10,6 +10,7 @@ from typing import Any
 
 from smnet.data.annotations.places import annotation_folders
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.checks.check import CheckReport, Finding, Listed
 from smnet.errors import UserError
 from smnet.files import atomic_path, write_text
@@ -91,7 +92,7 @@ def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[i
         writer.writerow(("path", "label", "split", "frames"))
         for (split, clip), label in rows:
             writer.writerow((_from(folder, clip.path), label, split, clip.num_frames or ""))
-    again = read_clips(path, "csv", missing="report", found=[])
+    again = read_clips(ClipSource(path, "csv"), missing="report", problems=[])
     expected = {(clip.path, label) for (_, clip), label in rows}
     read = {
         (clip.path, again.classes[clip.label] if clip.label >= 0 else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import Source
 from smnet.data.checks.inspection import Facts, Inspection, inspect_clip
 from smnet.data.clips import ClipSet
 from smnet.data.workers.isolation import run_isolated
@@ -117,18 +117,16 @@ class Survey:
 
 
 def survey_clips(
-    data: str | os.PathLike[str],
-    format: str | None = None,
+    source: Source,
     *,
     workers: int | None = None,
     timeout: float | None = 30.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
-    **hints: Any,
 ) -> Survey:
     """Open every clip of a data set, without decoding it, for its facts.
 
     Args:
-        data, format, hints: as for :func:`smnet.data.annotations.read.read_clips`.
+        source: the data set, or its path.
         workers, timeout: as for :func:`smnet.data.checks.check.check_clips`.
         progress: called with (clips done, clips in all).
 
@@ -136,7 +134,7 @@ def survey_clips(
         UserError: the annotation as a whole cannot be read.
     """
     noted: list[Any] = []
-    clip_set = read_clips(data, format, missing="report", found=noted, **hints)
+    clip_set = read_clips(source, missing="report", problems=noted)
     clips = [clip for side in clip_set.splits.values() for clip in side]
     facts: list[Facts | None] = [None] * len(clips)
     work = partial(inspect_clip, decode=False, digest=False)

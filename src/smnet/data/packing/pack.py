@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from smnet.data.annotations.problems import Problems
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import Source, as_source
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.packed.layout import (
     INDEX,
@@ -71,9 +72,8 @@ class PackReport:
 
 
 def pack_clips(
-    data: str | os.PathLike[str],
+    source: Source,
     out: str | os.PathLike[str],
-    format: str | None = None,
     *,
     short_side: int = 256,
     frames: int | None = 32,
@@ -83,12 +83,11 @@ def pack_clips(
     workers: int | None = None,
     timeout: float | None = 120.0,
     progress: Callable[[int, int, int], None] = lambda done, total, failed: None,
-    **hints: Any,
 ) -> PackReport:
     """Pack a data set into a folder, or go on with doing so.
 
     Args:
-        data, format, hints: as for :func:`smnet.data.annotations.read.read_clips`.
+        source: the data set, or its path.
         out: a new or empty folder, or that of an interrupted run with the same arguments.
         short_side, frames, quality: see :func:`smnet.data.packing.pack_clip.pack_clip`.
         clips_per_shard: more make fewer and larger files, and lose more work to a kill.
@@ -106,8 +105,9 @@ def pack_clips(
     began = time.monotonic()
     _check(short_side, frames, quality, clips_per_shard, on_error)
     arrow()
+    data = os.fspath(as_source(source).data)
     skips = on_error == "skip"
-    clip_set = read_clips(data, format, missing="report" if skips else "error", **hints)
+    clip_set = read_clips(source, missing="report" if skips else "error")
     listed = [(split, clip) for split, clips in clip_set.splits.items() for clip in clips]
     names = _Names(clip_set)
     settings: dict[str, int | None] = {

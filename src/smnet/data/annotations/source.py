@@ -1,0 +1,75 @@
+"""Where a data set is and how its annotation is to be read, as one value."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+DEFAULT_SPLIT: dict[str, Any] = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
+"""The split of a data set that has several, or none of its own."""
+
+
+@dataclass(frozen=True)
+class ClipSource:
+    """A data set and the options by which its annotation is read.
+
+    Attributes:
+        data: a folder, an annotation file, or the address of a packed set (``s3://bucket/set``).
+        format: a name in ``smnet.data.annotations.formats.FORMATS``; None looks at the data.
+        root: the folder that holds the clips, if it is not the folder of the annotation.
+        labels: a file with the class names, if it is not the file beside the annotation.
+        first_label: the number of the first class in lists of numbers, 0 or 1.
+        fold: the official split of UCF101 and HMDB51: 1, 2 or 3.
+        val_fraction: the share of each class, in [0, 1), that is drawn as "val" where the
+            annotation has no split.
+        split_seed: the seed of that draw. A seed gives the same split on every machine.
+
+    ``fold``, ``val_fraction`` and ``split_seed`` are None where the caller leaves them open. A
+    checkpoint then provides them, see :meth:`with_split`; otherwise they are 1, 0.2 and 0.
+    """
+
+    data: str | os.PathLike[str]
+    format: str | None = None
+    root: str | os.PathLike[str] | None = None
+    labels: str | os.PathLike[str] | None = None
+    first_label: int = 0
+    fold: int | None = None
+    val_fraction: float | None = None
+    split_seed: int | None = None
+
+    def with_split(self, recipe: Mapping[str, Any] | None) -> ClipSource:
+        """This source, with open split options filled from ``recipe``, then from the defaults.
+
+        Args:
+            recipe: the recipe of a checkpoint, or what :func:`split_of` returned for it.
+        """
+        trained = split_of(recipe or {}) or DEFAULT_SPLIT
+        return replace(self, **{k: v for k, v in trained.items() if getattr(self, k) is None})
+
+
+Source = ClipSource | str | os.PathLike[str]
+"""What functions take that read a data set: a source, or a plain path."""
+
+
+def as_source(source: Source) -> ClipSource:
+    """A plain path as a source with default options."""
+    return source if isinstance(source, ClipSource) else ClipSource(source)
+
+
+def split_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The split options of a recipe, or None if one is absent or out of range.
+
+    Recipes come out of files from anywhere, so their values are checked here.
+    """
+    fold, fraction = recipe.get("fold"), recipe.get("val_fraction")
+    # Early runs had no split seed; the seed of the run drew their split.
+    seed = recipe.get("split_seed", recipe.get("seed"))
+    if type(fold) is not int or not 1 <= fold <= 3:
+        return None
+    if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
+        return None
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        return None
+    return {"fold": fold, "val_fraction": fraction, "split_seed": seed}

@@ -1,0 +1,54 @@
+"""The source of clips: options that travel with the path, and the split of a checkpoint."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from smnet.data.annotations.source import ClipSource, as_source, split_of
+from smnet.recipes.recipe import read_recipe
+
+
+def test_a_plain_path_is_a_source() -> None:
+    assert as_source("clips") == ClipSource("clips")
+    source = ClipSource("clips", "csv", fold=2)
+    assert as_source(source) is source
+
+
+def test_open_split_options_have_defaults() -> None:
+    source = ClipSource("clips", fold=3).with_split(None)
+    assert (source.fold, source.val_fraction, source.split_seed) == (3, 0.2, 0)
+
+
+def test_a_recipe_fills_open_split_options_only() -> None:
+    recipe = {"fold": 2, "val_fraction": 0.3, "split_seed": 4, "seed": 9}
+    source = ClipSource("clips", "csv", root="videos", fold=1).with_split(recipe)
+    assert source == ClipSource(
+        "clips", "csv", root="videos", fold=1, val_fraction=0.3, split_seed=4
+    )
+
+
+def test_split_of_recipes() -> None:
+    default = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
+    assert split_of(read_recipe(None).model_dump(mode="json")) == default
+    recipe = {"fold": 2, "val_fraction": 0.3, "seed": 9}  # before recipes had a split_seed
+    assert split_of(recipe) == {"fold": 2, "val_fraction": 0.3, "split_seed": 9}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"fold": 4},
+        {"fold": True},
+        {"val_fraction": 1},
+        {"val_fraction": float("nan")},
+        {"split_seed": -1},
+        {"split_seed": "x"},
+        {"fold": None},
+    ],
+)
+def test_split_values_out_of_range_are_ignored(wrong: dict[str, Any]) -> None:
+    recipe = {"fold": 2, "val_fraction": 0.3, "split_seed": 4, **wrong}
+    assert split_of(recipe) is None
+    assert ClipSource("clips").with_split(recipe) == ClipSource("clips").with_split(None)
