@@ -18,7 +18,8 @@ from smnet.checkpoints.metadata import view_plan
 from smnet.data.annotations.listing import visible
 from smnet.data.annotations.places import is_image, is_video
 from smnet.data.loading.views import Damage
-from smnet.data.workers.ahead import LIMIT, Ahead, Job
+from smnet.data.workers.pool import TIME_LIMIT
+from smnet.data.workers.prefetch import Job, Prefetcher
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, check_crops, open_backend
 from smnet.system import available_cores
@@ -173,7 +174,7 @@ class Recognizer:
         batch: int = 8,
         workers: int | None = None,
         used: Utilisation | None = None,
-        timeout: float = LIMIT,
+        timeout: float = TIME_LIMIT,
     ) -> Iterator[Prediction]:
         """Name what happens in many videos, in their order, without holding them all.
 
@@ -199,7 +200,7 @@ class Recognizer:
         used.threads = threads
         waiting: deque[Job[_Views]] = deque()
         paths = (os.fspath(source) for source in sources)
-        with Ahead(self._read, threads, timeout) as ahead:
+        with Prefetcher(self._read, threads, timeout) as prefetcher:
             began = time.perf_counter() - used.elapsed
             exhausted = False
             while True:
@@ -208,11 +209,11 @@ class Recognizer:
                     if path is None:
                         exhausted = True
                     else:
-                        waiting.append(ahead.submit(path))
+                        waiting.append(prefetcher.submit(path))
                 if not waiting:
                     return
                 group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                answers = self._score(ahead, group, top, used)
+                answers = self._score(prefetcher, group, top, used)
                 used.elapsed = time.perf_counter() - began
                 yield from answers
 
@@ -221,14 +222,14 @@ class Recognizer:
         return self.backend.read(path, self.plan, damage), damage
 
     def _score(
-        self, ahead: Ahead[_Views], group: list[Job[_Views]], top: int, used: Utilisation
+        self, prefetcher: Prefetcher[_Views], group: list[Job[_Views]], top: int, used: Utilisation
     ) -> list[Prediction]:
         began = time.perf_counter()
         answers: dict[int, Prediction] = {}
         read: dict[int, _Views] = {}
         for number, job in enumerate(group):
             try:
-                read[number] = ahead.result(job)
+                read[number] = prefetcher.result(job)
             except UserError as error:
                 answers[number] = Prediction(job.path, error=str(error))
             used.decoding += job.seconds

@@ -19,9 +19,9 @@ from smnet.data.loading.dataset import (
     TestBatches,
     TrainBatches,
     ViewPlan,
-    collate,
     read_views,
 )
+from smnet.data.loading.loader import ClipLoader
 from smnet.data.loading.views import Damage
 from smnet.data.open import open_video
 from smnet.data.sampling.rules import sample
@@ -219,12 +219,11 @@ def test_a_clip_that_cannot_be_read_says_where_it_was_listed(movie: Path, tmp_pa
     sample_ = data[(0, 3)]
     assert sample_.views is None
     assert sample_.problem.startswith(f"list.csv:9: {broken}: ")
-    batch = collate([data[(0, 3)], data[(0, 1)]])
-    assert batch.labels.tolist() == [1]
-    assert batch.indices.tolist() == [1]
-    assert batch.views.shape == (1, 1, 3, 3, 16, 16)
+    (batch,) = ClipLoader(data, TestBatches(4, 4), workers=0)
+    assert batch.indices.tolist() == [0, 1, 2]
+    assert batch.views.shape == (3, 1, 3, 3, 16, 16)
     assert [index for index, _ in batch.problems] == [3]
-    nothing = collate([data[(0, 3)]])
+    (nothing,) = ClipLoader(ClipDataset(clips[3:], TEST), TestBatches(1, 1), workers=0)
     assert len(nothing.labels) == len(nothing.indices) == len(nothing.views) == 0
 
 
@@ -237,7 +236,7 @@ def test_what_a_damaged_clip_lacks_is_said(tmp_path: Path) -> None:
     read_views(str(hurt), TEST, damage=damage)
     assert damage.count > 0
     rows = [Clip(str(path), 0, f"list.csv:{k}") for k, path in enumerate((sound, hurt, sound))]
-    batch = collate([ClipDataset(rows, TEST)[(0, k)] for k in range(3)])
+    (batch,) = ClipLoader(ClipDataset(rows, TEST), TestBatches(3, 3), workers=0)
     assert batch.indices.tolist() == [0, 1, 2]
     ((index, said),) = batch.damaged
     assert index == 1

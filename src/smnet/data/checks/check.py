@@ -16,7 +16,7 @@ from smnet.data.annotations.rows import STRENGTH
 from smnet.data.annotations.source import Source
 from smnet.data.checks.check_memory import Looked, look, open_memory
 from smnet.data.clips import Clip, ClipSet
-from smnet.data.workers.isolation import Lost, run_isolated
+from smnet.data.workers.pool import Lost, ProcessPool
 
 Listed = tuple[str, Clip]
 """(split, clip)."""
@@ -133,10 +133,12 @@ def check_clips(
     about: dict[int, list[tuple[str, str]]] = {}
     digests: list[bytes] = [b""] * len(listed)
     found, remembered = before, 0
-    with open_memory(memory, decode=decode) as earlier:
+    with (
+        open_memory(memory, decode=decode) as earlier,
+        ProcessPool(work, workers, timeout=timeout, window=1024) as pool,
+    ):
         items = [(clip, earlier.of(clip)) for _, clip in listed]
-        stream: Any = run_isolated(work, items, workers=workers, timeout=timeout)
-        for done, (position, result) in enumerate(stream, start=1):
+        for position, result in enumerate(pool.map(items)):
             if isinstance(result, Looked):
                 remembered += result.remembered
                 earlier.add(listed[position][1], result)
@@ -144,7 +146,7 @@ def check_clips(
             if problems:
                 about[position] = problems
                 found += len(problems)
-            progress(len(gone) + done, total, found)
+            progress(len(gone) + position + 1, total, found)
     for position, (_, clip) in enumerate(listed):
         if not clip.path.isprintable() and not _writable(clip.path):
             text = "the name is not UTF-8, so no list can hold it; rename it"
@@ -176,7 +178,7 @@ def check_clips(
 def _outcome(result: Looked | Lost) -> tuple[list[tuple[str, str]], bytes]:
     if isinstance(result, Looked):
         return list(result.inspection.problems), result.inspection.digest
-    if result.stuck:
+    if result.kind == "timeout":
         text = f"{result.reason}; it is very long, damaged, or the disk is slow"
         return [("stuck", text)], b""
     return [("crash", result.reason)], b""

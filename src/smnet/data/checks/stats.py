@@ -14,7 +14,7 @@ from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.source import Source
 from smnet.data.checks.inspection import Facts, Inspection, inspect_clip
 from smnet.data.clips import ClipSet
-from smnet.data.workers.isolation import run_isolated
+from smnet.data.workers.pool import ProcessPool
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,11 +138,11 @@ def survey_clips(
     clips = [clip for side in clip_set.splits.values() for clip in side]
     facts: list[Facts | None] = [None] * len(clips)
     work = partial(inspect_clip, decode=False, digest=False)
-    results = run_isolated(work, clips, workers=workers, timeout=timeout)
-    for done, (position, result) in enumerate(results, start=1):
-        if isinstance(result, Inspection):
-            facts[position] = result.facts
-        progress(done, len(clips))
+    with ProcessPool(work, workers, timeout=timeout, window=1024) as pool:
+        for position, result in enumerate(pool.map(clips)):
+            if isinstance(result, Inspection):
+                facts[position] = result.facts
+            progress(position + 1, len(clips))
     remaining = iter(facts)
     by_split = {s: [next(remaining) for _ in side] for s, side in clip_set.splits.items()}
     return Survey(clip_set, by_split, len(noted))

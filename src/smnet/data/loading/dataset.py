@@ -7,10 +7,9 @@ neither on the number of workers nor on where it was interrupted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -53,9 +52,6 @@ class Batch:
     indices: Tensor
     problems: list[tuple[int, str]]
     damaged: list[tuple[int, str]]
-
-    def pin_memory(self) -> Batch:
-        return replace(self, views=self.views.pin_memory(), labels=self.labels.pin_memory())
 
 
 def read_views(
@@ -152,20 +148,6 @@ def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:
             f"{path.rpartition('/')[0]}: packed with {kept} frames of each clip, evenly spaced, and"
             f" {what}; pack the set with --frames all"
         )
-
-
-def collate(samples: list[Sample]) -> Batch:
-    """Samples side by side; clips without views go to ``problems``."""
-    read = [s for s in samples if s.views is not None]
-    return Batch(
-        views=torch.stack([s.views for s in read if s.views is not None])
-        if read
-        else torch.empty(0, dtype=torch.uint8),
-        labels=torch.tensor([s.label for s in read], dtype=torch.int64),
-        indices=torch.tensor([s.index for s in read], dtype=torch.int64),
-        problems=[(s.index, s.problem) for s in samples if s.views is None],
-        damaged=[(s.index, s.damage) for s in read if s.damage],
-    )
 
 
 class TrainBatches:

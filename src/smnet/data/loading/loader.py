@@ -1,56 +1,41 @@
-"""Loaders: batches made ahead by worker processes, with a limit to the time of each clip.
+"""The loader of training and evaluation: batches prefetched by worker processes.
 
-A decoder in an endless loop cannot be interrupted from Python, and one that crashes takes its
-process along. Either ends a worker here: the kernel does it when the alarm that the worker set
-itself runs out. The clip it was on is then treated like any other that cannot be read, and other
-workers go on where these left off; a sample is a function of (seed, epoch, index), so nothing else
-changes.
+Each clip has a time limit, see :mod:`smnet.data.workers.pool`. A clip that hangs or crashes its
+worker is treated like one that cannot be read. A sample is a function of (seed, epoch, index), so
+neither the number of workers nor a replaced worker changes the others.
 """
 
 from __future__ import annotations
 
+import mmap
 import multiprocessing
-import os
-import signal
-import time
-from collections import Counter
-from collections.abc import Iterator
-from itertools import islice
-from multiprocessing.connection import wait
-from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from numpy.typing import NDArray
+from torch import Tensor
 
-from smnet.data.loading.dataset import (
-    Batch,
-    ClipDataset,
-    Key,
-    Sample,
-    TestBatches,
-    TrainBatches,
-    collate,
-)
-from smnet.data.workers.ahead import LIMIT, endless
-from smnet.errors import UserError
+from smnet.data.loading.dataset import Batch, ClipDataset, Key, Sample, TestBatches, TrainBatches
+from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool, timeout_message
 from smnet.system import available_cores
 
-_TRIES = 2  # a clip whose process died may be innocent: others may have taken the memory
-_PATIENCE = 1.0  # seconds for a worker to end after an error that its end may have caused
-_FIELDS = 3  # of a worker on the board: its process, 1 + the clip it is on or 0, since when
+_PREFETCH = 3  # batches
 
 
 class ClipLoader:
-    """The batches of a data set; iterate over it once an epoch.
+    """The batches of a data set; iterate over it once per epoch.
 
     Args:
         dataset: the clips.
-        batches: the order; read anew for every epoch.
-        workers: processes, which live as long as the loader; 0 = none, and no limit of time.
-        pin_memory: have the batches in page-locked memory, for a GPU.
-        timeout: seconds for one clip. Needs POSIX signals; there is none on Windows.
+        batches: the order, read again for each epoch.
+        workers: processes, which live as long as the loader. 0 reads in this process, without a
+            time limit.
+        pin_memory: place the batches in page-locked memory, for a GPU.
+        timeout: seconds for one clip.
     """
 
     def __init__(
@@ -59,117 +44,94 @@ class ClipLoader:
         batches: TrainBatches | TestBatches,
         workers: int,
         pin_memory: bool = False,
-        timeout: float = LIMIT,
+        timeout: float = TIME_LIMIT,
     ) -> None:
         self.dataset = dataset
-        self._workers, self._pin_memory, self._timeout = workers, pin_memory, timeout
-        # Forked workers start at once and share the annotation's memory. They never touch a GPU, so
-        # it does no harm where the parent has one open.
-        method = "fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn"
-        self._context = multiprocessing.get_context(method)
-        self._board = self._context.Array("d", _FIELDS * max(workers, 1), lock=False)
-        self._watched = _Watched(dataset, self._board, timeout)
-        self._rest = _Rest(batches)
-        self._generator = torch.Generator().manual_seed(dataset.seed)  # leaves the global one alone
-        self._loader: DataLoader[Batch] | None = None
-        self._crew: set[BaseProcess] = set()
-        self._deaths: Counter[int] = Counter()
-        # When the loader is gone or the program ends, and before others wait for the workers.
-        Finalize(self, _end_workers, args=(self._crew,), exitpriority=0)
+        self._batches, self._pin_memory, self._timeout = batches, pin_memory, timeout
+        self._lost: dict[int, str] = {}
+        self._pool: ProcessPool[tuple[int, Key], Sample] | None = None
+        if workers:
+            window = max(min(max(_PREFETCH * batches.batch, 2 * workers), len(dataset)), 1)
+            self._slots = _Slots((window, *dataset.plan.shape))
+            self._pool = ProcessPool(
+                _Reader(dataset, self._slots),
+                workers,
+                timeout=timeout,
+                window=window,
+                queue=-(-window // workers),
+                prepare=_use_one_thread,
+            )
 
     def __len__(self) -> int:
-        return len(self._rest.batches)
+        return len(self._batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        self._rest.done = 0
-        source: Iterator[Batch] | None = None
-        while True:
-            try:
-                if source is None:
-                    source = self._start()
-                batch = next(source, None)
-            # Torch's own error is the first; the others come when a worker ends in the middle of
-            # handing a batch over, and torch asks whether it lives before the kernel is done.
-            except (RuntimeError, EOFError, OSError):
-                if not self._clear_away():
-                    raise
-                source = None
-                continue
-            if batch is None:
-                return
-            self._rest.done += 1
-            yield batch
+        lost = dict(self._lost)
+        keys = (key for batch in self._batches for key in batch if key[1] not in lost)
+        samples = self._prefetched(keys) if self._pool else map(self.dataset.__getitem__, keys)
+        for batch in self._batches:
+            yield self._batch(batch, samples, lost)
 
-    def _start(self) -> Iterator[Batch]:
-        """The batches from ``_rest`` on."""
-        if self._loader is None:
-            self._loader = DataLoader(
-                self._watched,  # type: ignore[arg-type]  # no word for what collate makes of it
-                batch_sampler=self._rest,
-                num_workers=self._workers,
-                collate_fn=collate,
-                pin_memory=self._pin_memory,
-                persistent_workers=self._workers > 0,
-                prefetch_factor=3 if self._workers else None,
-                multiprocessing_context=self._context if self._workers else None,
-                worker_init_fn=_prepare_signals,
-                generator=self._generator,
+    def _prefetched(self, keys: Iterator[Key]) -> Iterator[Sample]:
+        """Samples whose views are valid until the next one is taken."""
+        assert self._pool is not None
+        count = len(self._slots.frames)
+        waiting: deque[Key] = deque()
+
+        def tasks() -> Iterator[tuple[int, Key]]:
+            for number, key in enumerate(keys):
+                waiting.append(key)
+                yield number % count, key
+
+        for number, sample in enumerate(self._pool.map(tasks())):
+            key = waiting.popleft()
+            if isinstance(sample, Lost):
+                yield self._lose(key[1], sample)
+            elif sample.problem:
+                yield sample
+            else:
+                yield replace(sample, views=torch.from_numpy(self._slots.frames[number % count]))
+
+    def _lose(self, index: int, lost: Lost) -> Sample:
+        clip = self.dataset.clips[index]
+        if lost.kind == "error":
+            raise RuntimeError(f"{clip.path}: {lost.reason}")
+        if lost.kind == "timeout":
+            self._lost[index] = timeout_message(self._timeout)
+        else:
+            self._lost[index] = (
+                f"{lost.reason}, twice; the file crashes the decoder, or memory ran out (use fewer"
+                " workers)"
             )
-        before = signal.getsignal(signal.SIGCHLD) if hasattr(signal, "SIGCHLD") else None
-        others = set(multiprocessing.active_children()) - self._crew
-        source = iter(self._loader)
-        self._crew.update(set(multiprocessing.active_children()) - others)
-        # Torch has the end of a worker raise in whatever the main process is doing, the middle of
-        # an optimiser step for instance. Waiting for the next batch finds out soon enough.
-        if before is not None and signal.getsignal(signal.SIGCHLD) is not before:
-            signal.signal(signal.SIGCHLD, before)
-        return source
+        return self._lost_sample(index, self._lost[index])
 
-    def _clear_away(self) -> bool:
-        """After an error: note what dead workers were on, and end the others; False = none died.
+    def _lost_sample(self, index: int, reason: str) -> Sample:
+        clip = self.dataset.clips[index]
+        return Sample(index, clip.label, None, f"{clip.source}: {clip.path}: {reason}")
 
-        Raises:
-            UserError: a worker died that was on no clip.
-        """
-        # The connections of a process that is ending are closed before it counts as ended.
-        ending = wait([process.sentinel for process in self._crew], _PATIENCE)
-        for process in self._crew:
-            if process.sentinel in ending:
-                process.join()
-        alive = {process.pid for process in self._crew if process.is_alive()}
-        now, dead = time.monotonic(), False
-        for number in range(self._workers):
-            process, item, since = self._board[_FIELDS * number : _FIELDS * (number + 1)]
-            if process and process not in alive:
-                dead = True
-                self._note(int(item) - 1, now - since >= self._timeout)
-        _end_workers(self._crew)
-        self._loader = None
-        self._board[:] = [0.0] * len(self._board)
-        return dead
+    def _batch(self, keys: list[Key], samples: Iterator[Sample], lost: dict[int, str]) -> Batch:
+        views = self._empty((len(keys), *self.dataset.plan.shape))
+        read: list[Sample] = []
+        unread: list[Sample] = []
+        for _, index in keys:
+            sample = self._lost_sample(index, lost[index]) if index in lost else next(samples)
+            if sample.views is None:
+                unread.append(sample)
+            else:
+                views[len(read)] = sample.views
+                read.append(sample)
+        labels = self._empty((len(read),), torch.int64)
+        labels[:] = torch.tensor([sample.label for sample in read], dtype=torch.int64)
+        return Batch(
+            views=views[: len(read)],
+            labels=labels,
+            indices=torch.tensor([sample.index for sample in read], dtype=torch.int64),
+            problems=[(sample.index, sample.problem) for sample in unread],
+            damaged=[(sample.index, sample.damage) for sample in read if sample.damage],
+        )
 
-    def _note(self, index: int, stuck: bool) -> None:
-        if index < 0:
-            raise UserError(
-                "a process that reads clips was ended while it had nothing to do, perhaps as memory"
-                " ran out; use fewer workers"
-            )
-        if stuck:
-            self._watched.lost[index] = endless(self._timeout)
-            return
-        self._deaths[index] += 1
-        if self._deaths[index] >= _TRIES:
-            self._watched.lost[index] = (
-                f"the process reading it died, {_TRIES} times; the file crashes the decoder,"
-                " or memory ran out (use fewer workers)"
-            )
-
-
-def _end_workers(crew: set[BaseProcess]) -> None:
-    """They are deaf to the signal by which torch and Python would end them; both then wait."""
-    for process in crew:
-        process.kill()
-    crew.clear()
+    def _empty(self, shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> Tensor:
+        return torch.empty(*shape, dtype=dtype, pin_memory=self._pin_memory)
 
 
 def make_loader(
@@ -178,62 +140,44 @@ def make_loader(
     workers: int | None = None,
     pin_memory: bool = False,
 ) -> ClipLoader:
-    """A :class:`ClipLoader`; ``workers=None`` is one a core, at most 8."""
+    """A :class:`ClipLoader`; ``workers=None`` is one per core, at most 8."""
     count = min(available_cores(), 8) if workers is None else workers
     return ClipLoader(dataset, batches, count, pin_memory)
 
 
-class _Watched(Dataset[Sample]):
-    """A data set whose workers write on the board what they are on, under an alarm."""
+class _Slots:
+    """Memory shared with the workers, into which they write the views of a clip each.
 
-    def __init__(self, dataset: ClipDataset, board: Any, timeout: float) -> None:
-        self.dataset, self.board, self.timeout = dataset, board, timeout
-        self.lost: dict[int, str] = {}
+    Args:
+        shape: (slots, V, T*L, 3, h, w).
+    """
 
-    def __len__(self) -> int:
-        return len(self.dataset)
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        size = int(np.prod(shape, dtype=np.int64))
+        # Anonymous memory where workers are forked: /dev/shm of a container often has only 64 MB.
+        forks = "fork" in multiprocessing.get_all_start_methods()
+        self._memory: Any = mmap.mmap(-1, size) if forks else multiprocessing.RawArray("B", size)
 
-    def __getitem__(self, key: Key) -> Sample:
-        _, index = key
-        if index in self.lost:
-            clip = self.dataset.clips[index]
-            problem = f"{clip.source}: {clip.path}: {self.lost[index]}"
-            return Sample(index, clip.label, None, problem)
-        worker = get_worker_info()
-        if worker is None:
-            return self.dataset[key]
-        place = _FIELDS * worker.id
-        self.board[place : place + _FIELDS] = [os.getpid(), index + 1, time.monotonic()]
-        _set_alarm(self.timeout)
-        sample = self.dataset[key]
-        _set_alarm(0)
-        self.board[place + 1] = 0
-        return sample
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        return np.frombuffer(self._memory, np.uint8).reshape(self._shape)
 
 
-class _Rest:
-    """Batches of keys from number ``done`` on."""
+class _Reader:
+    """What a worker does: read a clip, leave its views in a slot, return the rest."""
 
-    def __init__(self, batches: TrainBatches | TestBatches) -> None:
-        self.batches = batches
-        self.done = 0
+    def __init__(self, dataset: ClipDataset, slots: _Slots) -> None:
+        self._dataset, self._slots = dataset, slots
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[list[Key]]:
-        return islice(iter(self.batches), self.done, None)
-
-
-def _set_alarm(seconds: float) -> None:
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+    def __call__(self, task: tuple[int, Key]) -> Sample:
+        slot, key = task
+        sample = self._dataset[key]
+        if sample.views is not None:
+            self._slots.frames[slot] = sample.views.numpy()
+        return replace(sample, views=None)
 
 
-def _prepare_signals(worker: int) -> None:
-    """Ctrl-C reaches the whole process group, and a batch system's SIGTERM every process of a job;
-    ending the workers is the main process's part. The alarm ends one even inside a decoder."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def _use_one_thread() -> None:
+    """OpenMP's threads do not survive a fork, and the workers share the cores anyway."""
+    torch.set_num_threads(1)

@@ -57,6 +57,12 @@ class ViewPlan:
         return self.short_side if self.crops == 3 else self.size
 
     @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        """Shape of the views of one clip: (V, T*L, 3, height, width)."""
+        side = self.size if self.train else self.side
+        return self.views, self.segments * self.frames_per_segment, 3, side, side
+
+    @property
     def mode(self) -> Mode:
         """What the sampling rule is asked for."""
         if self.train:

@@ -12,9 +12,9 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,7 +36,7 @@ from smnet.data.packed.storage import arrow, sha256_of
 from smnet.data.packing.pack_clip import PackedClip, Unreadable, pack_clip
 from smnet.data.packing.pack_folder import own_folder
 from smnet.data.packing.pack_shards import Part, read_part, write_arrow, write_part
-from smnet.data.workers.isolation import Lost, run_isolated
+from smnet.data.workers.pool import Lost, ProcessPool
 from smnet.errors import UserError
 from smnet.files import in_utf8, write_text
 
@@ -133,10 +133,10 @@ def pack_clips(
         problems = Problems(str(data))
         clips = [listed[position][1] for number in todo for position in shares[number]]
         sizes = [len(shares[number]) for number in todo]
-        stream: Any = run_isolated(work, clips, workers=workers, timeout=timeout)
-        with closing(stream):  # ends its processes, whatever happens
-            for turn, results in _in_shares(stream, sizes, progress):
-                number = todo[turn]
+        with ProcessPool(work, workers, timeout=timeout) as pool:
+            for number, results in zip(
+                todo, _by_share(pool.map(clips), sizes, progress), strict=True
+            ):
                 for position, result in zip(shares[number], results, strict=True):
                     if isinstance(result, Unreadable) and not skips:
                         clip = listed[position][1]
@@ -194,25 +194,21 @@ def _plan(clip_set: ClipSet, names: _Names, settings: dict[str, int | None]) -> 
     return hasher.hexdigest()
 
 
-def _in_shares(
-    stream: Iterator[tuple[int, PackedClip | Unreadable | Lost]],
+def _by_share(
+    results: Iterator[PackedClip | Unreadable | Lost],
     sizes: Sequence[int],
     progress: Callable[[int, int, int], None],
-) -> Iterator[tuple[int, list[PackedClip | Unreadable]]]:
-    """Gather results, which come in any order: (turn, results in the order of the list)."""
-    owner = [turn for turn, size in enumerate(sizes) for _ in range(size)]
-    waiting: dict[int, dict[int, PackedClip | Unreadable]] = {}
-    failed = 0
-    for count, (position, result) in enumerate(stream, start=1):
-        turn = owner[position]
-        if isinstance(result, Lost):
-            result = Unreadable(result.reason)
-        failed += isinstance(result, Unreadable)
-        share = waiting.setdefault(turn, {})
-        share[position] = result
-        progress(count, len(owner), failed)
-        if len(share) == sizes[turn]:
-            yield turn, [share[position] for position in sorted(waiting.pop(turn))]
+) -> Iterator[list[PackedClip | Unreadable]]:
+    """The results of each share, a list per share."""
+    done = failed = 0
+    for size in sizes:
+        share: list[PackedClip | Unreadable] = []
+        for result in islice(results, size):
+            share.append(Unreadable(result.reason) if isinstance(result, Lost) else result)
+            failed += isinstance(share[-1], Unreadable)
+            done += 1
+            progress(done, sum(sizes), failed)
+        yield share
 
 
 def _finish(

@@ -1,4 +1,4 @@
-"""Threads that read ahead, some of which do not come back."""
+"""Prefetch threads, some of which never return."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from smnet.data.workers.ahead import Ahead
+from smnet.data.workers.prefetch import Prefetcher
 from smnet.errors import UserError
 
 
 @pytest.fixture
 def stuck() -> Iterator[threading.Event]:
-    """What those that hang wait for, so that they end with the test."""
+    """The event that hanging reads wait for, so that they end with the test."""
     event = threading.Event()
     yield event
     event.set()
@@ -28,16 +28,16 @@ def decode_threads() -> int:
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_every_clip_in_order(threads: int) -> None:
-    with Ahead(str.upper, threads) as ahead:
-        jobs = [ahead.submit(f"clip {i}") for i in range(50)]
-        assert [ahead.result(job) for job in jobs] == [f"CLIP {i}" for i in range(50)]
+    with Prefetcher(str.upper, threads) as prefetcher:
+        jobs = [prefetcher.submit(f"clip {i}") for i in range(50)]
+        assert [prefetcher.result(job) for job in jobs] == [f"CLIP {i}" for i in range(50)]
         assert decode_threads() == threads
     assert decode_threads() == 0
 
 
 def test_no_more_threads_than_clips() -> None:
-    with Ahead(str.upper, 8) as ahead:
-        assert ahead.result(ahead.submit("a")) == "A"
+    with Prefetcher(str.upper, 8) as prefetcher:
+        assert prefetcher.result(prefetcher.submit("a")) == "A"
         assert decode_threads() == 1
 
 
@@ -50,23 +50,23 @@ def test_a_clip_without_end_costs_itself_alone(threads: int, stuck: threading.Ev
 
     limit = 0.5
     paths = ["a", "stuck 1", "b", "stuck 2", "stuck 3", *"cdefgh"]
-    with Ahead(read, threads, limit) as ahead:
-        found = {}
+    with Prefetcher(read, threads, limit) as prefetcher:
+        results = {}
         began = time.monotonic()
-        for job in [ahead.submit(path) for path in paths]:
+        for job in [prefetcher.submit(path) for path in paths]:
             try:
-                found[job.path] = ahead.result(job)
+                results[job.path] = prefetcher.result(job)
             except UserError as error:
-                found[job.path] = str(error)
+                results[job.path] = str(error)
                 assert job.seconds >= limit
         assert time.monotonic() - began < 20
-    said = "not read within 0.5 seconds: the decoder does not come to an end"
+    message = "not read within 0.5 seconds: the decoder does not come to an end"
     for path in paths:
         if path.startswith("stuck"):
-            assert found[path].startswith(f"{path}: {said}")
+            assert results[path].startswith(f"{path}: {message}")
         else:
-            assert found[path] == path.upper()
-    stuck.set()  # the threads that were given up find that nobody waits for them
+            assert results[path] == path.upper()
+    stuck.set()  # the abandoned threads end
     deadline = time.monotonic() + 5
     while decode_threads() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -78,23 +78,23 @@ def test_errors_are_raised_where_the_result_is_asked_for(error: Exception) -> No
     def read(path: str) -> str:
         raise error
 
-    with Ahead(read, 1) as ahead:
-        job = ahead.submit("a")
+    with Prefetcher(read, 1) as prefetcher:
+        job = prefetcher.submit("a")
         with pytest.raises(type(error)) as caught:
-            ahead.result(job)
+            prefetcher.result(job)
     assert caught.value is error
 
 
-def test_clips_that_nobody_wants_are_not_begun() -> None:
+def test_close_drops_clips_that_are_not_begun() -> None:
     begun = []
 
     def read(path: str) -> None:
         begun.append(path)
         time.sleep(0.05)
 
-    with Ahead(read, 1) as ahead:
+    with Prefetcher(read, 1) as prefetcher:
         for i in range(20):
-            ahead.submit(str(i))
+            prefetcher.submit(str(i))
     assert len(begun) <= 2
     assert decode_threads() == 0
 
@@ -102,11 +102,11 @@ def test_clips_that_nobody_wants_are_not_begun() -> None:
 def test_a_thread_without_end_does_not_keep_the_program_from_ending() -> None:
     code = """
 import time
-from smnet.data.workers.ahead import Ahead
+from smnet.data.workers.prefetch import Prefetcher
 from smnet.errors import UserError
-with Ahead(lambda path: time.sleep(1000), 1, 0.1) as ahead:
+with Prefetcher(lambda path: time.sleep(1000), 1, 0.1) as prefetcher:
     try:
-        ahead.result(ahead.submit("clip.mp4"))
+        prefetcher.result(prefetcher.submit("clip.mp4"))
     except UserError as error:
         print(error)
 """
