@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smnet.errors import UserError
+
+
+def check_suffix(path: str | os.PathLike[str], suffixes: Sequence[str], what: str) -> None:
+    """Refuse the name of an output file whose suffix says another format.
+
+    Raises:
+        UserError: with the suffixes that exist.
+    """
+    if Path(path).suffix.lower() not in suffixes:
+        *most, last = suffixes
+        names = f"{', '.join(most)} or {last}" if most else last
+        raise UserError(f"{path}: {what} is written as {names}")
 
 
 def in_utf8(text: str) -> str:

@@ -6,15 +6,19 @@ import os
 
 import numpy as np
 
-from smnet.evaluation.results import Evaluation, check_names
-from smnet.files import atomic_path
-from smnet.report.plotting import drawn_name, load_pyplot
+from smnet.evaluation.results import Evaluation
+from smnet.report.plotting import check_picture, drawn_name, load_pyplot, save_picture
 
 
 def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
-    """The confusion matrix as a picture (``.png``, ``.svg`` or ``.pdf``): rows the true class,
-    shares of each row as shades. ``UserError`` if matplotlib is missing."""
-    check_names(confusion=path)
+    """Draw the confusion matrix as ``.png``, ``.svg`` or ``.pdf``.
+
+    Rows are the true classes, columns the predicted ones. The shade is the share of the row.
+
+    Raises:
+        UserError: matplotlib is missing, another suffix, or the file cannot be written.
+    """
+    check_picture(path)
     pyplot = load_pyplot()
     matrix = result.confusion
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
@@ -33,6 +37,4 @@ def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
             shade = "white" if shares[i, j] > 0.55 else "black"
             axes.text(j, i, str(matrix[i, j]), ha="center", va="center", color=shade, fontsize=7)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.7)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    pyplot.close(figure)
+    save_picture(path, figure, dpi=130)

@@ -1,0 +1,119 @@
+"""``smnet evaluate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from smnet.cli.options import AsJson, Device, FirstLabel, Format, Labels, Root, Workers
+from smnet.errors import UserError
+
+
+def evaluate(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECKPOINT...",
+            help="Checkpoints, runs, or exported .onnx and .xml files. Several are averaged.",
+        ),
+    ],
+    data: Annotated[str, typer.Option(help="The data set, in any form that train reads.")],
+    split: Annotated[str, typer.Option(help="train, val, test or all.")] = "val",
+    views: Annotated[
+        str | None,
+        typer.Option(
+            help="Views averaged per video, clips x crops: 1x1, 2x3 or 10x3. Default: as in the"
+            " checkpoint's recipe."
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Weight of each checkpoint in the average, such as 1,1.5.")
+    ] = None,
+    sampling: Annotated[
+        str | None, typer.Option(help="Sampling rule. Default: the checkpoint's own.")
+    ] = None,
+    format: Format = None,
+    root: Root = None,
+    labels: Labels = None,
+    first_label: FirstLabel = 0,
+    fold: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=3, help="Fold of UCF101 and HMDB51. Default: the fold of the training."
+        ),
+    ] = None,
+    predictions: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the scores of every clip: .csv or .parquet."),
+    ] = None,
+    confusion: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Draw the confusion matrix: .png, .svg or .pdf."),
+    ] = None,
+    as_json: AsJson = False,
+    on_error: Annotated[
+        str, typer.Option(help="raise; or skip: count an unreadable clip as wrong and continue.")
+    ] = "raise",
+    batch: Annotated[int, typer.Option(min=1, help="Views per batch.")] = 8,
+    workers: Workers = None,
+    device: Device = "auto",
+    decoder: Annotated[str, typer.Option(help="Video decoder: pyav or torchcodec.")] = "pyav",
+) -> None:
+    """Measure the accuracy of a checkpoint on a data set.
+
+    \b
+    Examples:
+      smnet evaluate runs/mine --data clips/
+      smnet evaluate runs/ssv2/best.safetensors --data something-v2/ --views 2x3 --json
+      smnet evaluate tsm-ssv2.safetensors --data something-v2/ --views 2x3 --sampling twice
+      smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
+      smnet evaluate runs/mine/best.onnx --data clips/
+    """
+    from smnet.checkpoints.file import read_checkpoint
+    from smnet.console import json_text
+    from smnet.data.annotations.source import ClipSource
+    from smnet.evaluation.evaluate import evaluate_checkpoints
+    from smnet.evaluation.results import check_names, write_predictions
+    from smnet.inference.backends import is_exported
+    from smnet.recipes.recipe import describe_expected
+    from smnet.report.confusion import draw_confusion
+    from smnet.report.tables import print_evaluation
+
+    check_names(predictions, confusion)
+    if on_error not in ("raise", "skip"):
+        raise UserError(f"--on-error {on_error}: use raise or skip")
+    if decoder not in ("pyav", "torchcodec"):
+        raise UserError(f"--decoder {decoder}: use pyav or torchcodec")
+    result = evaluate_checkpoints(
+        checkpoints,
+        ClipSource(data, format, root, labels, first_label, fold),
+        split=split,
+        views=views,
+        weights=weights,
+        sampling=sampling,
+        on_error=on_error,
+        batch=batch,
+        workers=workers,
+        device=device,
+        decoder=decoder,
+    )
+    if result is None:  # torchrun: the first process reports
+        return
+    # Files first: standard output may be a closed pipe.
+    if predictions:
+        write_predictions(predictions, result)
+    if confusion:
+        draw_confusion(confusion, result)
+    for path in filter(None, (predictions, confusion)):
+        typer.echo(f"written: {path}", err=True)
+    if as_json:
+        typer.echo(json_text(result.summary(), 2))
+        return
+    print_evaluation(result)
+    for checkpoint in checkpoints:
+        expected = None
+        if not is_exported(checkpoint):
+            expected = read_checkpoint(checkpoint).recipe.get("expected")
+        if expected:
+            typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")
