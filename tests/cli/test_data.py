@@ -116,7 +116,7 @@ def test_check_remembers(hurt: Path, smnet: Call, tmp_path: Path) -> None:
     first = smnet("data", "check", hurt, "--report", report, "--workers", 2)
     assert "remembered" not in first.out
     second = smnet("data", "check", hurt, "--report", report, "--workers", 2)
-    assert "7 clips decoded (7 remembered, unchanged) in" in second.out
+    assert "7 clips decoded (7 unchanged, remembered) in" in second.out
     assert second.out.splitlines()[2:] == first.out.splitlines()[2:]
     inside = smnet("data", "check", hurt, "--report", hurt / "report.csv", "--workers", 2)
     assert inside.status == 1
@@ -124,7 +124,7 @@ def test_check_remembers(hurt: Path, smnet: Call, tmp_path: Path) -> None:
     memory = hurt / "mine"
     for _ in range(2):
         told = smnet("data", "check", hurt, "--memory", memory, "--workers", 2)
-    assert "(7 remembered" in told.out
+    assert "(7 unchanged" in told.out
 
 
 def test_a_thousand_of_one_do_not_hide_another(data: Path, smnet: Call, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_thousand_of_one_do_not_hide_another(data: Path, smnet: Call, tmp_path
     assert called.status == 1
     assert called.out.count("no such file") < 41
     assert "list.csv:104: malformed row" in called.out
-    assert "and 61 more; --report FILE.csv has all" in called.out
+    assert "and 61 more; --report FILE.csv lists all" in called.out
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_a_thousand_of_one_do_not_hide_another(data: Path, smnet: Call, tmp_path
         (["check", "DATA", "--report", "faults.txt"], "written as .json or .csv"),
         (["check", "DATA", "--fix-list", "DATA/fixed.csv"], "among the annotation"),
         (["check", "DATA/none"], "cannot open"),
-        (["stats", "DATA", "--picture", "a.jpg"], "drawn as .png, .svg or .pdf"),
+        (["stats", "DATA", "--picture", "a.jpg"], "written as .png, .svg or .pdf"),
         (["show", "DATA", "--format", "what"], "no annotation format 'what'"),
     ],
 )

@@ -73,9 +73,9 @@ def test_unreadable_clips(data: Path, smnet: Call, tmp_path: Path) -> None:
     assert called.status == 0
     assert "8 clips packed (train 5, val 3)" in called.out
     assert "left out: train/rising/1.mp4: " in called.out
-    assert "another folder" not in called.out
+    assert "not tried again" not in called.out
     again = smnet("data", "pack", hurt, out, "--on-error", "skip")
-    assert "to try these again, pack into another folder" in again.out
+    assert "are not tried again in the same folder" in again.out
     assert smnet("data", "show", out, "--json").out.count('"missing": {') == 1
     assert json.loads(smnet("data", "show", out, "--json").out)["missing"]["train"] == 1
     found = smnet("data", "check", out, "--workers", 1)
@@ -85,7 +85,7 @@ def test_unreadable_clips(data: Path, smnet: Call, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["DATA", "OUT", "--frames", "some"], "--frames some: a number, or all"),
+        (["DATA", "OUT", "--frames", "some"], "--frames some: use a number, or all"),
         (["DATA", "OUT", "--on-error", "what"], "use raise or skip"),
         (["DATA", "DATA/packed"], "lies inside the data"),
         (["DATA/none", "OUT"], "cannot open"),

@@ -22,13 +22,14 @@ from PIL import Image
 
 import smnet
 from smnet.checkpoints.file import read_checkpoint, save_checkpoint
+from smnet.console import json_text
 from smnet.data.loading.dataset import read_views
 from smnet.data.loading.views import Damage, ViewPlan
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.inference.recognizer import Prediction, Recognizer, Utilisation, find_videos
 from smnet.inference.torch_backend import score_views
-from smnet.report.tables import json_text, print_predictions
+from smnet.report.tables import print_predictions
 from tests.conftest import CLASSES, class_frames
 from tests.videos import write_video
 
@@ -161,7 +162,9 @@ def test_names_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
     line = json_text(answer.to_dict())
     assert json.loads(line.encode("utf-8"))["path"] == answer.path
     assert "é" in json_text(replace(answer, path="a.mp4").to_dict())
-    print_predictions([answer, replace(answer, error=f"{answer.path}: gone")], 2)
+    print_predictions(
+        [answer, replace(answer, error=f"{answer.path}: gone")], [answer.path] * 2, ["é"]
+    )
     told = capsys.readouterr()
     for text in (told.out, told.err):
         assert "\x1b" not in text

@@ -46,7 +46,8 @@ def print_clips(clips: ClipSet, rows: int) -> None:
     say(console, f"because: {clips.why}")
     shown = ", ".join(clips.classes[:8])
     more = f" and {len(clips.classes) - 8} more" if len(clips.classes) > 8 else ""
-    say(console, f"{len(clips.classes)} classes: {shown}{more}\n")
+    say(console, f"{len(clips.classes)} classes: {shown}{more}")
+    console.print()
     names = _split_names(clips)
     table = plain_table("split", "clips", "missing")
     for name in names:
@@ -54,7 +55,7 @@ def print_clips(clips: ClipSet, rows: int) -> None:
         table.add_row(name, *map(str, counts))
     console.print(table)
     for name in names if rows else ():
-        say(console, f"\nfirst rows of {name}:")
+        console.print(f"\nfirst rows of {name}:")
         for clip in clips.splits.get(name, ())[:rows]:
             label = clips.classes[clip.label] if clip.label >= 0 else "no label"
             notes = [] if clip.source == clip.path else [clip.source]

@@ -28,9 +28,8 @@ def plain_table(*columns: str) -> Table:
 
 
 def say(console: Console, text: str) -> None:
-    """Print a line as it is: no markup, no wrapping, control characters escaped."""
-    lines = (printable(line) for line in text.split("\n"))
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    """Print one line as it is: no markup, no wrapping, control characters escaped."""
+    console.print(printable(text), markup=False, soft_wrap=True)
 
 
 def print_evaluation(result: Evaluation) -> None:
@@ -51,7 +50,7 @@ def print_evaluation(result: Evaluation) -> None:
         say(console, f"… and {rest} classes with a higher recall or no clips; --json lists all")
     confused = result.confused()
     if confused:
-        say(console, "\nmost confused:")
+        console.print("\nmost confused:")
     for true, predicted, clips in confused:
         say(console, f"  {clips:4} x {true} -> {predicted}")
 
