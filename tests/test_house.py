@@ -1,4 +1,4 @@
-"""The house: no import runs upwards, none in a circle, and the front door is light."""
+"""The layout of the package: which wing may import which, and what loads without PyTorch."""
 
 from __future__ import annotations
 
@@ -14,47 +14,81 @@ import smnet
 
 SOURCE = Path(smnet.__file__).parent
 
-# The floors of the house, the ground first. A package uses its own floor and those below it.
-FLOORS = (
-    ("errors", "files", "system", "console", "recipes", "distributed", "models"),
-    ("data",),
-    ("checkpoints",),
-    ("inference",),
-    ("evaluation",),
-    ("training",),
-    ("export",),
-    ("report",),
-    ("experiments",),
-    ("cli", "__main__"),
-)
+GROUND = ("errors", "files", "system", "console")
+"""Small modules that every wing may use; ``models`` uses none of them."""
 
+WINGS = {
+    # wing: (what it is for, the wings it may import)
+    "models": ("networks, in PyTorch alone", ""),
+    "data": ("annotations and videos, turned into views", ""),
+    "recipes": ("the settings of a training run", ""),
+    "distributed": ("several processes as one", ""),
+    "checkpoints": ("one file per trained network", "models data"),
+    "inference": ("the program that scores a clip", "models data distributed checkpoints"),
+    "evaluation": (
+        "accuracy on a data set",
+        "models data recipes distributed checkpoints inference",
+    ),
+    "training": (
+        "the training loop",
+        "models data recipes distributed checkpoints inference evaluation",
+    ),
+    "export": (
+        "files for other runtimes",
+        "models data recipes checkpoints inference evaluation",
+    ),
+    "report": ("tables, pages and pictures", "data checkpoints inference evaluation"),
+    "experiments": (
+        "comparisons, studies, profiles, the demo",
+        "models data recipes distributed checkpoints inference evaluation training report",
+    ),
+    "cli": (
+        "the verbs",
+        "models data recipes distributed checkpoints inference evaluation training export report"
+        " experiments",
+    ),
+    "__main__": ("python -m smnet", "cli"),
+}
 
-def floor(room: str) -> int:
-    return next(number for number, rooms in enumerate(FLOORS) if room in rooms)
+DATA_ROOMS = {
+    # room of data: (what it is for, the rooms it may import)
+    "clips": ("a clip and a data set of clips", ""),
+    "sampling": ("rules that choose frames", ""),
+    "video": ("files and folders, read as exact frames", ""),
+    "workers": ("processes and threads with time limits", ""),
+    "synthetic": ("drawn data sets", ""),
+    "packed": ("packed sets: layout, storage, reading", "clips video"),
+    "open": ("the reader for a path", "video packed"),
+    "annotations": ("annotation files, read as clips", "clips packed"),
+    "loading": (
+        "views, transforms, data set, loader",
+        "clips sampling video workers packed open annotations",
+    ),
+    "checks": (
+        "what is wrong with a data set, and its statistics",
+        "clips video workers packed open annotations",
+    ),
+    "packing": ("writing packed sets", "clips video workers packed open annotations"),
+}
 
 
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
-    found = {}
+    paths = {}
     for path in sorted(SOURCE.rglob("*.py")):
         parts = ["smnet", *path.relative_to(SOURCE).with_suffix("").parts]
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return paths
 
 
 MODULES = modules()
 
 
-def room(name: str) -> str:
-    return name.split(".")[1] if "." in name else ""
-
-
-def imports(name: str, outermost: bool = False) -> Iterator[str]:
-    """The modules of the package that a module imports: anywhere in it, or when it is loaded."""
+def imports(name: str) -> Iterator[str]:
+    """The modules of the package that a module imports, also inside of functions."""
     path = MODULES[name]
     package = name if path.stem == "__init__" else name.rpartition(".")[0]
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body if outermost else ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             targets = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -62,19 +96,61 @@ def imports(name: str, outermost: bool = False) -> Iterator[str]:
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *([base] if base else [])])
-            # "from smnet.data import motion" means the module, not the package
+            # "from smnet.data import motion" imports the module, not only the package
             below = [f"{base}.{alias.name}" for alias in node.names]
             targets = [b if b in MODULES else base for b in below]
         else:
             continue
-        yield from (t for t in targets if t == "smnet" or t.startswith("smnet."))
+        yield from (t for t in targets if t.startswith("smnet."))
 
 
-def test_there_is_something_to_look_at() -> None:
-    assert {"smnet.training.loop", "smnet.models.smnet", "smnet.data.open"} <= set(MODULES)
+def part(name: str, position: int) -> str:
+    """The wing (1) or the room (2) of a module; empty for a package itself."""
+    return ".".join(name.split(".")[position : position + 1])
+
+
+def forbidden(table: dict[str, tuple[str, str]], position: int, within: str = "") -> list[str]:
+    """The imports from one row of a table to another that the table does not allow."""
+    found = []
+    for name in (n for n in MODULES if n.startswith(f"smnet{within}.")):
+        here = part(name, position)
+        for target in (t for t in imports(name) if t.startswith(f"smnet{within}.")):
+            there = part(target, position)
+            free = there in GROUND and here != "models" and not within
+            if here in table and there not in (here, "") and not free:
+                allowed = table[here][1].split()
+                if there not in allowed:
+                    found.append(f"{name} imports {target}")
+    return found
+
+
+def ordered(table: dict[str, tuple[str, str]]) -> bool:
+    """Every row uses only rows above it, so that no circle can arise."""
+    rows = list(table)
+    return all(set(table[row][1].split()) <= set(rows[:i]) for i, row in enumerate(rows))
+
+
+def test_the_tables_name_every_wing_and_room_in_order() -> None:
+    assert {*GROUND, *WINGS} == {part(name, 1) for name in MODULES} - {""}
+    rooms = {part(name, 2) for name in MODULES if part(name, 1) == "data"} - {""}
+    assert set(DATA_ROOMS) == rooms
+    assert ordered(WINGS)
+    assert ordered(DATA_ROOMS)
+
+
+def test_imports_are_seen() -> None:
     assert "smnet.data.sampling.rules" in set(imports("smnet.data.loading.views"))
-    assert "smnet.models.base" in set(imports("smnet.models.registry"))  # a relative one
-    assert {r for rooms in FLOORS for r in rooms} == {room(name) for name in MODULES} - {""}
+    assert "smnet.models.base" in set(imports("smnet.models.registry"))  # a relative import
+
+
+def test_wings_import_what_the_table_allows() -> None:
+    assert forbidden(WINGS, 1) == []
+    ground = [f"{n} imports {t}" for n in MODULES for t in imports(n) if part(n, 1) in GROUND]
+    assert [line for line in ground if part(line.split()[2], 1) not in GROUND] == []
+
+
+def test_rooms_of_data_import_what_the_table_allows() -> None:
+    assert forbidden(DATA_ROOMS, 2, ".data") == []
 
 
 def test_the_root_of_the_package_is_small() -> None:
@@ -82,60 +158,31 @@ def test_the_root_of_the_package_is_small() -> None:
     assert len(list(SOURCE.glob("*/__init__.py"))) <= 11
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_no_import_runs_upwards(name: str) -> None:
-    if name == "smnet":
-        return  # its names are loaded on first use
-    for target in imports(name):
-        if target == "smnet":
-            continue  # the version
-        if room(target) != room(name):
-            assert floor(room(target)) <= floor(room(name)), f"{name} imports {target}"
-
-
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if room(n) == "models"))
-def test_models_import_nothing_else_of_the_package(name: str) -> None:
-    assert [t for t in imports(name) if room(t) != "models"] == []
-
-
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if room(n) == "data"))
-def test_data_knows_no_models_and_nothing_above(name: str) -> None:
-    allowed = {"data", "errors", "files", "console", "system"}
-    assert [t for t in imports(name) if room(t) not in allowed] == []
-
-
 def test_no_import_runs_in_a_circle() -> None:
-    state: dict[str, int] = {}
+    finished: set[str] = set()
 
     def visit(name: str, path: tuple[str, ...]) -> None:
-        if state.get(name) == 2:
+        assert name not in path, " -> ".join([*path[path.index(name) :], name])
+        if name in finished:
             return
-        assert state.get(name) != 1, " -> ".join([*path[path.index(name) :], name])
-        state[name] = 1
-        for target in set(imports(name)) - {name, "smnet"}:
-            # A package loads before what is in it: that is the order, not a circle.
+        for target in set(imports(name)) - {name}:
+            # A package loads before its modules: that is the order, not a circle.
             if target in MODULES and not name.startswith(f"{target}."):
                 visit(target, (*path, name))
-        state[name] = 2
+        finished.add(name)
 
     for name in set(MODULES) - {"smnet"}:
         visit(name, ())
 
 
+def test_modules_do_not_name_the_machine_they_were_written_on() -> None:
+    for name, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        assert not any(place in text for place in ("/work/", "/home/", "../shared")), name
+
+
 HEAVY = ("torch", "pandas", "matplotlib", "pyarrow", "tensorboard")
-
-
-def loaded_after(code: str) -> set[str]:
-    """What of HEAVY a fresh interpreter has loaded at the end of ``code``."""
-    tell = f"import sys\nprint('\\n', *[m for m in {HEAVY} if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", f"{code}\n{tell}"], capture_output=True, text=True, check=True
-    )
-    return set(done.stdout.splitlines()[-1].split())
-
-
-def test_the_front_door_does_not_load_torch() -> None:
-    code = """
+HELP = """
 import smnet, sys
 dir(smnet)
 from smnet.cli import main as cli
@@ -145,17 +192,25 @@ try:
 except SystemExit as end:
     assert not end.code
 """
-    assert loaded_after(code) == set()
 
 
-def test_reading_of_video_and_annotations_does_not_load_torch() -> None:
-    code = "import smnet.data.annotations.read, smnet.data.sampling.rules, smnet.data.open"
-    assert loaded_after(code) == set()
-
-
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_rooms_do_not_name_the_machine_they_were_built_on(name: str) -> None:
-    text = MODULES[name].read_text(encoding="utf-8")
-    assert "/work/" not in text
-    assert "/home/" not in text
-    assert "../shared" not in text
+@pytest.mark.parametrize(
+    "code",
+    [
+        pytest.param(HELP, id="import smnet, and the help"),
+        pytest.param(
+            "import smnet.data.annotations.read, smnet.data.sampling.rules, smnet.data.open,"
+            " smnet.data.checks.check, smnet.data.checks.stats, smnet.data.packing.pack",
+            id="annotations, video, check, stats, pack",
+        ),
+        pytest.param(
+            "import smnet.inference.recognizer, smnet.inference.exported", id="exported files"
+        ),
+    ],
+)
+def test_loads_without_heavy_libraries(code: str) -> None:
+    tail = f"import sys\nprint('\\n', *[m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1].split() == []

@@ -1,4 +1,4 @@
-"""The machine: cores, memory, and a description for the foot of every measurement."""
+"""The machine: its description, the cores that may be used, how memory is kept."""
 
 from __future__ import annotations
 
@@ -11,11 +11,8 @@ from smnet import __version__
 
 
 def describe_machine() -> dict[str, str]:
-    """Processor, cores, GPU, versions and whether :mod:`smnet.models.native` is compiled, for the
-    foot of every table of measurements."""
+    """Processor, cores, GPU and versions, as stated under every table of measurements."""
     import torch
-
-    from smnet.models import native
 
     facts = {
         "processor": _processor(),
@@ -24,7 +21,6 @@ def describe_machine() -> dict[str, str]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "smnet": __version__,
-        "native": "no" if native.library() is None else "yes",
     }
     if torch.cuda.is_available():
         facts["gpu"] = torch.cuda.get_device_name(0)
@@ -41,11 +37,11 @@ def _processor() -> str:
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep freed memory for the next tensor of that size (glibc only).
+    """Let the C library reuse freed memory instead of returning it to the kernel (glibc only).
 
-    By default every large tensor is fresh memory from the kernel, zeroed page by page on first use:
-    about a third of the time of a training step on a CPU, and up to half of that of prediction. The
-    process holds its peak from then on.
+    By default the kernel zeroes the pages of every large tensor on first use, which takes about a
+    third of a training step on a CPU and up to half of a prediction. The process then keeps its
+    peak memory.
     """
     m_trim_threshold, m_mmap_max = -1, -4  # malloc.h
     try:
@@ -53,7 +49,7 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_mmap_max, 0)
         libc.mallopt(m_trim_threshold, -1)
     except (OSError, AttributeError, TypeError):
-        return  # another C library: nothing to set
+        return  # another C library
 
 
 def available_cores() -> int:
