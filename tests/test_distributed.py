@@ -28,6 +28,7 @@ from smnet.evaluation.evaluate import (
     view_plan,
 )
 from smnet.models import create_model
+from smnet.recipes.recipe import Recipe
 from smnet.training.loop import train
 from smnet.training.step import blank_loss
 from tests.conftest import tiny, write_clips
@@ -329,7 +330,7 @@ def test_a_blank_loss_teaches_nothing() -> None:
     model = create_model("smnet_resnet18", 3, 2, width=8).train()
     model.spec = replace(model.spec, input_size=32)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    loss = blank_loss(model, model.spec)
+    loss = blank_loss(model, model.spec, Recipe())
     loss.backward()
     assert loss.item() == 0
     for name, parameter in model.named_parameters():

@@ -107,7 +107,7 @@ def test_train_then_evaluate_then_predict(
     assert trained.status == 0, trained.err
     assert trained.out.splitlines()[-1] == "checkpoint: r/best.safetensors"
     assert trained.out.startswith("best: top-1 ")
-    assert "lr 0.000469 = 0.01 x 3/64 (sgd, clips a step)" in trained.err
+    assert "lr 0.000469 = 0.01 x 3/64 (sgd, clips per step)" in trained.err
     assert read_checkpoint("r").recipe["data"] == str(tmp_path / "clips")  # from anywhere
     told = smnet("evaluate", "r", "--data", "clips", "--workers", "0")
     assert told.status == 0
@@ -477,7 +477,7 @@ WRONG = [
     ("train --data DATA --format coco WORDS", "no annotation format 'coco'"),
     ("train --data DATA --out W/file WORDS", "cannot write"),
     ("train --data DATA --out W/file/below WORDS", "cannot write"),
-    ("train --data DATA --out RUN WORDS", "holds a run already"),
+    ("train --data DATA --out RUN WORDS", "contains a run already"),
     ("train --resume W/nowhere", "no run to resume here"),
     ("train --resume W/empty", "recipe.yaml is missing"),
     ("train --resume W/started", "resume.pt is missing"),

@@ -18,7 +18,7 @@ from tests.conftest import file_size_limit
 @pytest.fixture(autouse=True)
 def without_tensorboard(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "tensorboard" not in request.node.name:
-        monkeypatch.setattr("smnet.training.log._summary_writer", lambda *_: None)
+        monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
 
 
 def read(folder: Path) -> list[dict[str, object]]:
@@ -97,6 +97,18 @@ def test_a_full_disk(tmp_path: Path) -> None:
         log.row("train", 1, 1, values)
 
 
+def test_a_full_disk_under_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    with RunLog(tmp_path, 1, 1, active=True) as log:
+        for step in range(1, 21):  # a longer event file than log.jsonl below
+            log.row("val", 1, step, {"x": 1.0})
+        (tmp_path / "log.jsonl").write_text("")
+        (events,) = (tmp_path / "tensorboard").iterdir()
+        full = pytest.raises(UserError, match=r"cannot write .*tensorboard: File too large")
+        with file_size_limit(events.stat().st_size + 1), full:
+            log.row("val", 1, 21, {"x": 1.0})
+
+
 def test_numbers_go_to_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     with RunLog(tmp_path, 1, 1, active=True) as log:
@@ -120,7 +132,7 @@ def test_tensorboard_forgets_what_is_written_again(tmp_path: Path) -> None:
 
 
 def test_tensorboard_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
     with RunLog(tmp_path, 1, 1, active=True) as log:
         log.row("val", 1, 3, {"top1": 0.25})
     assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]

@@ -24,7 +24,7 @@ from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.recipes.recipe import read_recipe
 from smnet.training import loop as train_module
-from smnet.training.loop import train
+from smnet.training.loop import compare_with_best, train
 from smnet.training.setup import training_plan
 from smnet.training.step import Meter, freeze_norms, grouped
 from tests.conftest import CLASSES, tiny, write_clips
@@ -122,7 +122,7 @@ def test_what_it_says(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
         "model: smnet_resnet18, 0.18 M parameters, 2 segments of 32 x 32; 3 classes;"
         " clips: train 9, val 6; 1 x cpu",
         "weights: random",
-        "lr 0.005 = 0.01 x 3/6 (sgd, clips a step)",
+        "lr 0.005 = 0.01 x 3/6 (sgd, clips per step)",
         "mirror: on, no class name tells left from right",
         "epoch 1/1",
         "val top-1",
@@ -303,7 +303,7 @@ def test_or_is_counted_and_said(damaged: Path, tmp_path: Path, said: io.StringIO
 def test_a_run_that_reads_nothing_is_no_run(damaged: Path, tmp_path: Path) -> None:
     for clip in (damaged / "train").rglob("*.mp4"):
         clip.write_bytes(b"not a film")
-    with pytest.raises(UserError, match=r"epoch 1: none of the training clips could be read"):
+    with pytest.raises(UserError, match=r"epoch 1: no training clip could be read"):
         train(tiny(damaged, on_error="skip"), tmp_path / "r")
     assert not list((tmp_path / "r").glob("*.safetensors"))
 
@@ -374,7 +374,7 @@ def test_a_gpu_that_is_not_there(clips: Path, tmp_path: Path) -> None:
 
 def test_a_folder_that_holds_a_run_is_not_written_over(run: Path, clips: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in run.iterdir()}
-    with pytest.raises(UserError, match="holds a run already; go on with: smnet train --resume"):
+    with pytest.raises(UserError, match="contains a run already; resume it with: smnet"):
         train(tiny(clips), run)
     assert {p: p.stat().st_mtime_ns for p in run.iterdir()} == before
 
@@ -443,12 +443,12 @@ def test_a_run_overwrites_nothing_that_stands_there(clips: Path, tmp_path: Path)
     own = tmp_path / "own"
     own.mkdir()
     (own / "recipe.yaml").write_text("# mine\nepochs: 2\n")
-    with pytest.raises(UserError, match=r"recipe\.yaml: a run would write its recipe there"):
+    with pytest.raises(UserError, match=r"recipe\.yaml: exists and was not written by a run"):
         train(tiny(clips), own)
     assert (own / "recipe.yaml").read_text() == "# mine\nepochs: 2\n"
     (own / "recipe.yaml").unlink()
     (own / "best.safetensors").write_bytes(b"mine")
-    with pytest.raises(UserError, match=r"holds a best\.safetensors, which stays"):
+    with pytest.raises(UserError, match=r"contains a best\.safetensors, which would be"):
         train(tiny(clips), own)
     assert os.listdir(own) == ["best.safetensors"]
 
@@ -461,7 +461,7 @@ def test_a_run_that_failed_in_its_first_epoch_is_begun_again(clips: Path, tmp_pa
 
 def test_a_run_is_no_class_of_its_data(clips: Path, tmp_path: Path) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
-    with pytest.raises(UserError, match=r"inside the data set .*/d, of which each folder is a"):
+    with pytest.raises(UserError, match=r"inside the data set .*/d, where every folder is a class"):
         train(tiny(data), data / "runs" / "one")
     assert sorted(os.listdir(data)) == ["train", "val"]
 
@@ -471,7 +471,7 @@ def test_other_data_are_not_gone_on_with(clips: Path, tmp_path: Path) -> None:
     train(tiny(data, epochs=1), tmp_path / "r")
     for split in ("train", "val"):
         (data / split / "falling").rename(data / split / "zzz")  # now the last of the classes
-    with pytest.raises(UserError, match="clips of 3 classes that are others, or have other labels"):
+    with pytest.raises(UserError, match="clips of 3 classes with other paths or labels"):
         train(tiny(data, epochs=1), tmp_path / "r", resume=True)
 
 
@@ -491,7 +491,7 @@ def test_clips_that_vanish_are_told_where_they_may(
         assert not train(tiny(data, on_error="skip"), tmp_path / "r").finished
     (data / "train" / "falling" / "0.mp4").unlink()
     assert train(tiny(data, on_error="skip"), tmp_path / "r", resume=True).finished
-    assert "then 9 training and 6 validation clips of 3 classes, now 8 training" in said.getvalue()
+    assert "before 9 training and 6 validation clips of 3 classes, now 8" in said.getvalue()
     assert read_checkpoint(tmp_path / "r" / "last.safetensors").metrics["data"]["train"] == 8
 
 
@@ -521,15 +521,58 @@ def test_scores_that_are_no_numbers_are_told(
         return (scores, *rest)
 
     monkeypatch.setattr(train_module, "score_clips", broken)
-    train(tiny(clips, epochs=1), tmp_path / "r")
-    assert ", 2 of 6 clips without finite scores: counted as wrong" in said.getvalue()
+    outcome = train(tiny(clips, epochs=1), tmp_path / "r")
+    assert ", 2 of 6 clips without finite scores: counted as wrong, so" in said.getvalue()
+    assert "(best)" not in said.getvalue()
+    assert "no epoch had finite validation scores" in said.getvalue()
     assert rows(tmp_path / "r", "val")[0]["not_finite"] == 2
+    assert outcome.best is None
+    assert outcome.checkpoint == tmp_path / "r" / "last.safetensors"
+    assert not (tmp_path / "r" / "best.safetensors").exists()
+
+
+def test_weights_that_are_not_finite_after_the_last_step_end_the_run(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = train_module.update_weights
+
+    def overflow(learner: Any, recipe: Any) -> None:
+        update(learner, recipe)
+        learner.model.fc.bias.data.fill_(torch.inf)
+
+    monkeypatch.setattr(train_module, "update_weights", overflow)
+    with pytest.raises(UserError, match=r"epoch 1: the weights are not finite .*Lower lr"):
+        train(tiny(clips, epochs=1, batch=9), tmp_path / "r")
+    assert not (tmp_path / "r" / "resume.pt").exists()
+
+
+def test_a_batch_normalisation_of_one_value(clips: Path, tmp_path: Path) -> None:
+    recipe = tiny(clips, model="tsn_resnet18", batch=1, segments=1, epochs=1)
+    with pytest.raises(UserError, match="one value per channel from batch=1, segments=1 and size="):
+        train(recipe, tmp_path / "r")
+
+
+@pytest.mark.parametrize(
+    ("top1", "not_finite", "best", "verdict"),
+    [
+        (0.5, 0, None, "best"),
+        (0.6, 0, 0.5, "best"),
+        (0.5, 0, 0.5, "equals the best"),
+        (0.4, 0, 0.5, ""),
+        (0.6, 1, 0.5, ""),
+        (0.6, 1, None, ""),
+    ],
+)
+def test_best_epoch(top1: float, not_finite: int, best: float | None, verdict: str) -> None:
+    measured = {"top1": top1, "clips": 6, "not_finite": not_finite}
+    before = None if best is None else {"top1": best}
+    assert compare_with_best(measured, before) == verdict
 
 
 def test_a_class_name_that_no_file_can_hold(clips: Path, tmp_path: Path) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     for split in ("train", "val"):
         (data / split / "falling").rename(data / split / os.fsdecode(b"f\xff"))
-    with pytest.raises(UserError, match="is not UTF-8, and no checkpoint could hold it"):
+    with pytest.raises(UserError, match="is not valid UTF-8, so a checkpoint cannot store it"):
         train(tiny(data), tmp_path / "r")
     assert not (tmp_path / "r").exists()

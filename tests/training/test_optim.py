@@ -25,12 +25,12 @@ from tests.families import ONE_OF_EACH
 @pytest.mark.parametrize(
     ("optimizer", "clips", "lr", "says"),
     [
-        ("sgd", 64, 0.01, "lr 0.01 = 0.01 x 64/64 (sgd, clips a step)"),
-        ("sgd", 16, 0.0025, "lr 0.0025 = 0.01 x 16/64 (sgd, clips a step)"),
-        ("sgd", 256, 0.04, "lr 0.04 = 0.01 x 256/64 (sgd, clips a step)"),
-        ("adamw", 64, 0.01, "lr 0.01 = 0.01 x sqrt(64/64) (adamw, clips a step)"),
-        ("adamw", 16, 0.005, "lr 0.005 = 0.01 x sqrt(16/64) (adamw, clips a step)"),
-        ("adamw", 256, 0.02, "lr 0.02 = 0.01 x sqrt(256/64) (adamw, clips a step)"),
+        ("sgd", 64, 0.01, "lr 0.01 = 0.01 x 64/64 (sgd, clips per step)"),
+        ("sgd", 16, 0.0025, "lr 0.0025 = 0.01 x 16/64 (sgd, clips per step)"),
+        ("sgd", 256, 0.04, "lr 0.04 = 0.01 x 256/64 (sgd, clips per step)"),
+        ("adamw", 64, 0.01, "lr 0.01 = 0.01 x sqrt(64/64) (adamw, clips per step)"),
+        ("adamw", 16, 0.005, "lr 0.005 = 0.01 x sqrt(16/64) (adamw, clips per step)"),
+        ("adamw", 256, 0.02, "lr 0.02 = 0.01 x sqrt(256/64) (adamw, clips per step)"),
     ],
 )
 def test_the_rate_follows_the_batch(optimizer: str, clips: int, lr: float, says: str) -> None:

@@ -186,7 +186,7 @@ def test_a_real_process_that_gets_sigterm_with_all_its_workers(
     os.killpg(process.pid, signal.SIGTERM)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130, told
-    assert told.rstrip().endswith(f"stopped; go on with: smnet train --resume {folder}")
+    assert told.rstrip().endswith(f"stopped; resume with: smnet train --resume {folder}")
     assert "Traceback" not in told
     saved = torch.load(folder / "resume.pt", weights_only=True)["state"]
     assert 2 <= saved["step"] < 8
@@ -207,14 +207,14 @@ def test_a_signal_while_the_last_epoch_is_saved_is_told(
     monkeypatch.setattr(train_module, "save_state", interrupt)
     outcome = train(tiny(clips, epochs=1), tmp_path / "r")
     assert outcome.finished
-    assert outcome.asked_to_end
+    assert outcome.stop_requested
 
 
 def test_a_finished_run_is_finished(whole: Path, clips: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(whole, tmp_path / "r")
     before = (folder / "last.safetensors").read_bytes()
     outcome = train(tiny(clips, **HARD), folder, resume=True)
-    assert outcome == Outcome(folder, True, outcome.best, 4, asked_to_end=False)
+    assert outcome == Outcome(folder, True, outcome.best, 4, stop_requested=False)
     assert (folder / "last.safetensors").read_bytes() == before
     assert_same_run(whole, folder)
 
@@ -225,7 +225,7 @@ def test_an_epoch_is_safe_before_it_is_measured(clips: Path, tmp_path: Path) -> 
     good = spoiled.read_bytes()
     spoiled.write_bytes(b"not a film")
     recipe = tiny(data, **HARD)
-    with pytest.raises(UserError, match=r"epoch 1 is learned and saved: mend it, and smnet train"):
+    with pytest.raises(UserError, match=r"epoch 1 is trained and saved; repair the data"):
         train(recipe, folder)
     for _ in range(2):  # nothing is learned again, nor written twice
         with pytest.raises(UserError, match=f"{spoiled.name}: .*--resume {folder}"):
@@ -255,7 +255,7 @@ def test_stopped_while_it_is_measured(
         patch.setattr(train_module, "score_clips", score_slowly)
         outcome = train(tiny(clips, **HARD), tmp_path / "r")
     assert (outcome.finished, outcome.epoch, len(seen)) == (False, 0, 1)  # the first of 3 batches
-    assert f"stopped; go on with: smnet train --resume {tmp_path / 'r'}" in said.getvalue()
+    assert f"stopped; resume with: smnet train --resume {tmp_path / 'r'}" in said.getvalue()
     assert train(tiny(clips, **HARD), tmp_path / "r", resume=True).finished
     assert_same_run(whole, tmp_path / "r")
 
@@ -339,11 +339,14 @@ def saved(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"val": 5}, "then 8 training and 4 validation clips of 3 classes, now 8 training and 5 "),
-        ({"digest": "b"}, "4 validation clips of 3 classes that are others, or have other labels"),
+        (
+            {"val": 5},
+            "before 8 training and 4 validation clips of 3 classes, now 8 ",
+        ),
+        ({"digest": "b"}, "4 validation clips of 3 classes with other paths or labels"),
         (
             {"classes": 4, "names": "m"},
-            "now 8 training and 4 validation clips of 4 classes; put it back",
+            "now 8 training and 4 validation clips of 4 classes; restore the data set",
         ),
     ],
 )
@@ -369,7 +372,7 @@ def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
 )
 def test_of_another_recipe(saved: Path, changed: dict[str, Any], says: str) -> None:
     recipe = RECIPE.model_copy(update=changed)
-    with pytest.raises(UserError, match=re.escape(f"was begun by another recipe {says}; put it")):
+    with pytest.raises(UserError, match=re.escape(f"started with another recipe {says}; restore")):
         load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA)
 
 
@@ -435,7 +438,7 @@ def test_of_another_model(saved: Path) -> None:
 
 
 def test_of_another_number_of_processes(saved: Path) -> None:
-    with pytest.raises(UserError, match="was saved by 1 processes, this run has 2; resume with as"):
+    with pytest.raises(UserError, match=r"was saved by 1 process, this run has 2\. .*weights="):
         load_state(
             saved.parent, RECIPE, learner(RECIPE), Processes(torch.device("cpu"), 0, 2), DATA
         )

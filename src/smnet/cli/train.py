@@ -64,4 +64,4 @@ def train(
         best = outcome.best or {}
         if best.get("clips"):
             typer.echo(f"best: top-1 {best['top1']:.1%} on validation, epoch {best['epoch']}")
-        typer.echo(f"checkpoint: {outcome.folder / 'best.safetensors'}")
+        typer.echo(f"checkpoint: {outcome.checkpoint}")

@@ -27,9 +27,9 @@ from smnet.models.registry import new_model
 from smnet.recipes.recipe import Recipe, other_values, read_recipe
 from smnet.training.loop import train
 from smnet.training.setup import (
-    build,
-    check_outside,
-    learned_from,
+    build_model,
+    check_folder_is_not_data,
+    data_fingerprint,
     read_training_clips,
     validation_clips,
 )
@@ -84,7 +84,7 @@ def compare(
     # All that can be wrong with a later run, now and not after hours of training the others.
     names = check_study(recipe, variants, trunk)
     clips = read_training_clips(recipe)
-    check_outside(out, clips)
+    check_folder_is_not_data(out, clips)
     if not validation_clips(clips):
         raise UserError(
             f"{recipe.data}: has no validation clips, by which models are compared; give a split"
@@ -97,7 +97,7 @@ def compare(
     for variant, runs in plan:
         _check_weights(variant, runs, clips)
     with alone_in(out, "table"):
-        data = learned_from(clips)
+        data = data_fingerprint(clips)
         for _, runs in plan:
             for run in runs:
                 _check_run(run, data)
@@ -129,7 +129,7 @@ def _check_weights(variant: Variant, runs: list[_Run], clips: ClipSet) -> None:
     for weights, recipe in {recipe.weights: recipe for recipe in fresh}.items():
         try:
             if weights != "none":
-                start_from(build(recipe, clips), weights, frozen_norms=recipe.freeze_norm)
+                start_from(build_model(recipe, clips), weights, frozen_norms=recipe.freeze_norm)
         except UserError as error:
             raise variant.refused(error) from None
 
@@ -277,7 +277,7 @@ def _train(run: _Run, data: dict[str, Any]) -> bool:
         console.print("finished already", markup=False)
         return False
     outcome = train(run.recipe, run.folder, resume=(run.folder / "resume.pt").exists())
-    if outcome.asked_to_end:
+    if outcome.stop_requested:
         console.print("the comparison goes on by the same command", markup=False)
         raise KeyboardInterrupt
     return True

@@ -46,7 +46,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         )
         console.rule(f"{family}, {recipe.epochs} epochs")
         outcome = train(recipe, folder, resume=(folder / "resume.pt").exists())
-        if outcome.asked_to_end:
+        if outcome.stop_requested:
             console.print("the demo goes on by the same command")
             raise KeyboardInterrupt
         trained.append(examine(family, folder, clips))

@@ -1,4 +1,4 @@
-"""Parameter groups, the learning rate's rules, and the optimiser."""
+"""Parameter groups, the rules of the learning rate, and the optimiser."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from smnet.recipes.recipe import Recipe
 
 
 def scaled_lr(recipe: Recipe, clips_per_step: int) -> tuple[float, str]:
-    """The base rate for the run's real batch, and the rule in words.
+    """The base rate for ``clips_per_step``, and the rule as text.
 
-    SGD scales linearly with the batch (Goyal et al., 2017), AdamW with its square root.
+    The rate of SGD is proportional to the batch (Goyal et al., 2017), that of AdamW to its square
+    root.
     """
     ratio = clips_per_step / recipe.lr_batch
     factor = ratio if recipe.optimizer == "sgd" else math.sqrt(ratio)
@@ -26,14 +27,14 @@ def scaled_lr(recipe: Recipe, clips_per_step: int) -> tuple[float, str]:
         if recipe.optimizer == "sgd"
         else f"sqrt({clips_per_step}/{recipe.lr_batch})"
     )
-    return lr, f"lr {lr:.3g} = {recipe.lr:g} x {shape} ({recipe.optimizer}, clips a step)"
+    return lr, f"lr {lr:.3g} = {recipe.lr:g} x {shape} ({recipe.optimizer}, clips per step)"
 
 
 def lr_factor(recipe: Recipe, epoch: float) -> float:
-    """What the base rate is multiplied by at a (fractional) epoch.
+    """The factor of the base rate at a fractional epoch.
 
-    Linear warm-up from 1/10 over ``warmup`` epochs, then a cosine to zero, steps of 1/10 at the
-    milestones, or constant.
+    The rate rises linearly from 1/10 during ``warmup`` epochs. Then it follows a cosine to zero,
+    falls to a tenth at each milestone, or stays constant.
     """
     if epoch < recipe.warmup:
         return 0.1 + 0.9 * epoch / recipe.warmup
@@ -46,13 +47,13 @@ def lr_factor(recipe: Recipe, epoch: float) -> float:
 
 
 def parameter_groups(model: VideoModel, recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameter groups of the TSN family, by name and role.
+    """The parameter groups that the TSN family trains with.
 
-    Convolution and linear weights decay; biases and normalisations do not, that is: what has one
-    dimension or is named ``bias``. So a weight a channel decays if its shape is (C, 1, 1), and does
-    not if it is (C,). The biases of convolutions learn twice as fast. The classifier learns
-    ``head_lr`` times as fast (its bias twice that), the temporal parts ``temporal_lr`` times. Each
-    group carries ``scale``, its multiple of the base rate.
+    Weight decay applies to parameters of two or more dimensions that are not named ``bias``, so it
+    applies to a channel-wise weight of shape (C, 1, 1) and not to one of shape (C,). The learning
+    rate is ``head_lr`` times the base rate for the classifier, ``temporal_lr`` times for temporal
+    modules, and twice that of the weight for biases of convolutions and of the classifier. Each
+    group stores its factor as ``scale``.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -81,14 +82,14 @@ def make_optimizer(model: VideoModel, recipe: Recipe) -> torch.optim.Optimizer:
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give every group its multiple of the base rate ``lr``."""
+    """Set the rate of every group to ``lr`` times its ``scale``."""
     for group in optimizer.param_groups:
         group["lr"] = lr * group["scale"]
         group["base_lr"] = lr
 
 
 def get_lr(optimizer: torch.optim.Optimizer) -> float:
-    """The base rate that :func:`set_lr` has given last, also to an optimiser put back from disk."""
+    """The base rate of the last :func:`set_lr`; it is part of the optimiser's saved state."""
     rate: float = optimizer.param_groups[0]["base_lr"]
     return rate
 

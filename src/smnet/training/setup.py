@@ -1,4 +1,4 @@
-"""What a training run is made of before its first step: clips, views, model, precision, folder."""
+"""What a run prepares before its first step: clips, views, model, precision, folder."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import hashlib
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from smnet.data.annotations.classes import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
@@ -28,12 +31,17 @@ from smnet.models.registry import input_of, new_model
 from smnet.recipes.recipe import Recipe, dump_recipe
 from smnet.system import keep_freed_memory
 
-OF_A_RUN = "# The whole recipe of the run in this folder.\n"
-"""How the ``recipe.yaml`` of a run begins."""
+RECIPE_HEADER = "# The whole recipe of the run in this folder.\n"
+"""First line of the ``recipe.yaml`` that a run writes."""
 
 
 def read_training_clips(recipe: Recipe) -> ClipSet:
-    """The data set of a recipe, refused as a whole if anything is wrong with it."""
+    """Read and check the whole data set of a recipe.
+
+    Raises:
+        UserError: the data set cannot be read, has no training clips, or has a class name that a
+            checkpoint cannot store.
+    """
     if recipe.data is None:
         raise UserError("no data: give --data DIR (a folder, a csv or a list), or set data=")
     source = ClipSource(
@@ -57,15 +65,15 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
             name.encode()
         except UnicodeEncodeError:
             raise UserError(
-                f"{recipe.data}: the class name {name!r} is not UTF-8, and no checkpoint could hold"
-                " it; rename the folder"
+                f"{recipe.data}: the class name {name!r} is not valid UTF-8, so a checkpoint cannot"
+                " store it; rename the folder"
             ) from None
     return clips
 
 
-def learned_from(clips: ClipSet) -> dict[str, Any]:
-    """What tells one data set from another: how many classes and clips there are, and digests of
-    the classes' names and of the clips' paths, below the set's root, and labels, in order."""
+def data_fingerprint(clips: ClipSet) -> dict[str, Any]:
+    """Identify a data set: counts of classes and clips, a digest of the class names, and a digest
+    of paths (relative to the root) and labels in order."""
     root = str(clips.root).rstrip("/") + "/"
     sides = {"train": clips.splits.get("train", ()), "val": validation_clips(clips)}
     digest = hashlib.sha256()
@@ -80,13 +88,13 @@ def learned_from(clips: ClipSet) -> dict[str, Any]:
 
 
 def validation_clips(clips: ClipSet) -> list[Clip]:
-    """The validation clips that have a label; those that the disk lacks count as unreadable."""
+    """The labelled validation clips. Missing files are included and count as unreadable."""
     listed = [*clips.splits.get("val", ()), *clips.missing.get("val", ())]
     return [clip for clip in listed if clip.label >= 0]
 
 
 def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
-    """The random view of training, and a line on mirroring."""
+    """The random training view of a recipe, and a line that says whether clips are mirrored."""
     labels, note = None, "mirror: off"
     if recipe.flip == "auto":
         found = mirror(clips.classes)
@@ -104,7 +112,6 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
     except ValueError as error:
         raise UserError(str(error)) from None
     frames_per_segment = fixed.get("frames_per_segment", 1)
-    # A strategy that does not go with the model is said here.
     check(recipe.sampling, "train", frames_per_segment=frames_per_segment)
     check_decoder(recipe.decoder)
     plan = ViewPlan(
@@ -122,7 +129,7 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
 
 
 def seed_everything(recipe: Recipe, processes: Processes) -> None:
-    """Seed torch, and set it up for speed or, if the recipe says so, for reproducible kernels."""
+    """Seed PyTorch and choose fast kernels, or reproducible ones with ``deterministic=true``."""
     torch.manual_seed(recipe.seed)
     torch.backends.cudnn.benchmark = not recipe.deterministic
     if recipe.deterministic:
@@ -134,8 +141,8 @@ def seed_everything(recipe: Recipe, processes: Processes) -> None:
         torch.set_float32_matmul_precision("high")
 
 
-def build(recipe: Recipe, clips: ClipSet) -> VideoModel:
-    """The model of a recipe for the classes of a data set."""
+def build_model(recipe: Recipe, clips: ClipSet) -> VideoModel:
+    """Build the model of a recipe for the classes of a data set."""
     options = dict(recipe.options)
     options.setdefault("dropout", recipe.dropout)
     try:
@@ -155,9 +162,9 @@ def build(recipe: Recipe, clips: ClipSet) -> VideoModel:
 def mixed_precision(
     recipe: Recipe, device: torch.device
 ) -> tuple[Callable[[], AbstractContextManager[Any]], torch.amp.GradScaler]:
-    """The context to compute in, and the loss scaler (which does nothing but under fp16).
+    """The autocast context and the loss scaler, which is active with fp16 only.
 
-    ``amp=auto`` is bf16 on a GPU that has it and full precision elsewhere: CPUs without bf16
+    ``amp=auto`` is bf16 on a GPU that supports it and float32 elsewhere: CPUs without bf16
     arithmetic are slower with it.
     """
     kind = recipe.amp
@@ -173,37 +180,52 @@ def mixed_precision(
     return lambda: torch.autocast(device.type, dtype), scaler
 
 
+def compiled_and_distributed(
+    model: VideoModel, recipe: Recipe, processes: Processes, stack: ExitStack
+) -> nn.Module:
+    """The network that the loop calls: ``model``, compiled and wrapped in DDP where needed."""
+    network: nn.Module = torch.compile(model) if recipe.compile else model  # type: ignore
+    if processes.world > 1:
+        network = DistributedDataParallel(network)
+        stack.enter_context(warnings.catch_warnings())
+        # Raised for 1x1 kernels, whose strides differ in name only.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view")
+    return network
+
+
 def start_folder(folder: Path, recipe: Recipe) -> None:
-    """Make a run's folder.
+    """Write ``recipe.yaml`` into the folder of a new run.
 
     Raises:
-        UserError: it holds a run already, or a recipe that no run wrote.
+        UserError: the folder contains a run, a checkpoint or a recipe that a run did not write.
     """
     if (folder / "resume.pt").exists():
         raise UserError(
-            f"{folder}: holds a run already; go on with: smnet train --resume {folder},"
+            f"{folder}: contains a run already; resume it with: smnet train --resume {folder},"
             " or choose another --out"
         )
     for name in ("last.safetensors", "best.safetensors"):
         if (folder / name).exists():
-            raise UserError(f"{folder}: holds a {name}, which stays; choose another --out")
+            raise UserError(
+                f"{folder}: contains a {name}, which would be overwritten; choose another --out"
+            )
     own = folder / "recipe.yaml"
-    if own.exists() and not own.read_bytes().startswith(OF_A_RUN.encode()):
-        raise UserError(f"{own}: a run would write its recipe there; choose another --out")
-    write_text(own, OF_A_RUN + dump_recipe(recipe))
+    if own.exists() and not own.read_bytes().startswith(RECIPE_HEADER.encode()):
+        raise UserError(f"{own}: exists and was not written by a run; choose another --out")
+    write_text(own, RECIPE_HEADER + dump_recipe(recipe))
 
 
-def check_outside(folder: Path, clips: ClipSet) -> None:
-    """``UserError`` for a run's folder that would be taken for a class of the data set."""
+def check_folder_is_not_data(folder: Path, clips: ClipSet) -> None:
+    """Refuse a run folder inside a data set whose folders are its classes."""
     if clips.format == "folders" and folder.resolve().is_relative_to(Path(clips.root).resolve()):
         raise UserError(
-            f"{folder}: lies inside the data set {clips.root}, of which each folder is a class;"
+            f"{folder}: lies inside the data set {clips.root}, where every folder is a class;"
             " choose another --out"
         )
 
 
 def describe(recipe: Recipe, clips: ClipSet, model: VideoModel, processes: Processes) -> str:
-    """What is trained on what, in a line."""
+    """Model, input, data and devices of a run in one line."""
     parameters = sum(p.numel() for p in model.parameters()) / 1e6
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in clips.splits.items())
     return (
@@ -213,13 +235,13 @@ def describe(recipe: Recipe, clips: ClipSet, model: VideoModel, processes: Proce
     )
 
 
-class Stopped(Exception):
-    """Raised where a signal has asked a run to end and nothing is lost by it."""
+class StopRequested(Exception):
+    """Raised during validation after Ctrl-C or SIGTERM; everything is saved at that point."""
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; the second Ctrl-C interrupts at once."""
+    """Yield an event that Ctrl-C and SIGTERM set. A second Ctrl-C interrupts immediately."""
     stopping = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopping

@@ -1,4 +1,4 @@
-"""Where a training run stands, on disk: saved whole, put back bit for bit."""
+"""The state of a training run on disk: ``resume.pt``, from which a run continues bit for bit."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class RunState:
     """The counters of a run.
 
     Attributes:
-        epoch: epochs completed.
-        batch: batches of the current epoch that are done; all of them where it is learned and not
-            yet measured.
-        step: optimiser steps done in all.
-        meter: the running sums of the current epoch, of this process.
-        best: the best validation result so far.
-        data: what is learned from, see :func:`smnet.training.setup.learned_from`.
+        epoch: number of completed epochs.
+        batch: number of completed batches of the current epoch, per process. It equals the length
+            of the epoch between training and validation.
+        step: number of optimiser steps since the start.
+        meter: running sums of the current epoch, of this process.
+        best: metrics of the best validation so far.
+        data: see :func:`smnet.training.setup.data_fingerprint`.
     """
 
     epoch: int = 0
@@ -43,7 +43,15 @@ class RunState:
 
 @dataclass
 class Learner:
-    """All that changes while learning, besides the counters."""
+    """Everything that training changes, besides the counters.
+
+    Attributes:
+        model: the plain model, without DDP or ``torch.compile`` around it.
+        ema: its moving average, if the recipe asks for one.
+        optimizer: over the parameters of ``model``.
+        scaler: the loss scaler; inactive except with fp16.
+        mixing: CPU generator of mixup, CutMix and RandAugment.
+    """
 
     model: VideoModel
     ema: AveragedModel | None
@@ -53,7 +61,7 @@ class Learner:
 
     @property
     def averaged(self) -> VideoModel:
-        """The model to evaluate and keep: the moving average, where there is one."""
+        """The model that is validated and saved: the moving average if there is one."""
         if self.ema is None:
             return self.model
         average: VideoModel = self.ema.module  # type: ignore[assignment]
@@ -61,17 +69,17 @@ class Learner:
 
 
 def moving_average(model: VideoModel, decay: float) -> AveragedModel:
-    """An exponential moving average of all weights and running statistics."""
+    """The exponential moving average of all weights and running statistics of a model."""
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)
 
 
 def save_state(
     folder: Path, recipe: Recipe, state: RunState, learner: Learner, processes: Processes
 ) -> None:
-    """Write ``resume.pt`` in ``folder``. Called by all processes, written by the first.
+    """Write ``resume.pt`` to ``folder``. All processes call this; rank 0 writes.
 
     Raises:
-        UserError: it cannot be written; what stood there stays.
+        UserError: the file cannot be written. The previous one is kept.
     """
     meters = processes.gather(state.meter)
     generators = processes.gather(
@@ -96,7 +104,7 @@ def save_state(
     with atomic_path(folder / "resume.pt") as temporary, temporary.open("wb") as file:
         try:
             torch.save(everything, file)
-        except RuntimeError as error:  # torch's own, on top of that of the disk
+        except RuntimeError as error:  # PyTorch hides the error of the disk behind its own
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -105,39 +113,35 @@ def save_state(
 def load_state(
     folder: Path, recipe: Recipe, learner: Learner, processes: Processes, data: dict[str, Any]
 ) -> RunState:
-    """Put everything back from ``resume.pt`` in ``folder``.
+    """Restore a run from ``resume.pt`` in ``folder``.
 
     Args:
-        folder: of the run.
-        recipe: of the run. Under its ``on_error=skip`` it may go on with other clips of the same
-            classes too.
-        learner: takes what was saved.
+        folder: folder of the run.
+        recipe: its recipe. With ``on_error=skip`` the clips may differ if the classes are equal.
+        learner: receives the saved weights, optimiser and generators.
         processes: this process among the others.
-        data: what is learned from now.
+        data: fingerprint of the data set now.
 
     Returns:
-        The counters, with what the run learned from until now.
+        The counters; ``data`` is the fingerprint of the data set at the time of saving.
 
     Raises:
-        UserError: it is not there, damaged, or of another recipe, other data or another number of
-            processes.
+        UserError: the file is missing or damaged, or was saved with another recipe, another data
+            set or another number of processes.
     """
     path = folder / "resume.pt"
     if not path.is_file():
         raise UserError(f"{folder}: no run to resume there (resume.pt is missing)")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        if len(saved["generators"]) != processes.world:
-            raise UserError(
-                f"{path}: was saved by {len(saved['generators'])} processes, this run has"
-                f" {processes.world}; resume with as many"
-            )
+        if (world := len(saved["generators"])) != processes.world:
+            raise UserError(_other_world(path, world, processes.world))
         if others := other_values(read_yaml(saved["recipe"]), recipe):
             raise UserError(
-                f"{folder}: the run was begun by another recipe ({'; '.join(others)}); put it back,"
-                " or start another run"
+                f"{folder}: the run was started with another recipe ({'; '.join(others)}); restore"
+                " these values, or start a new run"
             )
-        then = saved["state"].get("data") or data  # older files do not say
+        then = saved["state"].get("data") or data  # missing in older files
         check_data(path, then, data, clips_may_vanish=recipe.on_error == "skip")
         learner.model.load_state_dict(saved["model"])
         if learner.ema is not None:
@@ -150,13 +154,15 @@ def load_state(
         if generators["cuda"] is not None and processes.device.type == "cuda":
             torch.cuda.set_rng_state(generators["cuda"])
         state = RunState(**{**saved["state"], "data": then})
-        if "meters" in saved:  # older files have that of the first process alone
+        if "meters" in saved:  # older files have the one of rank 0 only
             state.meter = saved["meters"][processes.rank]
         return state
     except UserError:
         raise
-    except pickle.UnpicklingError:  # its text advises to run code out of the file
-        raise UserError(f"{path}: cannot be resumed from (damaged, or not of smnet)") from None
+    except pickle.UnpicklingError:  # its text advises to load the file without protection
+        raise UserError(
+            f"{path}: cannot be resumed from (damaged, or not written by smnet)"
+        ) from None
     except (
         RuntimeError,
         LookupError,
@@ -174,19 +180,34 @@ def load_state(
 def check_data(
     where: Path, then: dict[str, Any], now: dict[str, Any], clips_may_vanish: bool = False
 ) -> None:
-    """``UserError`` unless a run learned from what is there now, or at least from its classes."""
+    """Refuse a data set with another fingerprint than the one a run was trained on.
+
+    With ``clips_may_vanish`` equal class names suffice.
+    """
     if then == now or (clips_may_vanish and then["names"] == now["names"]):
         return
-    raise UserError(f"{where}: {other_data(then, now)}; put it back, or start another run")
+    raise UserError(
+        f"{where}: {data_difference(then, now)}; restore the data set, or start a new run"
+    )
 
 
-def other_data(then: dict[str, Any], now: dict[str, Any]) -> str:
-    """In what two data sets differ, in a line."""
+def data_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
+    """The difference of two data sets in one line."""
     before, after = (
         f"{d['train']} training and {d['val']} validation clips of {d['classes']} classes"
         for d in (then, now)
     )
-    more = " that are others, or have other labels" if before == after else ""
+    more = " with other paths or labels" if before == after else ""
     return (
-        f"the data set is not the one that this run learned from: then {before}, now {after}{more}"
+        f"the data set has changed since this run was started: before {before}, now {after}{more}"
+    )
+
+
+def _other_world(path: Path, then: int, now: int) -> str:
+    """The message for a run that another number of processes saved."""
+    start = f"torchrun --nproc-per-node {then} -m smnet" if then > 1 else "smnet"
+    return (
+        f"{path}: was saved by {then} process{'es' * (then > 1)}, this run has {now}. Resume with"
+        f" the same number: {start} train --resume {path.parent}. Or start a new run from its"
+        f" weights: weights={path.parent / 'last.safetensors'}"
     )

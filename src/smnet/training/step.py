@@ -1,4 +1,4 @@
-"""The parts of one training step: batches in groups, inputs on the device, sums of an epoch."""
+"""The parts of one optimiser step: inputs, forward pass, weight update, running sums."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from smnet.data.loading.dataset import Batch
 from smnet.data.loading.transforms import mix_clips
 from smnet.distributed import Processes
 from smnet.errors import UserError
-from smnet.models import ModelSpec, VideoModel
+from smnet.models import ModelSpec
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
+from smnet.training.state import Learner
 
 
 class Meter:
-    """Running means of an epoch: loss, accuracy, rate, and the share of time spent waiting."""
+    """Running sums of an epoch: loss, correct clips, clips, skipped clips, seconds, waiting."""
 
     def __init__(
         self,
@@ -55,13 +56,14 @@ class Meter:
         )
 
     def of_all(self, processes: Processes) -> Meter:
-        """The sums of all processes; the seconds are their means."""
+        """The sums over all processes; seconds and waiting time are their means."""
         total = Meter(*map(sum, zip(*processes.gather(self.values()), strict=True)))
         total.seconds /= processes.world
         total.waited /= processes.world
         return total
 
     def summary(self, world: int = 1) -> dict[str, float]:
+        """Means for a row of ``log.jsonl``; ``clips_per_second`` is that of ``world`` processes."""
         clips, seconds = max(self.clips, 1), max(self.seconds, 1e-9)
         return {
             "loss": self.loss / clips,
@@ -74,6 +76,7 @@ class Meter:
         }
 
     def note(self, world: int = 1) -> str:
+        """Loss, accuracy and speed for the progress bar."""
         s = self.summary(world)
         return (
             f"loss {s['loss']:.3f}  top-1 {s['top1']:.1%}"
@@ -81,22 +84,22 @@ class Meter:
         )
 
 
-def learning_mode(network: nn.Module, recipe: Recipe) -> None:
-    """Dropout on, and batch normalisations learning unless the recipe freezes them."""
+def train_mode(network: nn.Module, recipe: Recipe) -> None:
+    """Put the network into training mode; ``freeze_norm`` keeps the running statistics."""
     network.train()
     if recipe.freeze_norm:
         freeze_norms(network)
 
 
 def freeze_norms(model: nn.Module) -> None:
-    """Keep the running statistics and use them (all batch normalisations in evaluation mode)."""
+    """Put every batch normalisation into evaluation mode."""
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.eval()
 
 
 def grouped(loader: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], float]]:
-    """The batches of each optimiser step, and the seconds waited for them."""
+    """Yield the batches of each optimiser step, and the seconds spent waiting for them."""
     source = iter(loader)
     while True:
         began = time.monotonic()
@@ -106,9 +109,12 @@ def grouped(loader: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], f
         yield group, time.monotonic() - began
 
 
-def report_problems(batch: Batch, recipe: Recipe, meter: Meter) -> None:
-    """A clip that cannot be read ends the run, or is counted where the recipe says skip; damaged
-    ones are counted."""
+def count_problems(batch: Batch, recipe: Recipe, meter: Meter) -> None:
+    """Count the unreadable and damaged clips of a batch.
+
+    Raises:
+        UserError: a clip is unreadable and the recipe does not say ``on_error=skip``.
+    """
     if batch.problems and recipe.on_error == "raise":
         raise UserError(f"{batch.problems[0][1]} (on_error=skip trains without such clips)")
     meter.skipped += len(batch.problems)
@@ -118,33 +124,72 @@ def report_problems(batch: Batch, recipe: Recipe, meter: Meter) -> None:
 def prepare(
     batch: Batch,
     recipe: Recipe,
-    model: VideoModel,
+    spec: ModelSpec,
     device: torch.device,
     augmentation: Augmentation,
     mixing: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The batch on the device: clips (B, T*L, 3, h, w) float and targets (B, K) probabilities."""
+    """Move a batch to the device, augment and normalise it, and apply mixup or CutMix.
+
+    Returns:
+        Clips (B, T*L, 3, h, w) float32 and target probabilities (B, K).
+    """
     views = batch.views.to(device, non_blocking=True)[:, 0]
     labels = batch.labels.to(device, non_blocking=True)
-    clips = augmentation(views, model.spec.mean, model.spec.std, mixing)
-    targets = F.one_hot(labels, model.spec.num_classes).float()
+    clips = augmentation(views, spec.mean, spec.std, mixing)
+    targets = F.one_hot(labels, spec.num_classes).float()
     return mix_clips(clips, targets, recipe.mixup, recipe.cutmix, mixing)
 
 
-def blank_loss(network: nn.Module, spec: ModelSpec) -> torch.Tensor:
-    """A loss of zero, all of whose gradients are zero: the part of a process that could read no
-    clip of its batch, in an exchange that the others wait in. A blank clip goes through; the
-    normalisations learn nothing from it (they are left frozen)."""
+def forward(network: nn.Module, inputs: torch.Tensor, recipe: Recipe) -> torch.Tensor:
+    """The logits (B, K) of a batch of clips.
+
+    Raises:
+        UserError: a batch normalisation sees a single value per channel and has no variance.
+    """
+    try:
+        logits: torch.Tensor = network(inputs)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            f"a batch normalisation gets one value per channel from batch={len(inputs)},"
+            f" segments={recipe.segments} and size={recipe.size}; increase one of them, or set"
+            " freeze_norm=true"
+        ) from None
+    return logits
+
+
+def blank_loss(network: nn.Module, spec: ModelSpec, recipe: Recipe) -> torch.Tensor:
+    """A loss of 0 with zero gradients, for a process that could read no clip of its batch.
+
+    The other processes wait for its gradients. A blank clip passes through the network with frozen
+    normalisations, so that running statistics do not change.
+    """
     freeze_norms(network)
-    side = spec.input_size
     device = next(network.parameters()).device
+    side = spec.input_size
     clip = torch.zeros(1, spec.frames_per_clip, 3, side, side, device=device)
     loss: torch.Tensor = 0 * network(clip).float().sum()
+    train_mode(network, recipe)
     return loss
 
 
+def update_weights(learner: Learner, recipe: Recipe) -> None:
+    """Clip the gradients and take the optimiser step; then update the moving average."""
+    # There are no gradients if no clip of the step could be read; a loss scaler rejects that.
+    if any(p.grad is not None for p in learner.model.parameters()):
+        learner.scaler.unscale_(learner.optimizer)
+        if recipe.clip_grad:
+            nn.utils.clip_grad_norm_(learner.model.parameters(), recipe.clip_grad)
+        learner.scaler.step(learner.optimizer)
+        learner.scaler.update()
+    if learner.ema is not None:
+        learner.ema.update_parameters(learner.model)
+
+
 def no_sync(network: nn.Module, hold: bool) -> AbstractContextManager[Any]:
-    """Hold back the exchange of gradients while they accumulate."""
+    """Skip the exchange of gradients between processes while they accumulate."""
     if hold and isinstance(network, DistributedDataParallel):
         return network.no_sync()
     return nullcontext()
@@ -157,6 +202,15 @@ def not_finite(
     names = ", ".join(clips.splits["train"][i].path for i in batch.indices.tolist())
     return (
         f"the loss is not finite at step {step + 1} (lr {lr:.3g}, process {processes.rank});"
-        f" the batch was: {names}. Lower lr, lengthen warmup, or set clip_grad"
-        f" (now {recipe.clip_grad:g})"
+        f" the batch was: {names}. {how_to_stabilise(recipe)}"
     )
+
+
+def how_to_stabilise(recipe: Recipe) -> str:
+    """Advice after a loss or weights that are not finite."""
+    return f"Lower lr, lengthen warmup, or set clip_grad (now {recipe.clip_grad:g})"
+
+
+def all_finite(model: nn.Module) -> bool:
+    """Whether all weights and running statistics are finite."""
+    return all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
