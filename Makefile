@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),constraints.txt,constraints-cpu.txt)
 PYTHON ?= python3
 
-.PHONY: demo test lint format clean
+.PHONY: demo test lint format docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/smnet demo
@@ -23,6 +23,15 @@ lint: $(VENV)/ready
 format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The site in build/site; any warning (a broken link, an unknown name) is an error.
+docs: $(VENV)/docs
+	$(BIN)/python tools/cli_page.py docs/cli.md
+	$(BIN)/zensical build --clean --strict
+
+$(VENV)/docs: $(VENV)/ready
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'
+	touch $@
 
 $(VENV)/ready: pyproject.toml constraints.txt constraints-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
