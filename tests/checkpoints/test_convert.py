@@ -743,7 +743,7 @@ def test_two_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
     told = ("crane (0)", "b", "maillot", "crane (3)", "e")
     assert conversion.checkpoint.spec.class_names == told
     assert any(note.endswith("told apart: crane (0), crane (3)") for note in conversion.notes)
-    with pytest.raises(UserError, match="'crane' stands there twice"):
+    with pytest.raises(UserError, match="'crane' occurs twice"):
         small(tmp_path / "x.pth", segments=T, classes=names, class_order="sorted")
 
 

@@ -78,7 +78,7 @@ def test_show_tells_of_unusable_rows(hurt: Path, smnet: Call) -> None:
     called = smnet("data", "show", hurt)
     assert called.status == 1
     assert "1 problem in the annotation" in called.err
-    assert "stray.mp4: lies outside of any class folder" in called.err
+    assert "stray.mp4: is outside of the class folders" in called.err
     assert "format folders" in called.out
 
 

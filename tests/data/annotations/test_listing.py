@@ -57,7 +57,7 @@ def test_annotations_beside_their_clips(form: str, tmp_path: Path, listed: Count
 
 def test_clips_without_annotation(tmp_path: Path, listed: Counter[str]) -> None:
     (tmp_path / "a.mp4").write_bytes(b"x")
-    says = r"\(it holds a.mp4\)\. Nothing says of which class its videos are: put"
+    says = r"contains a\.mp4\. Nothing gives the class of these videos: move"
     with pytest.raises(UserError, match=says):
         recognise(tmp_path)
     assert listed[str(tmp_path)] == 1
@@ -89,9 +89,16 @@ def test_kinds(tmp_path: Path) -> None:
     assert listing(tmp_path) is not listing(tmp_path)
 
 
-def test_a_link_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "0.mp4").write_bytes(b"x")
-    (tmp_path / "a" / "1.mp4").symlink_to(tmp_path / "gone")
-    assert len(read_clips(ClipSource(tmp_path, val_fraction=0)).splits["train"]) == 3
+@pytest.mark.parametrize("name", ["1.mp4", "frames of a clip"])
+def test_a_broken_link_in_a_class_folder_is_a_missing_clip(name: str, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "0.mp4").write_bytes(b"x")
+    (tmp_path / "a" / name).symlink_to(tmp_path / "gone")
+    (tmp_path / "a" / "notes.txt").symlink_to(tmp_path / "gone")
+    source = ClipSource(tmp_path, val_fraction=0)
+    with pytest.raises(UserError, match=f"a/{name}: no such clip"):
+        read_clips(source)
+    clips = read_clips(source, missing="report")
+    assert len(clips.splits["train"]) == 2
+    assert [Path(clip.path).name for clip in clips.missing["train"]] == [name]

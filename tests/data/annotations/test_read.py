@@ -183,26 +183,26 @@ def test_folder_problems_are_said_together(tmp_path: Path) -> None:
     (tmp_path / "train/empty").mkdir()
     (tmp_path / "train/a/hollow").mkdir()
     said = complaint(tmp_path)
-    assert f"{tmp_path / 'train/loose.mp4'}: lies outside" in said
+    assert f"{tmp_path / 'train/loose.mp4'}: is outside" in said
     assert f"{tmp_path / 'val/z'}: there is no training folder 'z'" in said
-    assert f"{tmp_path / 'train/framed'}: frames lie in the class folder itself" in said
+    assert f"{tmp_path / 'train/framed'}: frames are in the class folder itself" in said
     assert f"{tmp_path / 'train/a/hollow'}: no jpg or png" in said
     assert "no training clip of 'empty'" in said
     assert "6 problems" in said
 
 
-def test_other_files_and_hidden_ones_are_passed_over_and_said(tmp_path: Path) -> None:
+def test_other_and_hidden_files_are_skipped(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4", "a/notes.txt", "a/.DS_Store")
     touch(tmp_path, "__MACOSX/a/1.mp4", ".cache/1.mp4", "README.md")
     clips = read_clips(tmp_path)
     assert clips.classes == ("a", "b")
-    assert "1 other files passed over" in clips.why
+    assert "1 other files skipped" in clips.why
     assert "notes.txt" in clips.why
 
 
 def test_one_class_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "videos/1.mp4", "videos/2.mp4")
-    assert "one folder only (videos)" in complaint(tmp_path)
+    assert "only one class folder (videos)" in complaint(tmp_path)
 
 
 def test_val_twice_is_refused(tmp_path: Path) -> None:
@@ -300,18 +300,18 @@ def test_csv_all_problems_at_once(tmp_path: Path) -> None:
     said = complaint(tmp_path)
     assert "11 problems" in said
     for line in (
-        "a.csv:4: " + str(tmp_path / "v/1.mp4") + " in val stands already at a.csv:2, there in tra",
-        "a.csv:5: " + str(tmp_path / "v/2.mp4") + " stands already at a.csv:3",
+        "a.csv:4: in val, already listed at a.csv:2 in train, with another label: " + str(tmp_path),
+        "a.csv:5: already listed at a.csv:3: " + str(tmp_path / "v/2.mp4"),
         "a.csv:6: label 'c' is not in labels.txt",
         "a.csv:7: no such clip: " + str(tmp_path / "gone.mp4"),
         "a.csv:8: split 'maybe' is not train, val or test",
-        "a.csv:9: 2 fields where 4 are wanted",
-        "a.csv:10: 5 fields where 4 are wanted",
-        "a.csv:11: frames 'many' is not a count",
+        "a.csv:9: 2 fields, but the header has 4",
+        "a.csv:10: 5 fields, but the header has 4",
+        "a.csv:11: frames 'many' is not a positive whole number",
         "a.csv:12: the path is empty",
         "a.csv:13: the label is empty",
         "no training clip of 'never'",
-        "leave such classes out of the list of classes",
+        "leave these classes out of the class names",
     ):
         assert line in said
 
@@ -348,7 +348,7 @@ def test_two_csv_files_are_not_guessed(tmp_path: Path) -> None:
 def test_csv_root(tmp_path: Path) -> None:
     csv_tree(tmp_path / "clips")
     data = write(tmp_path / "a/b.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\nv\\3.mp4,b\n")
-    assert "say root=" in complaint(data)
+    assert "--root DIR" in complaint(data)
     assert sum(sizes(read_clips(ClipSource(data, root=tmp_path / "clips"))).values()) == 3
 
 
@@ -374,7 +374,7 @@ def test_missing_can_be_reported_instead(tmp_path: Path) -> None:
     assert [clip.source for clip in clips.missing["val"]] == ["a.csv:4"]
     assert "listed but missing: val 1" in clips.why
     (tmp_path / "v/3.mp4").unlink()
-    with pytest.raises(UserError, match="not one of the 2 val clips exists"):
+    with pytest.raises(UserError, match="none of the 2 val clips exists"):
         read_clips(tmp_path, missing="report")
 
 
@@ -390,7 +390,7 @@ def test_unreadable_content(tmp_path: Path) -> None:
     write(data, "path,label\nv,a\n".encode("utf-16"))
     assert "UTF-16" in complaint(data, format="list")
     write(data, "path,label\n")
-    assert "not one clip" in complaint(data)
+    assert "no clip at all" in complaint(data)
     write(data, "")
     assert "no annotation recognised" in complaint(data)
 
@@ -403,7 +403,7 @@ def test_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         text_module.read_json,
         lambda path: list(text_module.lines(path)),
     ):
-        with pytest.raises(UserError, match="may have at most"):
+        with pytest.raises(UserError, match="annotation files have at most"):
             read(data)
 
 
@@ -476,10 +476,10 @@ def test_list_problems(tmp_path: Path) -> None:
     for line in (
         "train.txt:3: label 3 is not in 0..2",
         "train.txt:4: '4 42' is not path, number of frames, label",
-        "train.txt:5: frames '0' is not a count",
+        "train.txt:5: frames '0' is not a positive whole number",
         "train.txt:6: label 'x' is not a whole number",
         f"train.txt:7: no such clip: {tmp_path / '9'}",
-        f"train.txt:8: {tmp_path / '2'} stands already at train.txt:2",
+        "train.txt:8: already listed at train.txt:2",
         "train.txt:9: label -1 is not in 0..2",
         "no training clip of 'c'",
     ):
@@ -490,10 +490,10 @@ def test_list_problems(tmp_path: Path) -> None:
 def test_labels_from_one(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{i}.mp4" for i in range(4)))
     data = write(tmp_path / "all.txt", "0.mp4 1\n1.mp4 2\n2.mp4 1\n3.mp4 2\n")
-    assert "say first_label=1" in complaint(data)
+    assert "--first-label 1" in complaint(data)
     assert read_clips(ClipSource(data, first_label=1)).classes == ("0", "1")
     write(tmp_path / "labels.txt", "a\nb\n")
-    assert "say first_label=1" in complaint(data)
+    assert "--first-label 1" in complaint(data)
     clips = read_clips(ClipSource(data, first_label=1))
     assert labelled_all(clips) == {"0.mp4": "a", "1.mp4": "b", "2.mp4": "a", "3.mp4": "b"}
 
@@ -511,7 +511,7 @@ def test_several_sets_of_lists(tmp_path: Path) -> None:
     for kind in ("rawframes", "videos"):
         write(tmp_path / f"x_train_list_{kind}.txt", "1 40 0\n2 41 1\n")
         write(tmp_path / f"x_val_list_{kind}.txt", "3 40 0\n")
-    assert "point at one of" in complaint(tmp_path)
+    assert "choose one of" in complaint(tmp_path)
     clips = read_clips(tmp_path / "x_train_list_videos.txt")
     assert sizes(clips) == {"train": 2, "val": 1}
     assert clips.splits["val"][0].source == "x_val_list_videos.txt:1"
@@ -598,15 +598,15 @@ def test_class_name_files(tmp_path: Path, name: str, content: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("labels.txt", "a\nb\na\n", "'a' stands there twice"),
-        ("labels.txt", "", "holds no class names"),
+        ("labels.txt", "a\nb\na\n", "'a' occurs twice"),
+        ("labels.txt", "", "contains no class names"),
         ("classInd.txt", "1 a\n3 b\n", "from 1 to 3"),
         ("classInd.txt", "2 a\n3 b\n", "from 2 to 3"),
-        ("classInd.txt", "1 a\n1 b\n", "stands there twice"),
-        ("map.json", '{"a": "x"}', "no whole number"),
+        ("classInd.txt", "1 a\n1 b\n", "occurs twice"),
+        ("map.json", '{"a": "x"}', "not a whole number"),
         ("map.json", '{"a": [', "map.json:1: not json"),
         ("map.json", "[" * 100_000, "not json"),
-        ("map.json", "3", "want to be"),
+        ("map.json", "3", "expected class names as"),
     ],
 )
 def test_bad_class_name_files(tmp_path: Path, name: str, content: str, said: str) -> None:
@@ -619,15 +619,15 @@ def test_class_names_that_begin_with_numbers(tmp_path: Path) -> None:
     assert read_class_names(path) == ("1 hand", "2 hands", "no hand")
     path = write(tmp_path / "labels.json", json.dumps({"7": "1", "3": "0"}))  # names of digits
     assert read_class_names(path) == ("3", "7")
-    with pytest.raises(UserError, match="'a' of '0' is no whole number"):
+    with pytest.raises(UserError, match="'a' of '0' is not a whole number"):
         read_class_names(write(tmp_path / "mixed.json", json.dumps({"0": "a", "1": "x", "b": 2})))
 
 
 def test_nothing_is_recognised(tmp_path: Path) -> None:
-    assert "it is empty" in complaint(tmp_path)
+    assert "the folder is empty" in complaint(tmp_path)
     touch(tmp_path, "x.bin", "y.bin")
     said = complaint(tmp_path)
-    assert "it holds x.bin, y.bin" in said
+    assert "it contains x.bin, y.bin" in said
     assert all(name in said for name in FORMATS)
     assert "No such file" in complaint(tmp_path / "not here")
     assert "null" in complaint(Path("a\0b"))

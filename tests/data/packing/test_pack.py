@@ -162,7 +162,7 @@ def test_some_frames_scaled(data: Path, tmp_path: Path) -> None:
     report = pack(data, tmp_path / "out", frames=4, short_side=20, quality=95)
     assert (report.clips, report.kept, report.damaged) == (CLIPS, 0, 0)
     raw, found = read_clips(data), read_clips(tmp_path / "out")
-    assert "4 frames evenly spaced of each clip, short side 20, JPEG quality 95" in found.why
+    assert "4 evenly spaced frames per clip, short side 20, JPEG quality 95" in found.why
     film, stored = open_video(all_clips(raw)[9].path), open_video(all_clips(found)[9].path)
     with film, stored:
         assert (stored.num_frames, stored.width, stored.height) == (4, 24, 20)
@@ -396,7 +396,7 @@ def test_killed_and_resumed_gives_the_same_bytes(data: Path, packed: Path, tmp_p
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (out / "manifest.json").exists()
-    with pytest.raises(UserError, match="not yet packed to the end"):
+    with pytest.raises(UserError, match="packing is not finished"):
         read_clips(out)
     with pytest.raises(UserError, match="another list of clips or with other settings"):
         pack(data, out, quality=50)

@@ -1,6 +1,6 @@
-"""What is in a folder; listed once for as long as one data set is being recognised and read.
+"""Folder listings, cached while one data set is recognised and read.
 
-Every format looks for files of its own, and there may be a million clips beside them.
+Every form looks for its own files, and there may be a million clips beside them.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
 
-_PASSED_OVER = {"__MACOSX", "@eaDir", "__pycache__"}
+_SKIPPED = {"__MACOSX", "@eaDir", "__pycache__"}
 _kept: ContextVar[dict[str, Listing] | None] = ContextVar("_kept", default=None)
 
 
 def visible(name: str) -> bool:
-    return not name.startswith(".") and name not in _PASSED_OVER
+    return not name.startswith(".") and name not in _SKIPPED
 
 
 class Listing:
     """The names in a folder; see :func:`listing`.
 
     Attributes:
-        kinds: {name: True for a folder, False for a file, None for a link that leads nowhere}.
+        kinds: {name: True for a folder, False for a file, None for a broken link}.
     """
 
     def __init__(self, folder: str) -> None:
@@ -33,12 +33,12 @@ class Listing:
 
     @cached_property
     def folders(self) -> list[str]:
-        """The visible ones, sorted."""
+        """The visible folders, sorted."""
         return sorted(name for name, is_dir in self.kinds.items() if is_dir and visible(name))
 
     @cached_property
     def files(self) -> dict[str, list[str]]:
-        """The visible ones by their suffix, ".csv", sorted."""
+        """The visible files by suffix, such as ".csv", sorted."""
         found: dict[str, list[str]] = {}
         for name, is_dir in self.kinds.items():
             if is_dir is False and visible(name):
@@ -51,10 +51,10 @@ def _is_folder(entry: os.DirEntry[str]) -> bool | None:
 
 
 def listing(folder: str | Path) -> Listing:
-    """What is in a folder, from memory within :func:`listing_once`.
+    """The listing of a folder; cached within :func:`listing_once`.
 
     Raises:
-        OSError: it cannot be listed.
+        OSError: the folder cannot be listed.
     """
     kept = _kept.get()
     if kept is None:
@@ -67,7 +67,7 @@ def listing(folder: str | Path) -> Listing:
 
 @contextmanager
 def listing_once() -> Iterator[None]:
-    """Within it no folder is listed twice; what changes in one meanwhile is not seen."""
+    """Lists every folder at most once; later changes are not seen."""
     if _kept.get() is not None:
         yield
         return

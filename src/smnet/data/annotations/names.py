@@ -1,4 +1,4 @@
-"""Class name files: one name a line, "index name", "id,name" tables, json."""
+"""Files of class names: one name per line, "index name", tables of "id,name", json."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 from smnet.data.annotations.text import header_of, lines, name_of, read_json, table, whole_number
 from smnet.errors import UserError
 
-# Only these exact names are taken for the class names of a list beside them. A looser match would
-# pair lists with label maps of another class order, which gives wrong names without any error.
+# Only files of these names give the class names of a list beside them. A looser match would pair
+# lists with label maps of another class order: wrong names without an error.
 CLASS_FILES = (
     "labels.txt",
     "classes.txt",
@@ -30,7 +30,7 @@ def find_class_names(folder: Path, labels: Path | None) -> tuple[tuple[str, ...]
     """(class names, file name) from ``labels``, or from the class name file in ``folder``.
 
     Raises:
-        UserError: several such files that differ; a file that cannot be read as class names.
+        UserError: several such files differ, or one is not a file of class names.
     """
     if labels is not None:
         return read_class_names(labels), labels.name
@@ -41,23 +41,24 @@ def find_class_names(folder: Path, labels: Path | None) -> tuple[tuple[str, ...]
         names = read_class_names(folder / candidate)
         if found is not None and names != found[0]:
             raise UserError(
-                f"{folder}: {found[1]} and {candidate} give different class names or another order;"
-                " say which one holds with labels="
+                f"{folder}: {found[1]} and {candidate} have different class names or another order;"
+                " choose one with --labels (labels= for train)"
             )
         found = found or (names, candidate)
     if found is not None and _sorted_with_brackets(found[0]):
         raise UserError(
             f"{folder / found[1]} is sorted with the [brackets] in the names, which is not the"
-            " order of the class numbers; say which file gives that order with labels="
+            " order of the class numbers; choose the file with that order with --labels (labels="
+            " for train)"
         )
     return found
 
 
 def _sorted_with_brackets(names: tuple[str, ...]) -> bool:
-    """Whether the order is that of the templates with brackets but not that of the class names.
+    """Whether names are sorted with their brackets, but not without them.
 
-    Such files go around with lists of Something-Something V2 whose numbers follow the names
-    without brackets: about half of the classes would get a wrong name.
+    Some lists of Something-Something V2 come with such files, while their numbers follow the names
+    without brackets. About half of the classes would get a wrong name.
     """
     bare = [without_brackets(name) for name in names]
     return list(names) == sorted(names) and bare != sorted(bare)
@@ -71,12 +72,16 @@ def without_brackets(name: str) -> str:
 def read_class_names(path: Path, unique: bool = True) -> tuple[str, ...]:
     """The class names in ``path``, in index order.
 
-    Reads one name a line (counting from 0), ``index name`` lines as in classInd.txt (from 0 or 1)
+    Reads one name per line (from index 0), lines of ``index name`` as in classInd.txt (from 0 or 1)
     or ``index;name``, a csv with the columns id and name (or label), or json: {name: index},
-    {index: name} or [names]. With ``unique=False`` a name may stand there twice.
+    {index: name} or [names].
+
+    Args:
+        path: the file.
+        unique: refuse a name that occurs twice.
 
     Raises:
-        UserError: not readable, no name, a name twice, indices that are not 0..K-1 or 1..K.
+        UserError: not readable, no names, a name twice, indices that are not 0..K-1 or 1..K.
     """
     if path.suffix.lower() == ".json":
         names = names_of_json(read_json(path), path)
@@ -99,16 +104,16 @@ def read_class_names(path: Path, unique: bool = True) -> tuple[str, ...]:
             else [name_of(text) for text in texts]
         )
     if not names:
-        raise UserError(f"{path} holds no class names")
+        raise UserError(f"{path} contains no class names")
     if unique and (twins := _twins(names)):
-        raise UserError(f"{path}: class name {twins[0]!r} stands there twice")
+        raise UserError(f"{path}: class name {twins[0]!r} occurs twice")
     return tuple(names)
 
 
 def tell_twins_apart(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Names with the class number behind those that stand there more than once.
+    """Names with the class number appended to those that occur more than once.
 
-    ImageNet has two cranes, a bird and a machine, and two maillots.
+    ImageNet has two classes "crane", a bird and a machine, and two "maillot".
     """
     twins = set(_twins(names))
     return tuple(f"{name} ({k})" if name in twins else name for k, name in enumerate(names))
@@ -127,7 +132,7 @@ def names_of_json(content: Any, path: Path) -> list[str]:
         if pairs and all(_is_name_of_number(key, value) for key, value in content.items()):
             pairs = list(content.items())
         return _in_order(pairs, path)
-    raise UserError(f"{path}: class names want to be {{name: index}} or a list of names")
+    raise UserError(f"{path}: expected class names as {{name: index}} or a list of names")
 
 
 def _is_name_of_number(key: str, value: Any) -> bool:
@@ -139,13 +144,13 @@ def _in_order(pairs: list[tuple[str, str]], path: Path) -> list[str]:
     for text, name in pairs:
         index = whole_number(text)
         if index is None or index in by_index:
-            reason = "is no whole number" if index is None else "stands there twice"
+            reason = "is not a whole number" if index is None else "occurs twice"
             raise UserError(f"{path}: class index {text!r} of {name!r} {reason}")
         by_index[index] = name_of(name)
     first, last = min(by_index, default=0), max(by_index, default=-1)
     if first not in (0, 1) or last != first + len(by_index) - 1:
         raise UserError(
-            f"{path}: class indices must run from 0 or 1 without gaps; here are {len(by_index)}"
-            f" of them from {first} to {last}"
+            f"{path}: class indices must run from 0 or 1 without gaps; here {len(by_index)} run"
+            f" from {first} to {last}"
         )
     return [by_index[index] for index in sorted(by_index)]

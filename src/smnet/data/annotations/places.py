@@ -1,4 +1,4 @@
-"""Finding clips on the disk: which files are videos, which folders hold frames, what exists."""
+"""Finds clips on the disk: which files are videos, which folders contain frames, what exists."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def is_image(name: str) -> bool:
 
 
 def subfolders(folder: Path, named: re.Pattern[str] | None = None) -> list[Path]:
-    """The visible folders in ``folder``, of those ``named`` like this, sorted by name; [] where it
-    cannot be listed."""
+    """The visible folders in ``folder`` whose names match ``named``, sorted; [] on errors."""
     try:
         names = listing(folder).folders
     except OSError:
@@ -42,19 +41,21 @@ def subfolders(folder: Path, named: re.Pattern[str] | None = None) -> list[Path]
 
 
 def visible_files(folder: Path, *patterns: str) -> list[Path]:
-    """The files in ``folder`` with a name as one of the glob ``patterns``, which end in a suffix,
-    sorted; not the hidden ones, such as the ``._labels.json`` that a Mac leaves beside
-    ``labels.json``."""
+    """The files in ``folder`` that match a glob pattern, sorted.
+
+    Patterns end in a suffix. Hidden files are left out, such as the ``._labels.json`` that macOS
+    writes beside ``labels.json``.
+    """
     files = listing(folder).files
     wanted = re.compile("|".join(map(fnmatch.translate, patterns))).match
-    # The suffix first: there may be 200,000 clips in the folder too.
+    # By suffix first: there may be 200,000 clips in the folder.
     endings = {pattern[pattern.rfind(".") :] for pattern in patterns}
     names = sorted(name for ending in endings for name in files.get(ending, ()))
     return [folder / name for name in names if wanted(name)]
 
 
 def holds_frames(folder: str | Path) -> bool:
-    """Whether there is an image in ``folder``; stops at the first."""
+    """Whether there is an image in ``folder``."""
     try:
         with os.scandir(folder) as entries:
             return any(visible(entry.name) and is_image(entry.name) for entry in entries)
@@ -64,7 +65,7 @@ def holds_frames(folder: str | Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a clip is, or where it should be."""
+    """The path of a clip, whether it is a folder, and whether it exists."""
 
     path: str
     folder: bool
@@ -73,26 +74,25 @@ class Place:
 
 @dataclass
 class Finder:
-    """Says whether clips exist, by listing each parent folder once.
+    """Finds clips by listing each parent folder once.
 
-    A list of 200,000 clips in one folder costs one listing instead of 200,000 questions, which on
-    a network drive is the difference between a second and minutes.
+    A list of 200,000 clips in one folder costs one listing instead of 200,000 calls of ``stat``. On
+    a network drive that is a second instead of minutes.
 
     Attributes:
-        check: False = nothing is looked up; whatever has no video suffix counts as a folder.
+        check: False looks nothing up; a path without a video suffix is taken as a folder.
     """
 
     check: bool = True
     _listed: dict[str, dict[str, bool | None]] = field(default_factory=dict)
 
     def place(self, root: str | Path, written: str, suffix: str = "") -> Place:
-        """The clip that a list calls ``written``, relative to ``root``.
+        """The clip of the path ``written`` in a list, relative to ``root``.
 
-        Tried in turn: the path itself; its suffix in small or capital letters, where it is that of
-        a video; the path with a video suffix appended, where it has none (lists of TDN and of many
-        others leave it out); all of them with forward slashes, where the list was made on Windows.
-        Where none is there (or nothing is looked up), the place is the path with ``suffix``
-        appended, which is what the format says.
+        Tries in turn: the path itself; the path with its video suffix in lower or upper case; the
+        path with a video suffix appended, if it has none (TDN and others leave it out); and the
+        same with forward slashes, if the list was made on Windows. If no such clip exists, or
+        ``check`` is False, the result is the path with ``suffix`` appended.
         """
         path = _join(root, written)
         expected = path + suffix
@@ -115,18 +115,18 @@ class Finder:
         return Place(expected, folder=not is_video(expected), exists=False)
 
     def _kind(self, path: str) -> bool | None:
-        """True = a folder, False = a file, None = not there."""
+        """True for a folder, False for a file, None if it does not exist."""
         parent, _, name = path.rpartition(os.sep)
         parent = parent or os.sep
         if parent not in self._listed:
             self._listed[parent] = _kinds(parent)
-        if is_packed(path):  # lists of the sound clips of a packed set name rows of its index
+        if is_packed(path):  # a fix list of a packed set names rows of its index
             name = name.partition("#")[0]
         return self._listed[parent].get(name)
 
 
 def _join(root: str | Path, written: str) -> str:
-    # Ten times as fast as Path(root, written), which was a third of the time for a long list.
+    # Ten times as fast as Path(root, written), which took a third of the time of a long list.
     return os.path.normpath(os.path.join(root, written))  # noqa: PTH118
 
 
@@ -137,15 +137,16 @@ def _kinds(folder: str) -> dict[str, bool | None]:
         return {}
 
 
-# Folders beside the clips in which annotations are commonly unpacked: annotations/, labels/,
+# Common names of folders of annotations beside the clips: annotations/, labels/,
 # ucfTrainTestlist/, UCF101TrainTestSplits-RecognitionTask/, testTrainMulti_7030_splits/, ...
 _ANNOTATION_FOLDER = re.compile(r"anno|label|list|split", re.IGNORECASE)
-_TRIED = 200  # folders in which clips are looked for, at each depth
+_TRIED = 200  # folders that are searched for clips, at each depth
 
 
 def annotation_folders(data: Path) -> list[Path]:
-    """``data`` and the folders in it, two deep, that by their names may hold annotations; [] for a
-    file."""
+    """``data`` and its folders, two deep, that may contain annotations by their names; [] for a
+    file.
+    """
     if not data.is_dir():
         return []
     inside = subfolders(data, _ANNOTATION_FOLDER)
@@ -155,19 +156,24 @@ def annotation_folders(data: Path) -> list[Path]:
 
 def clip_root(
     data: Path,
-    hint: Path | None,
+    root: Path | None,
     clips: Sequence[T],
     place: Callable[[Path, T], Place],
 ) -> Path:
-    """The folder in which the clips of an annotation lie.
+    """The folder that the clips of an annotation are in.
 
-    That is ``hint`` if given; else, of ``data`` and the folders in it, the one in which ``place``
-    finds most of ``clips``. Where none is found there, the folders beside ``data`` follow, if it is
-    a folder of annotations, and then the folders inside of all these. A few dozen clips, drawn from
-    the whole list, are tried.
+    Tries ``data`` and the folders in it, then, if ``data`` is a folder of annotations, the folders
+    beside it, then the folders inside all of these. Of these groups, the first with any clip
+    decides, by the folder with the most clips. About 40 clips, spread over the list, are tried.
+
+    Args:
+        data: the data set.
+        root: the folder, if the user gave it.
+        clips: the clips as the annotation has them.
+        place: (folder, clip) -> the place of the clip.
     """
-    if hint is not None:
-        return hint
+    if root is not None:
+        return root
     sample = clips[:: max(len(clips) // 40, 1)]
     near, beside = [data, *subfolders(data)], []
     outer = data
@@ -185,7 +191,7 @@ def clip_root(
 def _best(
     candidates: Iterable[Path], sample: Sequence[T], place: Callable[[Path, T], Place]
 ) -> Path | None:
-    """The first of the candidates in which most of ``sample`` lies; None = it is in none."""
+    """The first candidate with the most clips of ``sample``; None if none has any."""
     best, most = None, 0
     for candidate in candidates:
         score = sum(place(candidate, clip).exists for clip in sample)
@@ -198,12 +204,12 @@ def _best(
 
 @dataclass(frozen=True, slots=True)
 class Base:
-    """Where the clips of a list lie.
+    """The folder of the clips of a list.
 
     Attributes:
-        folder: which the paths are relative to.
-        left_out: leading folders of every path, such as "/mnt/data/", that are not here.
-        found: whether any of the clips that were tried is there.
+        folder: the paths are relative to it.
+        left_out: leading folders of every path that do not exist here, such as "/mnt/data/".
+        found: whether any of the clips that were tried exists.
     """
 
     folder: Path
@@ -211,21 +217,23 @@ class Base:
     found: bool
 
     def place(self, finder: Finder, written: str) -> Place:
-        """The clip that the list calls ``written``."""
+        """The clip of the path ``written`` in the list."""
         return finder.place(
             self.folder, _slashes(written).removeprefix(self.left_out) if self.left_out else written
         )
 
 
-def list_base(data: Path, hint: Path | None, written: Sequence[str], finder: Finder) -> Base:
-    """Find the clips of a list, see :func:`clip_root`.
+def list_base(data: Path, root: Path | None, written: Sequence[str], finder: Finder) -> Base:
+    """The folder of the clips of a list, see :func:`clip_root`.
 
-    A list made elsewhere begins its paths with folders that are not here. Of those that all its
-    paths share, the fewest are left out with which clips are found; as the paths then still
-    differ, no clip is taken for another.
+    A list made elsewhere begins its paths with folders that do not exist here. The fewest leading
+    folders are left out with which clips are found, and only such that all paths share. The
+    remaining paths still differ, so no clip is taken for another.
 
     Args:
-        written: the paths as they stand in the list.
+        data, root: as for :func:`clip_root`.
+        written: the paths in the list.
+        finder: finds the clips.
     """
     sample = written[:: max(len(written) // 40, 1)]
     first: Base | None = None
@@ -234,15 +242,15 @@ def list_base(data: Path, hint: Path | None, written: Sequence[str], finder: Fin
         def place(folder: Path, path: str, left_out: str = left_out) -> Place:
             return Base(folder, left_out, found=False).place(finder, path)
 
-        tried = Base(clip_root(data, hint, written, place), left_out, found=False)
+        tried = Base(clip_root(data, root, written, place), left_out, found=False)
         if any(tried.place(finder, path).exists for path in sample):
             return replace(tried, found=True)
         first = first or tried
-    return first or Base(hint or data, "", found=False)
+    return first or Base(root or data, "", found=False)
 
 
 def notes_on(bases: Sequence[Base], expected: Path) -> list[str]:
-    """What people should know: where the clips are, if not in the folder ``expected``."""
+    """Notes for the user: the folders of the clips, unless they are in ``expected``."""
     folders = list(dict.fromkeys(str(base.folder) for base in bases))
     left_out = list(dict.fromkeys(base.left_out for base in bases if base.left_out))
     notes = [f"clips in {' and '.join(folders)}"] if folders != [str(expected)] else []
@@ -250,10 +258,10 @@ def notes_on(bases: Sequence[Base], expected: Path) -> list[str]:
 
 
 def _shared_beginnings(written: Sequence[str]) -> Iterator[str]:
-    """Nothing, and the folders with which all paths begin, fewest first."""
+    """ "" and the leading folders that all paths share, fewest first."""
     yield ""
     paths = [_slashes(path) for path in written]
-    # What the first and the last in alphabetical order share, all between them share.
+    # All paths share what the first and the last in alphabetical order share.
     first, last = (min(paths), max(paths)) if paths else ("", "")
     for end, (letter, other) in enumerate(zip(first, last, strict=False), start=1):
         if letter != other:

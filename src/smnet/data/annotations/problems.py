@@ -1,4 +1,4 @@
-"""Collects everything that is wrong with an annotation, to say it at once."""
+"""Collects the problems of an annotation, so that one error names them all."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing wrong with an annotation.
+    """One problem of an annotation.
 
     Attributes:
         kind: a few words, "malformed row".
-        source: where it stands, "train.csv:17", or the data set as a whole.
+        source: where it is, "train.csv:17", or the path of the data set.
         message: what is wrong.
-        path: the clip or folder it is about, as far as it is known; "" otherwise.
+        path: the clip or folder with the problem; "" if there is none.
     """
 
     kind: str
@@ -26,38 +26,46 @@ class Problem:
     message: str
     path: str = ""
 
+    def __str__(self) -> str:
+        """For a line of text; a path that is the source, or in the message, is named once."""
+        known = not self.path or self.path in self.source or self.path in self.message
+        return printable(f"{self.source}: {self.message}{'' if known else f': {self.path}'}")
+
 
 class Problems:
-    """Problems by kind. Keeps the first few texts of a kind and counts the rest.
+    """Problems by kind. Keeps the first few of each kind and counts the rest.
 
-    With ``found``, every problem is appended to that list instead, and none is ever raised: the
-    way in for those who report on an annotation rather than use it.
+    Args:
+        subject: the data set, for the first line of the error.
+        collected: a list that receives every problem. Nothing is raised then, as reports on a data
+            set need it.
     """
 
-    def __init__(self, subject: str, found: list[Problem] | None = None) -> None:
+    def __init__(self, subject: str, collected: list[Problem] | None = None) -> None:
         self.subject = subject
         self.advice: list[str] = []
-        self._found = found
+        self._collected = collected
         self._texts: dict[str, list[str]] = {}
         self._counts: dict[str, int] = {}
 
     @property
     def collecting(self) -> bool:
-        """Whether what is read will be used without the rows that have problems."""
-        return self._found is not None
+        """Whether the caller takes the data set without the rows that have problems."""
+        return self._collected is not None
 
     def add(self, kind: str, source: str, message: str, path: str = "") -> None:
-        """Note one problem; see :class:`Problem`."""
+        """Add one problem; see :class:`Problem`."""
         self._counts[kind] = self._counts.get(kind, 0) + 1
-        if self._found is not None:
-            self._found.append(Problem(kind, source, message, path))
+        problem = Problem(kind, source, message, path)
+        if self._collected is not None:
+            self._collected.append(problem)
             return
         texts = self._texts.setdefault(kind, [])
         if len(texts) < SHOWN:
-            texts.append(printable(f"{source}: {message}"))
+            texts.append(str(problem))
 
     def advise(self, text: str) -> None:
-        """Add a line to the end of the message; the same line is said once."""
+        """Add a line of advice to the end of the error, once."""
         if text not in self.advice:
             self.advice.append(text)
 
@@ -65,9 +73,9 @@ class Problems:
         return self._counts.get(kind, 0)
 
     def raise_any(self) -> None:
-        """Raise one ``UserError`` with all that was found, or return if nothing was."""
+        """Raise one ``UserError`` with all problems, if there are any."""
         total = sum(self._counts.values())
-        if not total or self._found is not None:
+        if not total or self._collected is not None:
             return
         kinds = ", ".join(f"{kind}: {count}" for kind, count in self._counts.items())
         lines = [f"{self.subject}: {total} problem{'s' if total > 1 else ''} ({kinds})"]
@@ -79,7 +87,7 @@ class Problems:
         raise UserError("\n".join(lines))
 
     def _choose(self) -> list[str]:
-        """Up to SHOWN texts, every kind in turn: a thousand of one must not hide another."""
+        """Up to SHOWN texts, the kinds in turn, so that a frequent kind hides no other."""
         quota = dict.fromkeys(self._texts, 0)
         left = SHOWN
         while left:

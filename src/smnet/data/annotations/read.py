@@ -1,7 +1,4 @@
-"""Annotations: point at a folder or file, get clips with labels in splits, checked.
-
-The formats are in ``smnet.data.annotations``, one a file; this module chooses among them.
-"""
+"""Reads a data set of any form: recognises the form, reads the rows, checks them."""
 
 from __future__ import annotations
 
@@ -9,18 +6,19 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from smnet.data.annotations import packed
-from smnet.data.annotations.formats import ALIASES, FORMATS, Format
-from smnet.data.annotations.listing import listing, listing_once
-from smnet.data.annotations.places import is_video, subfolders
-from smnet.data.annotations.problems import Problem
-from smnet.data.annotations.rows import Hints
+from smnet.data.annotations.advice import nothing_recognised
+from smnet.data.annotations.form import Form, Reading
+from smnet.data.annotations.formats import ALIASES, FORMATS
+from smnet.data.annotations.forms.packed import read_place
+from smnet.data.annotations.listing import listing_once
+from smnet.data.annotations.places import Finder, subfolders
+from smnet.data.annotations.problems import Problem, Problems
 from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.packed.storage import is_url
 from smnet.errors import UserError
 
-_WRAPPINGS = 2
+_WRAPPERS = 2  # folders around a data set, as archives unpack
 
 __all__ = ["Clip", "ClipSet", "ClipSource", "read_clips", "recognise"]
 
@@ -35,9 +33,9 @@ def read_clips(
 ) -> ClipSet:
     """Read and check the annotation of a data set.
 
-    A folder that holds nothing but the folder of the data set, as archives unpack, will do. Lists
-    made on another machine may begin their paths with folders that are not here. Leading folders
-    that all paths share are left out as far as this finds the clips, and ``ClipSet.why`` says so.
+    The data set may be one or two folders deeper, if these contain nothing else. Lists made on
+    another machine may begin their paths with folders that do not exist here. Leading folders that
+    all paths share are left out as far as this finds the clips, and ``ClipSet.why`` says so.
 
     Args:
         source: the data set, see :class:`smnet.data.annotations.source.ClipSource`.
@@ -48,7 +46,7 @@ def read_clips(
             instead of raised, so the result may be unfit for training.
 
     Raises:
-        UserError: the format is not recognised or is ambiguous, or the annotation has problems
+        UserError: the form is not recognised or is ambiguous, or the annotation has problems
             (labels out of range, duplicates, missing files, classes without a training clip,
             malformed rows). One message names them all, each with file and line.
     """
@@ -57,62 +55,68 @@ def read_clips(
         raise UserError(f"val_fraction must be in [0, 1), not {source.val_fraction}")
     if missing not in ("error", "report"):
         raise UserError(f'missing must be "error" or "report", not {missing!r}')
-    hints = Hints(
+    place, remote = os.fspath(source.data), is_url(os.fspath(source.data))
+    if remote and source.format not in (None, "packed"):
+        raise UserError(f"{place}: only packed sets are read from an address, not {source.format}")
+    path, form = (Path(place), FORMATS["packed"]) if remote else _find(source)
+    reading = Reading(
+        data=path,
+        source=source,
         root=None if source.root is None else _existing(source.root, "root"),
         labels=None if source.labels is None else _existing(source.labels, "labels"),
-        source=source,
         missing=missing,
-        check_files=check_files,
-        found=problems,
+        problems=Problems(str(path), problems),
+        finder=Finder(check_files),
     )
-    place = os.fspath(source.data)
-    if is_url(place):
-        if source.format not in (None, "packed"):
-            raise UserError(
-                f"{place}: only packed sets are read from an address, not {source.format}"
-            )
-        return packed.read_place(place, hints)
-    path = _existing(source.data, "data")
-    if source.format is None:
-        path, reasons = _unwrapped(path)
-        chosen = _best(path, reasons)
-    else:
-        chosen = _by_name(source.format)
     try:
-        return chosen.read(path, hints)
+        return read_place(place, reading) if remote else form.read(reading)
     except OSError as error:
         raise _unreadable(path, error) from error
 
 
 @listing_once()
-def recognise(data: str | os.PathLike[str]) -> tuple[Format, str]:
-    """The format of ``data`` and the reason, by looking at names and first lines.
+def recognise(data: str | os.PathLike[str]) -> tuple[Form, str]:
+    """The form of ``data`` and the reason, from file names and first lines.
 
     Raises:
-        UserError: no format fits, or several fit equally well.
+        UserError: no form fits, or several fit equally well.
     """
     path, reasons = _unwrapped(_existing(data, "data"))
     best = _best(path, reasons)
     return best, reasons[best.name]
 
 
-def _best(path: Path, reasons: dict[str, str]) -> Format:
+def _find(source: ClipSource) -> tuple[Path, Form]:
+    """The folder or file of a data set, and its form."""
+    path = _existing(source.data, "data")
+    if source.format is not None:
+        return path, _by_name(source.format)
+    path, reasons = _unwrapped(path)
+    return path, _best(path, reasons)
+
+
+def _best(path: Path, reasons: dict[str, str]) -> Form:
     if not reasons:
-        raise UserError(_nothing(path))
+        raise UserError(
+            f"{nothing_recognised(path)}\nForms: {', '.join(FORMATS)} (docs/datasets.md)"
+        )
     rank = min(FORMATS[name].rank for name in reasons)
     best = [name for name in reasons if FORMATS[name].rank == rank]
     if len(best) > 1:
-        found = "; ".join(f"{name}: {reasons[name]}" for name in best)
-        raise UserError(f"{path} could be several formats ({found}); say which one with format=")
+        candidates = "; ".join(f"{name}: {reasons[name]}" for name in best)
+        raise UserError(
+            f"{path} could be of several forms ({candidates}); choose one with --format"
+            " (format= for train)"
+        )
     return FORMATS[best[0]]
 
 
 def _reasons(path: Path) -> dict[str, str]:
-    """{name of a format that fits: why}"""
+    """{name of a form that fits: why}"""
     reasons: dict[str, str] = {}
-    for name, entry in FORMATS.items():
+    for name, form in FORMATS.items():
         try:
-            reason = entry.recognise(path)
+            reason = form.recognise(path)
         except OSError as error:
             raise _unreadable(path, error) from error
         if reason is not None:
@@ -121,9 +125,9 @@ def _reasons(path: Path) -> dict[str, str]:
 
 
 def _unwrapped(path: Path) -> tuple[Path, dict[str, str]]:
-    """(``path``, or the data set in it that was unpacked into a folder of its own; its formats)"""
+    """(``path``, or the data set in it below single folders; the forms that fit)"""
     inner = path
-    for _ in range(_WRAPPINGS + 1):
+    for _ in range(_WRAPPERS + 1):
         if reasons := _reasons(inner):
             return inner, reasons
         folders = subfolders(inner) if inner.is_dir() else []
@@ -133,7 +137,7 @@ def _unwrapped(path: Path) -> tuple[Path, dict[str, str]]:
     return path, {}
 
 
-def _by_name(format: str) -> Format:
+def _by_name(format: str) -> Form:
     name = format.lower()
     name = ALIASES.get(name, name)
     if name not in FORMATS:
@@ -146,28 +150,11 @@ def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"cannot read {error.filename or path}: {error.strerror or error}")
 
 
-def _existing(path: str | os.PathLike[str], what: str) -> Path:
+def _existing(path: str | os.PathLike[str], option: str) -> Path:
     try:
         found = Path(path).expanduser().absolute()
         found.stat()
     except (ValueError, OSError, RuntimeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
-        raise UserError(f"{what}: cannot open {os.fspath(path)!r}: {reason}") from error
+        raise UserError(f"{option}: cannot open {os.fspath(path)!r}: {reason}") from error
     return found
-
-
-def _nothing(path: Path) -> str:
-    docs = "; ".join(f"{entry.name}: {entry.doc}" for entry in FORMATS.values())
-    hint = ""
-    if path.is_dir():
-        names = sorted(name + "/" * bool(is_dir) for name, is_dir in listing(path).kinds.items())
-        more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-        seen = f"it holds {', '.join(names[:6])}{more}" if names else "it is empty"
-        if any(map(is_video, names)):
-            hint = (
-                " Nothing says of which class its videos are: put them into a folder per class, or"
-                " write a csv with the columns path,label."
-            )
-    else:
-        seen = "it is a file"
-    return f"{path}: no annotation recognised ({seen}).{hint} Known are: {docs}. Or say format="

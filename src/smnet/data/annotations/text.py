@@ -1,4 +1,4 @@
-"""Reads lists, tables and json that came from elsewhere: bounded, UTF-8, with line numbers."""
+"""Reads untrusted lists, tables and json: bounded, UTF-8, with line numbers in errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,9}")
 
 
 def name_of(text: str) -> str:
-    """A class name as we compare it: outer blanks gone, composed Unicode (macOS decomposes)."""
+    """A class name in comparable form: stripped, in composed Unicode (macOS decomposes)."""
     return unicodedata.normalize("NFC", text.strip())
 
 
 def whole_number(text: str) -> int | None:
-    """The integer that ``text`` spells in plain digits, else None."""
+    """``text`` as an integer of at most nine digits, else None."""
     text = text.strip()
     return int(text) if _INTEGER.fullmatch(text) else None
 
@@ -36,13 +36,13 @@ def check_size(path: Path) -> None:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     if size > MAX_BYTES:
         raise UserError(
-            f"{path} has {size / 2**20:.0f} MiB; an annotation file may have at most"
-            f" {MAX_BYTES // 2**20} MiB: is it a list at all?"
+            f"{path} has {size / 2**20:.0f} MiB; annotation files have at most"
+            f" {MAX_BYTES // 2**20} MiB. Is this an annotation?"
         )
 
 
 def raw_lines(path: Path) -> Iterator[str]:
-    """The lines of a text file, ends kept, byte order mark removed.
+    """The lines of a text file, with line ends, without byte order mark.
 
     Raises:
         UserError: not readable, too large, not UTF-8, or a line of more than 64 KiB.
@@ -54,7 +54,7 @@ def raw_lines(path: Path) -> Iterator[str]:
             while line := file.readline(MAX_LINE + 1):
                 number += 1
                 if number == 1:
-                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    if _is_utf16(line):
                         raise UserError(f"{path} is UTF-16 text; save it as UTF-8")
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 if len(line) > MAX_LINE or b"\0" in line:
@@ -69,15 +69,21 @@ def raw_lines(path: Path) -> Iterator[str]:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
+def _is_utf16(line: bytes) -> bool:
+    """Whether a file that begins with ``line`` is UTF-16, with a byte order mark or without."""
+    bare = len(line) > 3 and (not any(line[:8:2]) or not any(line[1:8:2]))
+    return line.startswith((b"\xff\xfe", b"\xfe\xff")) or bare
+
+
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """(line number from 1, text without outer blanks) of every line that is not empty."""
+    """(line number from 1, stripped text) of every line that is not blank."""
     for number, line in enumerate(raw_lines(path), start=1):
         if text := line.strip():
             yield number, text
 
 
 def head(path: Path, count: int = 50) -> list[str]:
-    """The first ``count`` non-empty lines, or [] where the file is no text."""
+    """The first ``count`` lines that are not blank; [] where the file is not text."""
     found: list[str] = []
     try:
         for _, text in lines(path):
@@ -90,10 +96,10 @@ def head(path: Path, count: int = 50) -> list[str]:
 
 
 def table(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """(number of its first line, fields) of every row that is not blank; quotes as in csv.
+    """(number of its first line, stripped fields) of every csv row that is not blank.
 
     Raises:
-        UserError: as ``raw_lines``; a quote that is never closed.
+        UserError: as ``raw_lines``, or a quote is not closed.
     """
     reader = csv.reader(raw_lines(path), delimiter=delimiter, strict=True)
     start = 1
@@ -110,7 +116,7 @@ def table(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def header_of(path: Path, wanted: set[str]) -> tuple[str, list[str]] | None:
-    """(delimiter, column names in lower case) where the first line names all of ``wanted``."""
+    """(delimiter, column names in lower case) if the first line has all of ``wanted``."""
     first = head(path, 1)
     for delimiter in ",;\t":
         try:
@@ -138,4 +144,4 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}: not json: {error.msg}") from error
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not json that can be read: {error}") from error
+        raise UserError(f"{path}: not json: {error}") from error

@@ -1,7 +1,7 @@
 """Diving48: ``Diving48_V2_train.json``, ``_test.json`` and ``Diving48_vocab.json``.
 
 Entries are {vid_name, label, start_frame, end_frame}, the label a number into the vocabulary, whose
-classes are four words each; we join them with "+". Clips are ``<vid_name>.mp4`` or frame folders.
+classes are four words each, joined here with "+". Clips are ``<vid_name>.mp4`` or frame folders.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from smnet.data.annotations.places import Finder, annotation_folders, clip_root
-from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.rows import Hints, Row, assemble
+from smnet.data.annotations.form import Form, Reading
+from smnet.data.annotations.places import annotation_folders, clip_root
+from smnet.data.annotations.rows import Row, assemble
 from smnet.data.annotations.text import name_of, read_json
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
@@ -22,15 +22,15 @@ _VERSIONS = ("Diving48_V2_", "Diving48_")
 
 def recognise(data: Path) -> str | None:
     found = _find(data)
-    return f"{found[1]}train.json beside {_VOCABULARY}" if found else None
+    return _reason(found[1]) if found else None
 
 
-def read(data: Path, hints: Hints) -> ClipSet:
+def read(reading: Reading) -> ClipSet:
+    data, problems, finder = reading.data, reading.problems, reading.finder
     found = _find(data)
     if found is None:
         raise UserError(f"{data}: no Diving48_V2_train.json beside {_VOCABULARY}")
     folder, version = found
-    problems = Problems(str(data), hints.found)
     classes = _classes(folder / _VOCABULARY)
     entries: list[tuple[str, int, str, str, int | None]] = []
     late = 0
@@ -38,14 +38,14 @@ def read(data: Path, hints: Hints) -> ClipSet:
         file = folder / f"{version}{split}.json"
         content = read_json(file) if file.is_file() or split == "train" else []
         if not isinstance(content, list):
-            raise UserError(f"{file}: a list of clips is wanted at the top")
+            raise UserError(f"{file}: expected a list of clips at the top level")
         for number, entry in enumerate(content, start=1):
             source = f"{file.name}: entry {number}"
             fields: dict[str, Any] = entry if isinstance(entry, dict) else {}
             name, label = fields.get("vid_name"), fields.get("label")
             start, end = fields.get("start_frame", 0), fields.get("end_frame")
             if not isinstance(name, str) or not name or type(label) is not int:
-                problems.add("malformed row", source, "vid_name and a label number are wanted")
+                problems.add("malformed row", source, "expected vid_name and a label number")
             elif not 0 <= label < len(classes):
                 text = f"label {label} is not in 0..{len(classes) - 1}"
                 problems.add("label out of range", source, text, name)
@@ -53,27 +53,20 @@ def read(data: Path, hints: Hints) -> ClipSet:
                 late += start != 0
                 frames = end if type(end) is int and end > 0 and start == 0 else None
                 entries.append((name, label, split, source, frames))
-    finder = Finder(hints.check_files)
     names = [entry[0] for entry in entries]
-    root = clip_root(data, hints.root, names, lambda base, name: finder.place(base, name, ".mp4"))
+    root = clip_root(data, reading.root, names, lambda base, name: finder.place(base, name, ".mp4"))
     rows = [
         Row(finder.place(root, name, ".mp4"), label, split, source, frames)
         for name, label, split, source, frames in entries
     ]
-    why = [str(recognise(data))]
+    why = [_reason(version)]
     if late:
-        why.append(f"{late} entries start after frame 0; all of their file is used")
-    return assemble(
-        rows,
-        data=data,
-        root=root,
-        name="diving48",
-        why=why,
-        classes=classes,
-        problems=problems,
-        hints=hints,
-        allow_idle=True,
-    )
+        why.append(f"{late} entries start after frame 0; their whole file is used")
+    return assemble(reading, "diving48", rows, classes, why, root=root, allow_idle=True)
+
+
+def _reason(version: str) -> str:
+    return f"{version}train.json beside {_VOCABULARY}"
 
 
 def _find(data: Path) -> tuple[Path, str] | None:
@@ -91,8 +84,17 @@ def _classes(file: Path) -> tuple[str, ...]:
         isinstance(entry, list) and entry and all(isinstance(word, str) for word in entry)
         for entry in words
     ):
-        raise UserError(f"{file}: a list of lists of words is wanted, one for each class")
+        raise UserError(f"{file}: expected a list of lists of words, one per class")
     names = tuple(name_of("+".join(entry)) for entry in words)
     if len(set(names)) < len(names):
-        raise UserError(f"{file}: a class stands there twice")
+        raise UserError(f"{file}: a class is listed twice")
     return names
+
+
+FORM = Form(
+    "diving48",
+    "Diving48_V2_train.json and _test.json beside Diving48_vocab.json",
+    0,
+    recognise,
+    read,
+)

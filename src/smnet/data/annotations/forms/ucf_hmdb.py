@@ -1,8 +1,8 @@
-"""UCF101 and HMDB51: three official divisions into training and test clips.
+"""UCF101 and HMDB51: three official splits (folds) into training and test clips.
 
 UCF101: ``trainlist01.txt`` (``Class/clip.avi index``, counting from 1), ``testlist01.txt`` (paths
-alone), ``classInd.txt``. HMDB51: ``<class>_test_split1.txt`` with ``clip.avi flag`` (1 training,
-2 test, 0 neither), or the same two lists as UCF101 with paths alone. ``fold`` takes the division.
+only), ``classInd.txt``. HMDB51: ``<class>_test_split1.txt`` with ``clip.avi flag`` (1 training,
+2 test, 0 neither), or the same two lists as UCF101 with paths only. ``fold`` selects the split.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path, PurePosixPath
 
+from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.names import find_class_names
 from smnet.data.annotations.places import (
     Finder,
@@ -19,8 +20,7 @@ from smnet.data.annotations.places import (
     is_video,
     visible_files,
 )
-from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.rows import Hints, Row, assemble
+from smnet.data.annotations.rows import Row, assemble
 from smnet.data.annotations.text import head, lines, whole_number
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
@@ -43,12 +43,12 @@ def recognise_hmdb(data: Path) -> str | None:
     return _reason(folder) if folder and not _is_ucf(folder) else None
 
 
-def read_ucf(data: Path, hints: Hints) -> ClipSet:
-    return _read(data, hints, "ucf101")
+def read_ucf(reading: Reading) -> ClipSet:
+    return _read(reading, "ucf101")
 
 
-def read_hmdb(data: Path, hints: Hints) -> ClipSet:
-    return _read(data, hints, "hmdb51")
+def read_hmdb(reading: Reading) -> ClipSet:
+    return _read(reading, "hmdb51")
 
 
 def _with_lists(data: Path) -> Path | None:
@@ -75,54 +75,48 @@ def _reason(folder: Path) -> str:
     return f"trainlist and testlist files in {folder.name}/"
 
 
-def _read(data: Path, hints: Hints, name: str) -> ClipSet:
-    problems = Problems(str(data), hints.found)
+def _read(reading: Reading, name: str) -> ClipSet:
+    data, problems, finder = reading.data, reading.problems, reading.finder
     flags = _with_flags(data) if name == "hmdb51" else None
     folder = flags or _with_lists(data)
     if folder is None:
         raise UserError(f"{data}: no trainlist01.txt and testlist01.txt, nor {name}'s own files")
-    items = _flagged(folder, hints, problems) if flags else _listed(folder, hints, problems)
-    named = find_class_names(folder, hints.labels)
+    items = _flagged(folder, reading) if flags else _listed(folder, reading)
+    named = find_class_names(folder, reading.labels)
     classes = named[0] if named else tuple(sorted({item[0] for item in items}))
-    said = named[1] if named else "the list"
-    # The name of a folder and that of the class differ in case in some copies of UCF101.
+    names_file = named[1] if named else "the list"
+    # In some copies of UCF101, folder and class name differ in case.
     index = {class_name.lower(): position for position, class_name in enumerate(classes)}
-    finder = Finder(hints.check_files)
-    root = clip_root(data, hints.root, items, lambda base, item: _place(finder, base, *item[:2]))
+    root = clip_root(data, reading.root, items, lambda base, item: _place(finder, base, *item[:2]))
     rows: list[Row] = []
     unused = 0
     for class_name, file, split, source in items:
         label = index.get(class_name.lower())
         if label is None:
-            problems.add("unknown label", source, f"{class_name!r} is not in {said}")
+            problems.add("unknown label", source, f"{class_name!r} is not in {names_file}")
         elif split:
             rows.append(Row(_place(finder, root, class_name, file), label, split, source))
         else:
             unused += 1
-    why = [_reason(folder) if not flags else str(recognise_hmdb(data)), f"division {hints.fold}"]
+    why = [
+        _reason(folder) if not flags else str(recognise_hmdb(data)),
+        f"fold {reading.source.fold}",
+    ]
     if unused:
-        why.append(f"{unused} clips are on neither side of it")
+        why.append(f"{unused} clips are neither in train nor in test")
     if named:
-        why.append(f"class names of {said}")
-    return assemble(
-        rows,
-        data=data,
-        root=root,
-        name=name,
-        why=why,
-        classes=classes,
-        problems=problems,
-        hints=hints,
-    )
+        why.append(f"class names of {names_file}")
+    return assemble(reading, name, rows, classes, why, root=root)
 
 
-def _listed(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
+def _listed(folder: Path, reading: Reading) -> list[_Item]:
+    fold, problems = reading.source.fold or 1, reading.problems
     items: list[_Item] = []
     numbers: list[tuple[int, str, str]] = []
     for split in ("train", "test"):
-        file = folder / f"{split}list{hints.fold:02d}.txt"
+        file = folder / f"{split}list{fold:02d}.txt"
         if not file.is_file():
-            raise UserError(f"{folder}: there is no {file.name}; fold may be 1, 2 or 3")
+            raise UserError(f"{folder}: there is no {file.name}; fold is 1, 2 or 3")
         for number, text in lines(file):
             source = f"{file.name}:{number}"
             path, _, last = text.rpartition(" ")
@@ -135,23 +129,23 @@ def _listed(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
             items.append((PurePosixPath(class_name).name, clip, split, source))
             if index is not None:
                 numbers.append((index, items[-1][0], source))
-    named = find_class_names(folder, hints.labels)
+    named = find_class_names(folder, reading.labels)
     for index, class_name, source in numbers if named else ():
         names = named[0] if named else ()
         if not 1 <= index <= len(names):
             problems.add("label out of range", source, f"{index} is not in 1..{len(names)}")
         elif names[index - 1].lower() != class_name.lower():
-            text = f"class {index} is {names[index - 1]!r}, the folder says {class_name!r}"
+            text = f"class {index} is {names[index - 1]!r}, but the folder is {class_name!r}"
             problems.add("contradiction", source, text)
     return items
 
 
-def _flagged(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
+def _flagged(folder: Path, reading: Reading) -> list[_Item]:
     items: list[_Item] = []
-    ending = f"_test_split{hints.fold}.txt"
+    ending = f"_test_split{reading.source.fold}.txt"
     files = visible_files(folder, f"*{ending}")
     if not files:
-        raise UserError(f"{folder}: there is no *{ending}; fold may be 1, 2 or 3")
+        raise UserError(f"{folder}: there is no *{ending}; fold is 1, 2 or 3")
     for file in files:
         for number, text in lines(file):
             source = f"{file.name}:{number}"
@@ -160,12 +154,13 @@ def _flagged(folder: Path, hints: Hints, problems: Problems) -> list[_Item]:
                 class_name = file.name.removesuffix(ending)
                 items.append((class_name, clip.strip(), _FLAGS[flag], source))
             else:
-                problems.add("malformed row", source, f"{text[:80]!r} is not clip and 0, 1 or 2")
+                text = f"{text[:80]!r} is not a clip and 0, 1 or 2"
+                reading.problems.add("malformed row", source, text)
     return items
 
 
 def _place(finder: Finder, root: Path, class_name: str, file: str) -> Place:
-    """The clip in its class folder or flat, as listed or under another suffix or as frames."""
+    """The clip in its class folder or without one, with the listed or another suffix, or frames."""
     written = finder.place(root, f"{class_name}/{file}")
     stem = str(PurePosixPath(file).with_suffix("")) if is_video(file) else file
     for other in (f"{class_name}/{stem}", file, stem):
@@ -175,3 +170,19 @@ def _place(finder: Finder, root: Path, class_name: str, file: str) -> Place:
         if place.exists:
             return place
     return written
+
+
+UCF101 = Form(
+    "ucf101",
+    "trainlist01.txt and testlist01.txt (fold 1, 2 or 3), classInd.txt",
+    0,
+    recognise_ucf,
+    read_ucf,
+)
+HMDB51 = Form(
+    "hmdb51",
+    "<class>_test_split1.txt (fold 1, 2 or 3), or lists as for ucf101",
+    0,
+    recognise_hmdb,
+    read_hmdb,
+)

@@ -2,8 +2,8 @@
 
 The csv has the columns label, youtube_id, time_start, time_end and split; the test list of some
 releases has no label. Clips lie flat, by split, or by class (with blanks or underscores): they are
-found by their name wherever they are, down to three folders below the root. Many of the videos are
-gone; see ``missing`` of ``read_clips``.
+found by name, down to three folders below the root. Many of the videos are
+lost; see ``missing`` of ``read_clips``.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import Path
 
+from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.listing import listing, visible
 from smnet.data.annotations.names import read_class_names
 from smnet.data.annotations.places import (
@@ -22,7 +23,7 @@ from smnet.data.annotations.places import (
     visible_files,
 )
 from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.rows import SPLIT_WORDS, Hints, Row, assemble
+from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
 from smnet.data.annotations.text import header_of, name_of, table
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
@@ -31,49 +32,44 @@ _WANTED = {"youtube_id", "time_start", "time_end"}
 _STEM = re.compile(r".{11}_[0-9]{6}_[0-9]{6}")
 _NAMED = re.compile("kinetics", re.IGNORECASE)
 _DEPTH = 3
-_Found = tuple[str, str, str, str]  # stem, class name or "", split, source
+_Item = tuple[str, str, str, str]  # stem, class name or "", split, source
 
 
 def recognise(data: Path) -> str | None:
     files = _files(data)
-    return f"{' and '.join(f.name for f in files)} with the columns of Kinetics" if files else None
+    return _reason(files) if files else None
 
 
-def read(data: Path, hints: Hints) -> ClipSet:
+def read(reading: Reading) -> ClipSet:
+    data, problems = reading.data, reading.problems
     files = _files(data)
     if not files:
         raise UserError(f"{data}: no csv with the columns youtube_id, time_start, time_end")
-    problems = Problems(str(data), hints.found)
     items = [item for file in files for item in _items(file, problems)]
-    if hints.labels is not None:
-        classes = read_class_names(hints.labels)
+    if reading.labels is not None:
+        classes = read_class_names(reading.labels)
     else:
         classes = tuple(sorted({name for _, name, _, _ in items if name}))
     index = {name: position for position, name in enumerate(classes)}
-    root = hints.root or (data if data.is_dir() else data.parent)
-    clips = _clips(root) if hints.check_files else {}
+    root = reading.root or (data if data.is_dir() else data.parent)
+    clips = _clips(root) if reading.finder.check else {}
     rows: list[Row] = []
     for stem, name, split, source in items:
         label = index.get(name) if name else -1
         if label is None:
-            problems.add("unknown label", source, f"{name!r} is not in the class names given")
+            problems.add("unknown label", source, f"{name!r} is not in {reading.labels}")
             continue
         places = _of_class(clips.get(stem, []), name)
         if len(places) > 1:
             text = f"{places[0].path} and {places[1].path}"
-            problems.add("found twice", source, text, places[1].path)
-        expected = Place(str(root / name / f"{stem}.mp4"), False, exists=not hints.check_files)
+            problems.add("two files", source, text, places[1].path)
+        expected = Place(str(root / name / f"{stem}.mp4"), False, exists=not reading.finder.check)
         rows.append(Row(places[0] if places else expected, label, split, source))
-    return assemble(
-        rows,
-        data=data,
-        root=root,
-        name="kinetics",
-        why=[str(recognise(data))],
-        classes=classes,
-        problems=problems,
-        hints=hints,
-    )
+    return assemble(reading, "kinetics", rows, classes, [_reason(files)], root=root)
+
+
+def _reason(files: list[Path]) -> str:
+    return f"{' and '.join(f.name for f in files)} with the columns of Kinetics"
 
 
 def _files(data: Path) -> list[Path]:
@@ -87,17 +83,17 @@ def _files(data: Path) -> list[Path]:
     return []
 
 
-def _items(file: Path, problems: Problems) -> list[_Found]:
+def _items(file: Path, problems: Problems) -> list[_Item]:
     header = header_of(file, _WANTED)
     if header is None:
         return []
     delimiter, columns = header
     word = re.findall(r"train|val|test", file.stem.lower())
-    items: list[_Found] = []
+    items: list[_Item] = []
     for number, fields in list(table(file, delimiter))[1:]:
         source = f"{file.name}:{number}"
         if len(fields) < len(columns):
-            text = f"{len(fields)} fields where {len(columns)} are wanted"
+            text = f"{len(fields)} fields, but the header has {len(columns)}"
             problems.add("malformed row", source, text)
             continue
         row = dict(zip(columns, fields, strict=False))
@@ -105,9 +101,9 @@ def _items(file: Path, problems: Problems) -> list[_Found]:
         split = SPLIT_WORDS.get((row.get("split") or (word[0] if word else "")).lower())
         name = name_of(row.get("label", ""))
         if start is None or end is None or not row["youtube_id"]:
-            problems.add("malformed row", source, "an id and two times in seconds are wanted")
+            problems.add("malformed row", source, "expected an id and two times in seconds")
         elif split is None:
-            problems.add("malformed row", source, "neither row nor file name says the split")
+            problems.add("malformed row", source, "no split in the row or the file name")
         elif not name and split != "test":
             problems.add("malformed row", source, "the label is empty")
         else:
@@ -120,7 +116,7 @@ def _second(text: str) -> int | None:
 
 
 def _clips(root: Path, depth: int = _DEPTH) -> dict[str, list[Place]]:
-    """{clip name without suffix: where it lies} of the videos and frame folders below ``root``."""
+    """{clip name without suffix: its places} of the videos and frame folders below ``root``."""
     found: dict[str, list[Place]] = {}
     level = [str(root)]
     for step in range(depth + 1):
@@ -142,7 +138,7 @@ def _clips(root: Path, depth: int = _DEPTH) -> dict[str, list[Place]]:
 
 
 def _of_class(places: list[Place], name: str) -> list[Place]:
-    """Of several places, those in a folder of the class, if there are any."""
+    """The places in a folder of the class, if there are any; otherwise all."""
     if len(places) < 2:
         return places
     inside = [p for p in places if _plain(Path(p.path).parent.name) == _plain(name)]
@@ -150,5 +146,14 @@ def _of_class(places: list[Place], name: str) -> list[Place]:
 
 
 def _plain(name: str) -> str:
-    """Class folders lose blanks, brackets or quotes, depending on who made them."""
+    """The letters and digits of a name: copies differ in blanks, brackets and quotes."""
     return re.sub(r"[\W_]+", "", name.lower())
+
+
+FORM = Form(
+    "kinetics",
+    "the official csv of Kinetics-400/600/700, clips <id>_<start>_<end>.mp4 in any folder",
+    0,
+    recognise,
+    read,
+)

@@ -1,8 +1,8 @@
 """List files without a header: ``path [frames] label``.
 
-The form of TSN and its heirs (TSM, TEA, TDN, TAM), of mmaction2 (video and raw frame lists), and of
-SlowFast and VideoMAE (there called csv). Blank, comma, semicolon or tab separated. The labels count
-from 0. TDN leaves ".mp4" out of the path: see ``Finder.place``.
+The form of TSN and its successors (TSM, TEA, TDN, TAM), of mmaction2 (videos and raw frames), and
+of SlowFast and VideoMAE (there called csv). Separated by blanks, commas, semicolons or tabs. Labels
+count from 0. TDN leaves ".mp4" out of the path, see ``Finder.place``.
 """
 
 from __future__ import annotations
@@ -11,18 +11,17 @@ import csv
 import re
 from pathlib import Path
 
-from smnet.data.annotations.multilabel import check_lines, column_of_several, is_several, refusal
+from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.names import find_class_names
 from smnet.data.annotations.places import (
     Base,
-    Finder,
     annotation_folders,
     list_base,
     notes_on,
     visible_files,
 )
-from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.rows import SPLIT_WORDS, Hints, Row, assemble
+from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
+from smnet.data.annotations.several import check_lines, is_several
 from smnet.data.annotations.text import head, lines, whole_number
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
@@ -36,70 +35,55 @@ _SPLIT = re.compile(
 
 
 def recognise(data: Path) -> str | None:
-    if data.is_file() and _is_list(data):
-        return "lines of path and label number"
+    if data.is_file():
+        return _reason([data]) if _is_list(data) else None
     groups, _ = _groups_of(data)
-    if not groups:
-        several = _with_several(data)
-        return f"the columns of {several[0].name}" if several else None
-    names = [path.name for group in groups.values() for path in group.values()]
-    return f"{' and '.join(names)} with lines of path and label number"
+    files = [path for group in groups.values() for path in group.values()]
+    return _reason(files) if files else None
 
 
-def read(data: Path, hints: Hints) -> ClipSet:
-    if several := _with_several(data):
-        raise refusal(f"{several[0]}:1", [f"the column {several[1]}"])
+def read(reading: Reading) -> ClipSet:
+    data, problems = reading.data, reading.problems
     files, folder = _choose(data)
-    problems = Problems(str(data), hints.found)
-    named = find_class_names(folder, hints.labels)
-    root = hints.root or folder
-    finder = Finder(hints.check_files)
+    named = find_class_names(folder, reading.labels)
     rows: list[Row] = []
     bases: list[Base] = []
     for split, path in files.items():
-        found, base = _rows(path, split or None, folder, finder, problems, hints)
+        found, base = _rows(path, split or None, folder, reading)
         rows += found
         bases.append(base)
     if named:
-        classes, said = named[0], f"class names of {named[1]}"
+        classes, note = named[0], f"class names of {named[1]}"
     else:
         size = max((row.label for row in rows), default=-1) + 1
         if size > max(len(rows), 1):
             worst = max(rows, key=lambda row: row.label).source
             raise UserError(
                 f"{data}: labels are numbers up to {size - 1} ({worst}), but there are {len(rows)}"
-                " rows; labels number the classes from 0. Is it the number of frames that stands"
-                " last?"
+                " rows; labels number the classes from 0. Is the last number the number of frames?"
             )
-        classes, said = tuple(str(index) for index in range(size)), "no class names"
+        classes, note = tuple(str(index) for index in range(size)), "no class names"
     kept: list[Row] = []
     for row in rows:
         if 0 <= row.label < len(classes):
             kept.append(row)
         else:
-            problems.add(
-                "label out of range",
-                row.source,
-                f"label {row.label} is not in 0..{len(classes) - 1}",
-                row.place.path,
-            )
+            text = f"label {row.label} is not in 0..{len(classes) - 1}"
+            problems.add("label out of range", row.source, text, row.place.path)
     if problems.count("label out of range"):
-        highest = max(row.label for row in rows)
-        if highest == len(classes) and min(row.label for row in rows) == 1:
-            problems.advise("Labels count from 0. This list counts from 1: say first_label=1.")
-    names = " and ".join(path.name for path in files.values())
-    why = [f"{names} with lines of path and label number", said]
-    why += notes_on(bases, root)
-    return assemble(
-        kept,
-        data=data,
-        root=root,
-        name="list",
-        why=why,
-        classes=classes,
-        problems=problems,
-        hints=hints,
-    )
+        labels = [row.label for row in rows]
+        if max(labels) == len(classes) and min(labels) == 1:
+            problems.advise(
+                "Labels count from 0, those of this list count from 1: use --first-label 1"
+                " (first_label=1 for train)."
+            )
+    root = reading.root or folder
+    why = [_reason(list(files.values())), note, *notes_on(bases, root)]
+    return assemble(reading, "list", kept, classes, why, root=root)
+
+
+def _reason(files: list[Path]) -> str:
+    return f"{' and '.join(path.name for path in files)} with lines of path and label number"
 
 
 def _is_list(path: Path) -> bool:
@@ -108,26 +92,15 @@ def _is_list(path: Path) -> bool:
 
 
 def _groups_of(data: Path) -> tuple[dict[str, dict[str, Path]], Path]:
-    """(the lists in a folder, or else in a folder of annotations in it; where they are)"""
+    """(the lists in ``data`` or in a folder of annotations in it, the folder of the lists)."""
     for folder in annotation_folders(data):
         if groups := _groups(folder):
             return groups, folder
     return {}, data
 
 
-def _with_several(data: Path) -> tuple[Path, str] | None:
-    """(a file, its column with several labels), where there is no list that can be read."""
-    if data.is_dir() and _groups_of(data)[0]:
-        return None
-    for file in visible_files(data, *_PATTERNS) if data.is_dir() else [data]:
-        column = column_of_several(file) if file.suffix.lower() in _SUFFIXES else None
-        if column is not None:
-            return file, column
-    return None
-
-
 def _groups(folder: Path) -> dict[str, dict[str, Path]]:
-    """Lists that differ only in the word for the split: {name with "*" for it: {split: path}}."""
+    """Lists that differ in the word for the split only: {name with "*" for it: {split: path}}."""
     groups: dict[str, dict[str, Path]] = {}
     for path in visible_files(folder, *_PATTERNS):
         found = list(_SPLIT.finditer(path.stem))
@@ -138,7 +111,7 @@ def _groups(folder: Path) -> dict[str, dict[str, Path]]:
             if split in groups.setdefault(pattern, {}):
                 raise UserError(
                     f"{folder}: {groups[pattern][split].name} and {path.name} are both lists for"
-                    f" {split!r}; point at one of them"
+                    f" {split!r}; choose one of them"
                 )
             groups[pattern][split] = path
     return groups
@@ -147,7 +120,8 @@ def _groups(folder: Path) -> dict[str, dict[str, Path]]:
 def _choose(data: Path) -> tuple[dict[str, Path], Path]:
     """({split, or "" where it is to be drawn: list}, the folder of the lists).
 
-    A training list brings the lists beside it that are named alike; any other list stands alone.
+    A training list brings the lists beside it with the same pattern of name. Other lists stand
+    alone.
     """
     if data.is_file():
         found = _SPLIT.search(data.stem)
@@ -161,22 +135,22 @@ def _choose(data: Path) -> tuple[dict[str, Path], Path]:
     groups, folder = _groups_of(data)
     if not groups:
         raise UserError(
-            f"{data}: no list files; train.txt and val.txt with lines of path, perhaps the number"
-            " of frames, and label number are wanted"
+            f"{data}: no list files; expected train.txt and val.txt with lines of path, optionally"
+            " the number of frames, and label number"
         )
     if len(groups) > 1:
         firsts = ", ".join(next(iter(group.values())).name for group in groups.values())
-        raise UserError(f"{data}: several sets of lists; point at one of: {firsts}")
+        raise UserError(f"{data}: several sets of lists; choose one of: {firsts}")
     group = next(iter(groups.values()))
     return ({"": group["train"]} if list(group) == ["train"] else group), folder
 
 
 def _delimiter(rows: list[str]) -> str | None:
-    """What separates path and label in most rows; None where the rows are no such list."""
+    """The separator of path and label in most rows; None where the rows are no such list."""
     scores = {}
     for delimiter in (",", ";", "\t", " "):
         fields = [_fields(row, delimiter) for row in rows]
-        # "3,7" is no label, but a list of such is a list: see smnet.data.annotations.multilabel.
+        # A list with labels such as "3,7" is a list, and refused by ``check_lines``.
         scores[delimiter] = sum(
             len(row) > 1
             and (whole_number(row[-1]) is not None or is_several(row[-1]))
@@ -188,7 +162,7 @@ def _delimiter(rows: list[str]) -> str | None:
 
 
 def _matrix(row: list[str], delimiter: str) -> bool:
-    """True for ``12,0``: a matrix rather than a list; ``12 0`` is a numbered frame folder."""
+    """Whether a row is all numbers, as in a matrix; "12 0" may be a numbered frame folder."""
     return delimiter != " " and len(row) > 3 and all(whole_number(x) is not None for x in row)
 
 
@@ -201,15 +175,9 @@ def _fields(text: str, delimiter: str) -> list[str]:
         return []
 
 
-def _rows(
-    file: Path,
-    split: str | None,
-    folder: Path,
-    finder: Finder,
-    problems: Problems,
-    hints: Hints,
-) -> tuple[list[Row], Base]:
-    """(rows, what their paths are relative to)"""
+def _rows(file: Path, split: str | None, folder: Path, reading: Reading) -> tuple[list[Row], Base]:
+    """(rows, the folder their paths are relative to)."""
+    finder, problems = reading.finder, reading.problems
     delimiter = _delimiter(head(file)) or " "
     numbered = [(number, text, _fields(text, delimiter)) for number, text in lines(file)]
     with_frames = sum(len(f) > 2 and whole_number(f[-2]) is not None for _, _, f in numbered)
@@ -217,42 +185,47 @@ def _rows(
 
     def base_of(behind: int) -> Base:
         full = [_path(text, delimiter, behind) for _, text, f in numbered if len(f) > behind]
-        return list_base(folder, hints.root, full, finder)
+        return list_base(folder, reading.root, full, finder)
 
     base = base_of(1 + frames_form)
     if frames_form and not base.found:
-        # "take 2 0" may be the folder "take 2". The disk knows.
+        # "take 2 0" may be the folder "take 2".
         other = base_of(1)
         if other.found:
             frames_form, base = False, other
+    last_fields = [(number, text, f[-1] if f else "") for number, text, f in numbered]
+    check_lines(str(file), last_fields, frames_form)
     behind = 1 + frames_form
-    check_lines(
-        str(file),
-        [(number, text, fields[-1] if fields else "") for number, text, fields in numbered],
-        frames_form,
-        lambda path: base.place(finder, path).exists,
-        lambda text: _path(text, delimiter, behind),
-    )
     wanted = "path, number of frames, label" if frames_form else "path, label"
     rows: list[Row] = []
     for number, text, fields in numbered:
         source = f"{file.name}:{number}"
         label = whole_number(fields[-1]) if fields else None
         frames = whole_number(fields[-2]) if frames_form and len(fields) > 2 else None
-        if len(fields) < (3 if frames_form else 2):
+        if len(fields) < 1 + behind:
             problems.add("malformed row", source, f"{text[:80]!r} is not {wanted}")
         elif label is None:
             problems.add("malformed row", source, f"label {fields[-1]!r} is not a whole number")
         elif frames_form and (frames is None or frames < 1):
-            problems.add("malformed row", source, f"frames {fields[-2]!r} is not a count")
+            text = f"frames {fields[-2]!r} is not a positive whole number"
+            problems.add("malformed row", source, text)
         else:
             place = base.place(finder, _path(text, delimiter, behind))
-            rows.append(Row(place, label - hints.first_label, split, source, frames))
+            rows.append(Row(place, label - reading.source.first_label, split, source, frames))
     return rows, base
 
 
 def _path(text: str, delimiter: str, behind: int) -> str:
-    """The path of a row with ``behind`` fields after it; paths may hold the delimiter."""
+    """The path of a row with ``behind`` fields after it; paths may contain the delimiter."""
     if delimiter == " ":
         return text.rsplit(None, behind)[0]
     return delimiter.join(_fields(text, delimiter)[:-behind])
+
+
+FORM = Form(
+    "list",
+    "lines of path [frames] label: TSN, TSM, TEA, TDN, mmaction2, SlowFast, VideoMAE",
+    2,
+    recognise,
+    read,
+)

@@ -1,12 +1,11 @@
-"""A set that ``smnet data pack`` wrote: its classes, splits and clips as they were packed."""
+"""A set that ``smnet data pack`` wrote: classes, splits and clips as they were packed."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.rows import Hints
+from smnet.data.annotations.form import Form, Reading
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.packed.layout import FORMAT, INDEX, MANIFEST, PARTS, PLAN
 from smnet.errors import UserError
@@ -26,37 +25,35 @@ def recognise(data: Path) -> str | None:
     return None
 
 
-def read(data: Path, hints: Hints) -> ClipSet:
+def read(reading: Reading) -> ClipSet:
+    data = reading.data
     if not (data / MANIFEST).is_file() and (data / PARTS).is_dir():
         raise UserError(
-            f"{data}: not yet packed to the end; go on with the same smnet data pack command"
+            f"{data}: packing is not finished; run the same smnet data pack command to resume it"
         )
-    return read_place(str(data), hints)
+    return read_place(str(data), reading)
 
 
-def read_place(place: str, hints: Hints) -> ClipSet:
-    """The set in a folder or at an address that fsspec knows; its clips are read from the index
-    as they are needed."""
+def read_place(place: str, reading: Reading) -> ClipSet:
+    """Read the set in a folder or at an fsspec address. Clips are read from the index lazily."""
     from smnet.data.packed.read import PackedClips, open_packed, skipped_path
 
-    if hints.root is not None or hints.labels is not None:
+    if reading.root is not None or reading.labels is not None:
         raise UserError(
-            f"{place}: a packed set holds its clips and class names itself; leave out root and"
-            " labels"
+            f"{place}: a packed set contains its clips and class names; leave out root and labels"
         )
     found = open_packed(place)
-    manifest = found.manifest
-    problems = Problems(found.place, hints.found)
+    manifest, problems = found.manifest, reading.problems
     missing: dict[str, list[Clip]] = {}
     for clip in manifest.skipped:
         path = skipped_path(found.place, clip.path)
         missing.setdefault(clip.split, []).append(Clip(path, clip.label, clip.source))
-        if hints.missing == "error":
+        if reading.missing == "error":
             problems.add("skipped", clip.source, f"{clip.path}: {clip.reason}", path)
-    if hints.missing == "error" and manifest.skipped:
+    if reading.missing == "error" and manifest.skipped:
         problems.advise(
-            'These were unreadable when the set was packed; missing="report" (on_error=skip of'
-            " train and evaluate) goes on without them and counts them."
+            "These clips were unreadable when the set was packed. --on-error skip (on_error=skip"
+            " for train) leaves them out and counts them."
         )
     problems.raise_any()
     splits: dict[str, PackedClips] = {}
@@ -77,12 +74,21 @@ def read_place(place: str, hints: Hints) -> ClipSet:
 def _why(manifest: Manifest) -> str:
     settings = manifest.settings
     frames = settings.get("frames")
-    kept = "all frames" if frames is None else f"{frames} frames evenly spaced"
+    kept = "all frames" if frames is None else f"{frames} evenly spaced frames"
     why = [
-        f"packed: {kept} of each clip, short side {settings.get('short_side')}, JPEG quality"
+        f"packed: {kept} per clip, short side {settings.get('short_side')}, JPEG quality"
         f" {settings.get('quality')}",
         f"from format {manifest.source_format} ({manifest.source_why})",
     ]
     if manifest.skipped:
         why.append(f"unreadable when packed: {len(manifest.skipped)}")
     return "; ".join(why)
+
+
+FORM = Form(
+    "packed",
+    "a set written by smnet data pack: manifest.json, index.arrow and shards",
+    0,
+    recognise,
+    read,
+)

@@ -1,12 +1,12 @@
-"""Something-Something V1 and V2, and Jester, in the form in which their makers hand them out.
+"""Something-Something V1 and V2, and Jester, in their official form.
 
-V2: json. ``*labels.json`` maps class names to numbers; ``*train.json`` and ``*validation.json``
-name clips and bracketed templates, ``*test.json`` clips alone. Clips are ``<id>.webm``.
-V1 and Jester: ``*labels.csv`` holds a class name a line, ``*train.csv`` and ``*validation.csv``
-lines of ``id;class name``, ``*test.csv`` ids alone. Clips are folders ``<id>/%05d.jpg``.
+V2: json. ``*labels.json`` maps class names to numbers. ``*train.json`` and ``*validation.json``
+list clips with bracketed templates, ``*test.json`` clips only. Clips are ``<id>.webm``.
+V1 and Jester: ``*labels.csv`` has one class name per line, ``*train.csv`` and ``*validation.csv``
+have lines of ``id;class name``, ``*test.csv`` ids only. Clips are folders ``<id>/%05d.jpg``.
 
-The class order of V1 is that of the labels csv. Checkpoints of TSM, TEA and TDN count the names in
-alphabetical order instead; only names tell the two apart.
+The class order of V1 is that of the labels csv. Checkpoints of TSM, TEA and TDN use the
+alphabetical order instead, so classes are matched by name.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.names import names_of_json, read_class_names, without_brackets
 from smnet.data.annotations.places import (
     Finder,
@@ -25,12 +26,12 @@ from smnet.data.annotations.places import (
     visible_files,
 )
 from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.rows import SPLIT_WORDS, Hints, Row, assemble
+from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
 from smnet.data.annotations.text import head, lines, name_of, read_json
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
 
-# (id, class name or None, where it stands, split)
+# (id, class name or None, source, split)
 _Item = tuple[str, str | None, str, str]
 _SMALL = 1 << 20
 _LISTS = {"train", "validation"}
@@ -56,29 +57,28 @@ def recognise_jester(data: Path) -> str | None:
     return _recognise_csv(data, jester=True)
 
 
-def read_v2(data: Path, hints: Hints) -> ClipSet:
-    files = _only(data, "json")
-    problems = Problems(str(data), hints.found)
+def read_v2(reading: Reading) -> ClipSet:
+    files = _only(reading.data, "json")
     names = [
         without_brackets(name)
         for name in names_of_json(read_json(files["labels"]), files["labels"])
     ]
     lists = {SPLIT_WORDS[key]: file for key, file in files.items() if key != "labels"}
-    items = [item for split in lists for item in _entries(lists[split], split, problems)]
-    return _clips(data, hints, "something-v2", files, names, items, problems, suffix=".webm")
+    items = [item for split in lists for item in _entries(lists[split], split, reading.problems)]
+    return _clips(reading, "something-v2", files, names, items, suffix=".webm")
 
 
-def read_v1(data: Path, hints: Hints) -> ClipSet:
-    return _read_csv(data, hints, "something-v1")
+def read_v1(reading: Reading) -> ClipSet:
+    return _read_csv(reading, "something-v1")
 
 
-def read_jester(data: Path, hints: Hints) -> ClipSet:
-    return _read_csv(data, hints, "jester")
+def read_jester(reading: Reading) -> ClipSet:
+    return _read_csv(reading, "jester")
 
 
 def _recognise_csv(data: Path, jester: bool) -> str | None:
     if recognise_v2(data):
-        return None  # the same clips in both forms; the json says more
+        return None  # the same clips in both forms; the json has more information
     for files in _sets(data, "csv"):
         first = head(files.get("train") or files["validation"], 1)
         named = "jester" in f"{data.name}/{files['labels'].name}".lower()
@@ -87,17 +87,16 @@ def _recognise_csv(data: Path, jester: bool) -> str | None:
     return None
 
 
-def _read_csv(data: Path, hints: Hints, name: str) -> ClipSet:
-    files = _only(data, "csv")
-    problems = Problems(str(data), hints.found)
+def _read_csv(reading: Reading, name: str) -> ClipSet:
+    files = _only(reading.data, "csv")
     names = list(read_class_names(files["labels"]))
     lists = {SPLIT_WORDS[key]: file for key, file in files.items() if key != "labels"}
-    items = [item for split in lists for item in _lines(lists[split], split, problems)]
-    return _clips(data, hints, name, files, names, items, problems, suffix="")
+    items = [item for split in lists for item in _lines(lists[split], split, reading.problems)]
+    return _clips(reading, name, files, names, items, suffix="")
 
 
 def _sets(data: Path, ending: str) -> list[dict[str, Path]]:
-    """The groups of files that share what stands before "labels", "train", ..."""
+    """The groups of files with a common prefix before "labels", "train", ..."""
     for folder in annotation_folders(data):
         groups: dict[str, dict[str, Path]] = {}
         for path in visible_files(folder, f"*.{ending}"):
@@ -130,7 +129,7 @@ def _reason(files: dict[str, Path]) -> str:
 def _entries(file: Path, split: str, problems: Problems) -> Iterator[_Item]:
     content: Any = read_json(file)
     if not isinstance(content, list):
-        raise UserError(f"{file}: a list of clips is wanted at the top")
+        raise UserError(f"{file}: expected a list of clips at the top level")
     for number, entry in enumerate(content, start=1):
         source = f"{file.name}: entry {number}"
         clip = entry.get("id") if isinstance(entry, dict) else None
@@ -158,26 +157,24 @@ def _lines(file: Path, split: str, problems: Problems) -> Iterator[_Item]:
 
 
 def _clips(
-    data: Path,
-    hints: Hints,
+    reading: Reading,
     name: str,
     files: dict[str, Path],
     names: list[str],
     items: list[_Item],
-    problems: Problems,
     suffix: str,
 ) -> ClipSet:
     index = {class_name: position for position, class_name in enumerate(names)}
-    finder = Finder(hints.check_files)
+    finder, data = reading.finder, reading.data
     ids = [clip for clip, *_ in items]
-    root = clip_root(data, hints.root, ids, lambda base, clip: finder.place(base, clip, suffix))
+    root = clip_root(data, reading.root, ids, lambda base, clip: finder.place(base, clip, suffix))
     rows: list[Row] = []
     template: str | None = None
     for clip, class_name, source, split in items:
         label = -1 if class_name is None else index.get(class_name)
         if label is None:
             text = f"{class_name!r} is not in {files['labels'].name}"
-            problems.add("unknown label", source, text, clip)
+            reading.problems.add("unknown label", source, text, clip)
             continue
         place = finder.place(root, clip, suffix)
         if template is None and place.folder and place.exists:
@@ -188,18 +185,32 @@ def _clips(
         why.append(f"clips in {root}")
     if names != sorted(names):
         why.append(f"classes in the order of {files['labels'].name}, which is not alphabetical")
-    return assemble(
-        rows,
-        data=data,
-        root=root,
-        name=name,
-        why=why,
-        classes=names,
-        problems=problems,
-        hints=hints,
-    )
+    return assemble(reading, name, rows, names, why, root=root)
 
 
 def _template(place: Place, finder: Finder) -> str:
-    """The official frame names where the first folder has them; "" = to be found by looking."""
+    """The official frame names if the first folder has them; "" = look into each folder."""
     return "%05d.jpg" if finder.place(place.path, "00001.jpg").exists else ""
+
+
+SOMETHING_V2 = Form(
+    "something-v2",
+    "labels.json beside train.json and validation.json, clips <id>.webm",
+    0,
+    recognise_v2,
+    read_v2,
+)
+SOMETHING_V1 = Form(
+    "something-v1",
+    "labels.csv beside train.csv and validation.csv with lines of id;class, frame folders",
+    0,
+    recognise_v1,
+    read_v1,
+)
+JESTER = Form(
+    "jester",
+    "jester-v1-labels.csv beside jester-v1-train.csv and -validation.csv, frame folders",
+    0,
+    recognise_jester,
+    read_jester,
+)

@@ -1,0 +1,1 @@
+"""The annotation forms, one per file. Each file ends in a ``Form`` that ``formats`` lists."""

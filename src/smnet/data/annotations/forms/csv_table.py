@@ -1,0 +1,158 @@
+"""A csv with a header: path, label, and optionally split and frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from smnet.data.annotations.columns import Columns, columns_of
+from smnet.data.annotations.form import Form, Reading
+from smnet.data.annotations.names import find_class_names
+from smnet.data.annotations.places import list_base, notes_on, visible_files
+from smnet.data.annotations.problems import Problems
+from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
+from smnet.data.annotations.several import check_labels
+from smnet.data.annotations.text import name_of, table, whole_number
+from smnet.data.clips import ClipSet
+from smnet.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    source: str
+    path: str
+    label: str
+    split: str | None
+    frames: int | None
+
+
+def recognise(data: Path) -> str | None:
+    files = _files(data)
+    return _reason(files) if files else None
+
+
+def read(reading: Reading) -> ClipSet:
+    data = reading.data
+    files = _files(data)
+    if not files:
+        raise UserError(f"{data}: no csv whose first line names the columns path and label")
+    by_split = {SPLIT_WORDS.get(file.stem.lower()) for file in files}
+    if len(files) > 1 and (None in by_split or len(by_split) < len(files)):
+        raise UserError(
+            f"{data}: several csv files with path and label: {', '.join(f.name for f in files)};"
+            " choose one of them (or name them train.csv, val.csv, test.csv)"
+        )
+    raw = [
+        item
+        for file, columns in files.items()
+        for item in _rows(file, columns, SPLIT_WORDS.get(file.stem.lower()), reading.problems)
+    ]
+    folder = next(iter(files)).parent
+    classes, indices, labels_note = _labels(raw, folder, reading)
+    base = list_base(folder, reading.root, [item.path for item in raw], reading.finder)
+    rows = [
+        Row(base.place(reading.finder, item.path), index, item.split, item.source, item.frames)
+        for item, index in zip(raw, indices, strict=True)
+        if index is not None
+    ]
+    root = reading.root or folder
+    why = [_reason(files), labels_note, *notes_on([base], root)]
+    if ignored := [name for columns in files.values() for name in columns.ignored]:
+        why.append(f"columns not used: {', '.join(dict.fromkeys(ignored))}")
+    return assemble(reading, "csv", rows, classes, why, root=root)
+
+
+def _files(data: Path) -> dict[Path, Columns]:
+    patterns = ("*.csv", "*.tsv", "*.CSV", "*.TSV")
+    candidates = [data] if data.is_file() else visible_files(data, *patterns)
+    found = ((path, columns_of(path)) for path in candidates)
+    return {path: columns for path, columns in found if columns is not None}
+
+
+def _reason(files: dict[Path, Columns]) -> str:
+    synonyms = dict.fromkeys(text for columns in files.values() for text in columns.synonyms)
+    note = f" ({', '.join(synonyms)})" if synonyms else ""
+    return f"{' and '.join(f.name for f in files)} with the columns path and label{note}"
+
+
+def _rows(
+    file: Path, columns: Columns, default_split: str | None, problems: Problems
+) -> Iterator[_Raw]:
+    width = len(columns.names)
+    lines = table(file, columns.delimiter)
+    next(lines)
+    for number, fields in lines:
+        source = f"{file.name}:{number}"
+        # Spreadsheets leave trailing delimiters.
+        if len(fields) < width or any(fields[width:]):
+            text = f"{len(fields)} fields, but the header has {width}"
+            problems.add("malformed row", source, text)
+            continue
+        for position, name, meaning in columns.decisive:
+            if fields[position]:
+                raise UserError(
+                    f"{file}:{number}: the column {name!r} {meaning}, or delete the column if it"
+                    " does not matter"
+                )
+        row = {role: fields[position] for role, position in columns.index.items()}
+        split = SPLIT_WORDS.get(row["split"].lower(), "") if "split" in row else default_split
+        frames = whole_number(row["frames"]) if row.get("frames") else None
+        if split == "":
+            text = f"split {row['split']!r} is not train, val or test"
+        elif not row["path"]:
+            text = "the path is empty"
+        elif not row["label"] and split != "test":
+            text = "the label is empty"
+        elif row.get("frames") and (frames is None or frames < 1):
+            text = f"frames {row['frames']!r} is not a positive whole number"
+        else:
+            yield _Raw(source, row["path"], name_of(row["label"]), split, frames)
+            continue
+        problems.add("malformed row", source, text)
+
+
+def _labels(
+    raw: list[_Raw], folder: Path, reading: Reading
+) -> tuple[tuple[str, ...], list[int | None], str]:
+    """(class names, index per row or None where the label is wrong, a note for the user)."""
+    written = {item.label for item in raw if item.label}
+    named = find_class_names(folder, reading.labels)
+    check_labels([(item.source, item.label) for item in raw], named[0] if named else ())
+    numbers = {text: whole_number(text) for text in written}
+    numeric = bool(written) and all(number is not None for number in numbers.values())
+    if named and not (numeric and not written <= set(named[0])):
+        classes, note = named[0], f"class names of {named[1]}"
+        index = {name: position for position, name in enumerate(classes)}
+    elif numeric:
+        first = reading.source.first_label
+        shifted = {text: (number or 0) - first for text, number in numbers.items()}
+        if named:
+            classes, note = named[0], f"labels are numbers into {named[1]}"
+        else:
+            size = max(max(shifted.values(), default=-1) + 1, 0)
+            if size > len(raw):
+                raise UserError(
+                    f"{raw[0].source}: labels are numbers up to {size - 1}, but there are"
+                    f" {len(raw)} rows; labels number the classes from 0"
+                )
+            classes, note = tuple(str(i) for i in range(size)), "labels are numbers, no class names"
+        index = {text: n for text, n in shifted.items() if 0 <= n < len(classes)}
+    else:
+        classes, note = tuple(sorted(written)), "labels are names"
+        index = {name: position for position, name in enumerate(classes)}
+    indices: list[int | None] = []
+    for item in raw:
+        label = index.get(item.label) if item.label else -1
+        if label is None:
+            kind = "label out of range" if numeric else "unknown label"
+            known = f"0..{len(classes) - 1}" if numeric else (named[1] if named else "the classes")
+            text = f"label {item.label!r} is not in {known}"
+            reading.problems.add(kind, item.source, text, item.path)
+        indices.append(label)
+    return classes, indices, note
+
+
+FORM = Form(
+    "csv", "a csv with the columns path, label and optionally split, frames", 1, recognise, read
+)
