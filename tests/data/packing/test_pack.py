@@ -26,7 +26,7 @@ from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.dataset import ClipDataset, TestBatches, ViewPlan
 from smnet.data.loading.loader import make_loader
 from smnet.data.open import open_video
-from smnet.data.packing.pack_clip import stored_frames
+from smnet.data.packing.encode import stored_frames
 from smnet.errors import UserError
 from tests.conftest import file_size_limit
 from tests.videos import moving_frames, write_video
@@ -347,7 +347,7 @@ def test_addresses_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"^nope://a: not an address"):
         read_clips("nope://a")
     monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(UserError, match=r"^s3://a/b: .* pip install s3fs$"):
+    with pytest.raises(UserError, match=r"^s3://a/b: .*Install s3fs"):
         read_clips("s3://a/b")
     monkeypatch.setitem(sys.modules, "fsspec.core", None)
     with pytest.raises(UserError, match=r"^s3://a/b: .* pip install fsspec$"):
@@ -373,11 +373,11 @@ def run_slowly(data: Path, out: Path) -> subprocess.Popen[bytes]:
     code = f"""
 import time
 from smnet.data.packing import pack
-quick = pack.pack_clip
+quick = pack.encode_clip
 def slow(clip, **how):
     time.sleep(0.1)
     return quick(clip, **how)
-pack.pack_clip = slow
+pack.encode_clip = slow
 pack.pack_clips({str(data)!r}, {str(out)!r}, frames=None, clips_per_shard=3, workers=1)
 """
     return subprocess.Popen([sys.executable, "-c", code])
@@ -398,7 +398,7 @@ def test_killed_and_resumed_gives_the_same_bytes(data: Path, packed: Path, tmp_p
     assert not (out / "manifest.json").exists()
     with pytest.raises(UserError, match="packing is not finished"):
         read_clips(out)
-    with pytest.raises(UserError, match="another list of clips or with other settings"):
+    with pytest.raises(UserError, match="of other clips or with other settings"):
         pack(data, out, quality=50)
     (out / ".shard-00002.k1ll_d78.arrow").write_bytes(b"half")
     report = pack(data, out)
@@ -454,7 +454,7 @@ def test_a_full_disk(data: Path, packed: Path, tmp_path: Path) -> None:
 def test_folders_that_will_not_do(data: Path, tmp_path: Path) -> None:
     (tmp_path / "full/parts").mkdir(parents=True)
     (tmp_path / "full/parts/mine.txt").write_text("keep")
-    with pytest.raises(UserError, match="holds other things, such as 'parts'"):
+    with pytest.raises(UserError, match="holds other files, such as 'parts'"):
         pack(data, tmp_path / "full")
     with pytest.raises(UserError, match="lies inside the data"):
         pack(data, data / "packed")
@@ -515,14 +515,14 @@ def test_skipped_clips_are_accounted_for(hurt: Path, tmp_path: Path) -> None:
     assert [name_when_packed(clip.path) for clip in listed] == ["8.mp4", "1.mp4"]
     gone = ClipDataset([found.missing["train"][0]], PLAN)[(0, 0)]
     assert gone.views is None
-    assert "left out when this set was packed" in gone.problem
+    assert "was unreadable when the set was packed" in gone.problem
 
 
 def test_nothing_readable(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/list.csv").write_text("path,label,split\na.mp4,a,train\n")
     (tmp_path / "data/a.mp4").write_bytes(b"")
-    with pytest.raises(UserError, match="not one clip could be read"):
+    with pytest.raises(UserError, match="no clip could be read"):
         pack(tmp_path / "data", tmp_path / "out", on_error="skip")
     assert not (tmp_path / "out/manifest.json").exists()
 
@@ -571,7 +571,7 @@ def test_a_changed_frame_is_found_out(own: Path) -> None:
             lambda own: (own / "index.arrow").write_bytes(
                 (own / "index.arrow").read_bytes().replace(b"3.mp4", b"4.mp4")
             ),
-            "index.arrow: is not what the manifest says",
+            "index.arrow: does not match its checksum",
         ),
         (lambda own: os.truncate(own / "manifest.json", 300), "manifest.json: not the manifest"),
         (

@@ -1,11 +1,11 @@
-"""The files of a packed set: their names, their columns, and the manifest that ties them together.
+"""The files of a packed set: their names, their columns, and the manifest.
 
     manifest.json      classes, settings, checksums, and the clips that could not be packed
-    index.arrow        a row a clip, in the order of the splits
-    shard-00000.arrow  the frames of the first ``clips_per_shard`` clips, a record batch a clip
+    index.arrow        one row per clip, in the order of the splits
+    shard-00000.arrow  frames of the first ``clips_per_shard`` clips, one record batch per clip
     ...
 
-All of it is plain Arrow IPC and JSON: readable without this package.
+The files are plain Arrow IPC and JSON, readable without this package.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ INDEX = "index.arrow"
 PARTS = "parts"
 """Folder of notes on finished shards, while a set is being written."""
 PLAN = "plan.json"
-"""In it: what the set will hold, as a hash."""
+"""A file in it: the hash of what the set will hold."""
 MANIFEST_LIMIT = 1 << 29
 
 
@@ -37,10 +37,12 @@ def shard_name(number: int) -> str:
 
 @cache
 def index_schema() -> Any:
-    """A row a clip. ``path``: as it was packed, below the data set's folder where it lay there;
-    ``split``, ``label``, ``source``: see :class:`smnet.data.clips.Clip`; ``shard``, ``row``: its
-    record batch; ``num_frames``: stored, of ``source_frames``; ``fps``: of the stored frames;
-    ``duration``: seconds; ``damage``: frames lost or marred in the source."""
+    """One row per clip.
+
+    ``path`` is relative to the folder of the data set if it lay there. ``split``, ``label``,
+    ``source``: see :class:`smnet.data.clips.Clip`. ``shard``, ``row``: where its record batch is.
+    The others: see :class:`smnet.data.packing.encode.PackedFacts`.
+    """
     pa = arrow()
     return pa.schema(
         [
@@ -56,14 +58,14 @@ def index_schema() -> Any:
 
 @cache
 def shard_schema() -> Any:
-    """A row a frame: the image, and the CRC-32 of its bytes."""
+    """One row per frame: the image, and the CRC-32 of its bytes."""
     pa = arrow()
     return pa.schema([("jpeg", pa.binary()), ("crc32", pa.uint32())])
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One file of frames: clips in it, its size in bytes, its checksum."""
+    """One file: its number of clips, its size in bytes, its checksum."""
 
     clips: int
     bytes: int
@@ -74,12 +76,12 @@ class Shard:
         if not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError(f"a shard of {self.clips!r} clips in {self.bytes!r} bytes")
         if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)):
-            raise ValueError(f"{self.sha256!r} is no checksum")  # files are named after it
+            raise ValueError(f"{self.sha256!r} is no checksum")  # it names a file in the cache
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A listed clip that could not be packed, and why."""
+    """A listed clip that could not be packed, with the reason."""
 
     split: str
     path: str
@@ -90,17 +92,17 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a packed set is.
+    """The contents of a packed set.
 
     Attributes:
         classes: class names in index order.
-        splits: clips of each split, in the order of the index.
-        settings: ``short_side`` and ``quality``, ``frames`` (None = all), ``clips_per_shard``.
-        source_format, source_why: of the annotation, as it was read.
-        plan: hash of the list of clips and the settings: who resumes must have the same.
-        index: of the index, as of a shard.
-        shards: in order.
-        skipped: listed clips that are not here.
+        splits: number of clips of each split, in the order of the index.
+        settings: ``short_side``, ``quality``, ``frames`` (None is all), ``clips_per_shard``.
+        source_format, source_why: format of the packed annotation and how it was recognised.
+        plan: hash of the list of clips and the settings; a resumed run must have the same.
+        index: the file of the index.
+        shards: the files of frames, in order.
+        skipped: listed clips that could not be packed.
     """
 
     classes: tuple[str, ...]
@@ -119,10 +121,11 @@ class Manifest:
 
     @classmethod
     def from_json(cls, name: str, text: bytes) -> Manifest:
-        """Parse what :meth:`to_json` wrote.
+        """Parse the output of :meth:`to_json`.
 
         Raises:
-            UserError: it is something else, damaged, or of a later version; starts with ``name``.
+            UserError: the text is something else, damaged, or of a later version. The message
+                starts with ``name``.
         """
         try:
             values = json.loads(text)
@@ -134,7 +137,7 @@ class Manifest:
                 f"{name}: not the manifest of a packed set, or damaged ({error})"
             ) from error
         if version > VERSION:
-            raise UserError(f"{name}: packed by a later version of smnet; update this one")
+            raise UserError(f"{name}: packed by a later version of smnet; update smnet")
         try:
             return cls(
                 classes=tuple(map(str, values["classes"])),

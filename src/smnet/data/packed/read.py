@@ -1,7 +1,7 @@
-"""Reading a packed set: clips over an index that stays on the disk, frames out of its shards.
+"""Read packed sets: clips from an index that stays on the disk, frames from the shards.
 
-A packed clip has the path ``<folder>/index.arrow#<row>``, which ``open_video`` opens like any
-other: only the frames asked for are decoded. The folder may be an address such as s3://bucket/set.
+A packed clip has the path ``<folder>/index.arrow#<row>``, which ``open_video`` opens like any other
+path. Only the requested frames are decoded. The folder may be an address such as s3://bucket/set.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from smnet.data.packed.layout import (
     shard_name,
     shard_schema,
 )
-from smnet.data.packed.remote import RemoteShard
+from smnet.data.packed.remote import open_storage
 from smnet.data.packed.storage import Storage, arrow, is_url
 from smnet.data.video.base import Frames, Video, VideoInfo, check_size, scaled_size
 from smnet.data.video.jpeg import decode_jpeg
@@ -41,22 +41,22 @@ _MEND = "it is damaged or was cut short; copy it again, or pack the set again"
 
 
 def is_packed(path: str) -> bool:
-    """Whether ``path`` is that of a clip in a packed set."""
+    """Whether ``path`` names a clip in a packed set."""
     return f"{INDEX}#" in path and _ADDRESS.match(path) is not None
 
 
 def clip_path(place: str, row: int) -> str:
-    """The path of the clip in a row of the index."""
+    """The path of the clip in one row of the index."""
     return f"{place}/{INDEX}#{row}"
 
 
 def skipped_path(place: str, path: str) -> str:
-    """The path of a clip that could not be packed; opening it says so."""
+    """The path of a clip that could not be packed; opening it is an error that says so."""
     return f"{place}/{INDEX}#skipped:{path}"
 
 
 def shard_of(path: str) -> str | None:
-    """The local file that holds the frames of a packed clip; None = it is not on this machine."""
+    """The local file with the frames of a packed clip; None if it is not on this machine."""
     address = _ADDRESS.match(path)
     if address is None or is_url(address[1]) or not address[2].isdecimal():
         return None
@@ -68,16 +68,16 @@ def shard_of(path: str) -> str | None:
 
 
 def frames_kept(path: str) -> int | None:
-    """How many frames were stored of each clip of the packed set that ``path`` is a clip of; None
-    where all were, and for other paths."""
+    """The number of frames stored per clip in the packed set of ``path``; None if all frames were
+    stored, and for other paths."""
     address = _ADDRESS.match(path)
     found = None if address is None else open_packed(address[1])
     return None if found is None or not found.thinned else found.manifest.settings["frames"]
 
 
 def name_when_packed(path: str) -> str:
-    """What a clip of a packed set was called in the data set that was packed, below its folder
-    where it lay there; other paths are what they are."""
+    """The path that a packed clip had in its data set, relative to the folder of the data set if it
+    lay there; other paths are returned unchanged."""
     address = _ADDRESS.match(path)
     if address is None:
         return path
@@ -99,28 +99,28 @@ class PackedSet:
 
     @property
     def thinned(self) -> bool:
-        """Whether clips had more frames than are stored."""
+        """Whether any clip had more frames than are stored."""
         stored, there = (
             self.index.column(name).to_numpy() for name in ("num_frames", "source_frames")
         )
         return bool((stored < there).any())
 
     def clip(self, number: int) -> Clip:
-        """The clip in a row of the index."""
+        """The clip in one row of the index."""
         row = self.row(number, "label", "source", "num_frames")
         path = clip_path(self.place, number)
         return Clip(path, row["label"], row["source"], row["num_frames"])
 
     def row(self, number: int, *columns: str) -> dict[str, Any]:
-        """Values of a row of the index; all of them where no column is named."""
+        """Values in one row of the index, of all columns if none is named."""
         names = columns or self.index.column_names
         return {name: self.index.column(name)[number].as_py() for name in names}
 
     def frames(self, shard: int, row: int) -> Any:
-        """The record batch of a clip: columns jpeg and crc32, a row a frame.
+        """The record batch of a clip: columns jpeg and crc32, one row per frame.
 
         Raises:
-            UserError: the shard is missing or damaged; starts with its name.
+            UserError: the shard is missing or damaged. The message starts with its name.
         """
         pa = arrow()
         if not 0 <= shard < len(self.manifest.shards):
@@ -147,19 +147,13 @@ class PackedSet:
         pa = arrow()
         name = self.storage.name(file)
         try:
-            if self.storage.remote and file != INDEX:
-                reader: Any = RemoteShard(self.storage, file, facts.bytes)
+            if file == INDEX:
+                source = self.storage.open_index(file, facts.bytes, facts.sha256)
+                reader = pa.ipc.open_file(source)
             else:
-                if (size := self.storage.size(file)) != facts.bytes:
-                    text = f"{size} bytes where the manifest says {facts.bytes}"
-                    raise UserError(f"{name}: {text}; {_MEND}")
-                if file == INDEX:
-                    source = self.storage.open_verified(file, facts.bytes, facts.sha256)
-                else:  # too large to be read as a whole: each frame has a checksum of its own
-                    source = self.storage.open(file)
-                reader = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(use_threads=False))
+                reader = self.storage.open_shard(file, facts.bytes)
             if not reader.schema.equals(schema):
-                raise UserError(f"{name}: its columns are not those of a pack; {_MEND}")
+                raise UserError(f"{name}: has other columns than a packed set; {_MEND}")
             return reader.read_all() if file == INDEX else reader
         except UserError:
             raise
@@ -174,10 +168,10 @@ class PackedSet:
         except arrow().ArrowException as error:
             raise UserError(f"{name}: {_MEND} ({error})") from error
         if table.num_rows != sum(manifest.splits.values()):
-            raise UserError(f"{name}: {table.num_rows} clips, the manifest has others; {_MEND}")
+            raise UserError(f"{name}: {table.num_rows} clips, unlike the manifest; {_MEND}")
         labels = table.column("label").to_numpy()
         if len(labels) and not -1 <= labels.min() <= labels.max() < len(manifest.classes):
-            raise UserError(f"{name}: labels beyond the classes of the manifest; {_MEND}")
+            raise UserError(f"{name}: has labels beyond the classes of the manifest; {_MEND}")
         return table
 
 
@@ -185,12 +179,12 @@ _sets: OrderedDict[tuple[Any, ...], PackedSet] = OrderedDict()
 
 
 def open_packed(place: str) -> PackedSet:
-    """The packed set in a folder or at an address, opened once in each process.
+    """Open the packed set in a folder or at an address, once per process.
 
     Raises:
         UserError: nothing there, damaged, or an optional library is missing.
     """
-    storage = Storage(place)
+    storage = open_storage(place)
     # A file opened by a parent process must not be read by two of its children.
     key = (os.getpid(), storage.place, storage.stamp(MANIFEST))
     found = _sets.get(key)
@@ -204,7 +198,7 @@ def open_packed(place: str) -> PackedSet:
 
 
 class PackedClips(Sequence[Clip]):
-    """The clips of one split, each made when it is asked for."""
+    """The clips of one split, each created on access."""
 
     def __init__(self, place: str, rows: range) -> None:
         self._place, self._rows = place, rows
@@ -237,7 +231,7 @@ class PackedVideo(Video):
         if address is None:
             raise UserError(f"{path}: not a clip of a packed set")
         if not address[2].isdecimal():
-            raise UserError(f"{path}: was left out when this set was packed, as it was unreadable")
+            raise UserError(f"{path}: was unreadable when the set was packed, so it is left out")
         self._set = open_packed(address[1])
         number, count = int(address[2]), self._set.index.num_rows
         if number >= count:
@@ -268,7 +262,7 @@ class PackedVideo(Video):
 
     @property
     def damage(self) -> int:
-        """Of the video that was packed, as far as its stored frames go."""
+        """Damage of the packed video, as far as its stored frames go."""
         return self._damage
 
     def close(self) -> None:
@@ -276,7 +270,7 @@ class PackedVideo(Video):
 
     @property
     def stored_bytes(self) -> int:
-        """Of the stored frames together."""
+        """Size of all stored frames."""
         return int(self._stored().column(0).nbytes)
 
     def jpeg(self, index: int) -> bytes:
@@ -315,7 +309,7 @@ class PackedVideo(Video):
 
 
 def _decode(data: bytes, stored: tuple[int, int], size: tuple[int, int]) -> Frames:
-    """A JPEG that must be ``stored`` pixels large, scaled to ``size``."""
+    """Decode a JPEG that must have the size ``stored``, and scale it to ``size``."""
     if size == stored and (frame := decode_jpeg(data, stored)) is not None:
         return frame
     with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:

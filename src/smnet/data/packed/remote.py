@@ -1,32 +1,195 @@
-"""A shard that lies elsewhere: of a clip, the bytes that hold it are fetched, in one request.
+"""A packed set at an address that fsspec knows (s3://, gs://, https://, ...).
 
-An Arrow IPC file ends in a footer, which says where its record batches are (Arrow columnar format,
-"IPC File Format"). pyarrow reads it but does not tell; and left to read remote files itself, it
-asks for several pieces a clip from threads of its own, which neither Ctrl-C nor a time limit ends.
+Of a clip, only its bytes are fetched, in one request. An Arrow IPC file ends in a footer that says
+where its record batches are (Arrow columnar format, "IPC File Format"). pyarrow reads the footer
+but does not expose it, and when pyarrow reads remote files itself it makes several requests per
+clip from threads that neither Ctrl-C nor a time limit ends.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib
+import os
 import struct
+import time
+from pathlib import Path
 from typing import Any
 
-from smnet.data.packed.storage import Storage, arrow
+from smnet.data.packed.storage import Storage, arrow, is_url, sha256_of, wrong_checksum
+from smnet.errors import UserError
+from smnet.files import atomic_path
+
+_TIMEOUT = 30.0  # seconds for one request
+_WAITS = (0.5, 2.0, 5.0)  # seconds before each further try of a failed request
+_FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError)
+_REST = 10.0  # seconds without requests after all tries failed, so that a batch fails at once
+
+
+def open_storage(place: str) -> Storage:
+    """The storage of a local folder or of an address."""
+    if not is_url(place):
+        return Storage(place)
+    filesystem, path = _filesystem(place.rstrip("/"))
+    if "file" in _protocols(filesystem):
+        return Storage(path)
+    return RemoteStorage(place, filesystem, path)
+
+
+class RemoteStorage(Storage):
+    """The files below one address.
+
+    Requests have a time limit and are repeated when the failure may be transient.
+    ``simplecache::s3://...`` keeps whole copies on the local disk.
+    """
+
+    remote = True
+
+    def __init__(self, place: str, filesystem: Any, base: str) -> None:
+        super().__init__(place)
+        self._filesystem, self._base = filesystem, base.rstrip("/")
+        self._failed: tuple[float, Exception] | None = None
+        # cat_file is one request. Over HTTP it would take a whole file from a server that ignores
+        # ranges, and caching file systems pass it on to the one below.
+        self._has_ranges = filesystem.async_impl and "http" not in _protocols(filesystem)
+
+    def stamp(self, file: str) -> tuple[int, int]:
+        return (0, 0)
+
+    def read(self, file: str, limit: int) -> bytes:
+        size = self._request(file, lambda path: self._filesystem.info(path)).get("size")
+        if not isinstance(size, int) or size > limit:
+            raise UserError(
+                f"{self.name(file)}: {size} bytes, by the server; a packed set has no such file"
+            )
+        return self.read_range(file, 0, size)
+
+    def read_range(self, file: str, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` to ``stop``, all of them."""
+
+        def fetch(path: str) -> bytes:
+            if self._has_ranges:
+                data = self._filesystem.cat_file(path, start=start, end=stop, timeout=_TIMEOUT)
+            else:
+                with self._filesystem.open(path, "rb", size=stop, cache_type="none") as opened:
+                    opened.seek(start)
+                    data = opened.read(stop - start)
+            if len(data) < stop - start:
+                raise EOFError(f"{stop - start} bytes from {start} requested, {len(data)} came")
+            return bytes(data)
+
+        return self._request(file, fetch) if start < stop else b""
+
+    def open_index(self, file: str, size: int, sha256: str) -> Any:
+        """The index, copied to the local cache under its checksum, so that a copy serves every
+        process and is never stale."""
+        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        copy = Path(home, "smnet", "packed", f"{sha256}.arrow")
+        if not copy.is_file() or sha256_of(copy) != sha256:
+            data = self.read_range(file, 0, size)
+            if hashlib.sha256(data).hexdigest() != sha256:
+                raise wrong_checksum(self.name(file))
+            with atomic_path(copy) as temporary:
+                temporary.write_bytes(data)
+        return arrow().memory_map(str(copy), "r")
+
+    def open_shard(self, file: str, size: int) -> Any:
+        return RemoteShard(self, file, size)
+
+    def _unreadable(self, file: str, error: Exception) -> UserError:
+        if "support range requests" in str(error):
+            return UserError(
+                f"{self.name(file)}: the server sends no parts of files;"
+                f" simplecache::{self.place} reads copies of whole files, or copy the set here"
+            )
+        if isinstance(error, TimeoutError):
+            error = TimeoutError(f"no answer within {_TIMEOUT:g} s")
+        return super()._unreadable(file, error)
+
+    def _request(self, file: str, fetch: Any) -> Any:
+        if self._failed is not None and time.monotonic() < self._failed[0]:
+            raise self._unreadable(file, self._failed[1]) from self._failed[1]
+        for wait in (*_WAITS, None):
+            try:
+                result = fetch(f"{self._base}/{file}")
+            except Exception as caught:  # every backend has its own exceptions
+                error = _cause(caught)
+                final = isinstance(error, _FINAL)
+                if wait is None and not final:
+                    self._failed = (time.monotonic() + _REST, error)
+                if wait is None or final:
+                    raise self._unreadable(file, error) from caught
+                time.sleep(wait)
+            else:
+                self._failed = None
+                return result
+        return None
+
+
+def _cause(error: Exception) -> Exception:
+    """The exception with a type that tells whether another try makes sense.
+
+    fsspec turns every failure of an HTTP server into a missing file, or leaves it as it is.
+    """
+    cause = error.__cause__
+    if isinstance(cause, Exception) and type(cause).__module__.startswith("aiohttp"):
+        error = cause
+    status = getattr(error, "status", None)
+    if status == 404:
+        return FileNotFoundError()
+    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
+        return PermissionError(f"HTTP {status}")
+    return error
+
+
+def _protocols(filesystem: Any) -> tuple[str, ...]:
+    protocol = filesystem.protocol
+    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
+
+
+def _filesystem(place: str) -> tuple[Any, str]:
+    """(fsspec's file system, the path in it)."""
+    protocol = place.rpartition("::")[2].partition("://")[0]
+    try:
+        core = importlib.import_module("fsspec.core")
+    except ImportError as error:
+        raise UserError(
+            f"{place}: reading {protocol}:// needs fsspec, which is not installed; install it with:"
+            " pip install fsspec"
+        ) from error
+    try:
+        options: dict[str, Any] = {}
+        if place.startswith(("http://", "https://")):
+            aiohttp = importlib.import_module("aiohttp")
+            options = {
+                "client_kwargs": {"timeout": aiohttp.ClientTimeout(total=_TIMEOUT)},
+                "headers": {"Accept-Encoding": "identity"},  # ranges of the file itself
+            }
+        filesystem, path = core.url_to_fs(place, **options)
+    except ImportError as error:
+        raise UserError(
+            f"{place}: reading {protocol}:// needs a library that is not installed: {error}"
+        ) from error
+    except Exception as error:
+        raise UserError(f"{place}: not an address that can be read ({error})") from error
+    return filesystem, str(path)
+
 
 _MAGIC = b"ARROW1"
 _TAIL = 1 << 16  # bytes; holds the footers of shards up to 2500 clips
-_BLOCK = struct.Struct("<qi4xq")  # where, bytes of metadata, bytes of the body
+_BLOCK = struct.Struct("<qi4xq")  # offset, bytes of metadata, bytes of the body
 _BLOCKS = 3  # field of the footer: version, schema, dictionaries, record batches
 
 
 class RemoteShard:
-    """What :class:`pyarrow.ipc.RecordBatchFileReader` is for local shards, as far as needed.
+    """A shard read by ranges; stands in for ``pyarrow.ipc.RecordBatchFileReader``.
 
     Raises:
-        ValueError: not an Arrow file, or damaged; so do pyarrow's own exceptions.
+        ValueError: not an Arrow file, or damaged; pyarrow's own exceptions say the same.
         UserError: it cannot be reached.
     """
 
-    def __init__(self, storage: Storage, file: str, size: int) -> None:
+    def __init__(self, storage: RemoteStorage, file: str, size: int) -> None:
         self._storage, self._file = storage, file
         tail = storage.read_range(file, max(0, size - _TAIL), size)
         if tail[-6:] != _MAGIC:
@@ -58,10 +221,10 @@ class RemoteShard:
 
 
 def _blocks(footer: bytes) -> bytes:
-    """The list of record batches in a footer, a :data:`_BLOCK` each.
+    """The record batches that a footer lists, a :data:`_BLOCK` each.
 
-    A flatbuffer: a table begins with the distance back to its list of fields, which says at what
-    distance from the table each field is; a field that is a list, how far on that lies.
+    The footer is a flatbuffer. A table begins with the distance back to its field list, which gives
+    the distance of each field from the table. A field that is a list holds the distance to it.
     """
     try:
         (table,) = struct.unpack_from("<I", footer, 0)

@@ -1,7 +1,7 @@
-"""Packing a data set: every clip decoded once, its frames stored as JPEG in a few large files.
+"""Pack a data set: decode each clip once and store its frames as JPEG in a few large files.
 
-Shard k holds the clips k*n to (k+1)*n of the list and is written whole or not at all, so a run that
-was killed goes on where it was, and gives the same bytes as one that was not.
+Shard k holds the clips k*n to (k+1)*n of the list and is written whole or not at all. So a killed
+run can be resumed and gives the same bytes as an undisturbed one.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from smnet.data.packed.layout import (
 )
 from smnet.data.packed.read import open_packed
 from smnet.data.packed.storage import arrow, sha256_of
-from smnet.data.packing.pack_clip import PackedClip, Unreadable, pack_clip
-from smnet.data.packing.pack_folder import own_folder
-from smnet.data.packing.pack_shards import Part, read_part, write_arrow, write_part
+from smnet.data.packing.encode import PackedClip, Unreadable, encode_clip
+from smnet.data.packing.folder import own_folder
+from smnet.data.packing.shards import Part, read_part, write_arrow, write_part
 from smnet.data.workers.pool import Lost, ProcessPool
 from smnet.errors import UserError
 from smnet.files import in_utf8, write_text
@@ -48,15 +48,15 @@ Listed = tuple[str, Clip]
 
 @dataclass(frozen=True)
 class PackReport:
-    """What packing did.
+    """The result of packing.
 
     Attributes:
         folder: the packed set.
-        manifest: what it is; ``manifest.skipped`` are the clips that are not in it.
-        kept: clips that an earlier, interrupted run had packed.
+        manifest: its manifest; ``manifest.skipped`` lists the clips that could not be packed.
+        kept: clips that an earlier, interrupted run packed.
         damaged: packed clips whose source has lost or marred frames.
         bytes: size of the set.
-        seconds: how long this run took.
+        seconds: duration of this run.
     """
 
     folder: Path
@@ -84,23 +84,23 @@ def pack_clips(
     timeout: float | None = 120.0,
     progress: Callable[[int, int, int], None] = lambda done, total, failed: None,
 ) -> PackReport:
-    """Pack a data set into a folder, or go on with doing so.
+    """Pack a data set into a folder, or resume an interrupted run.
 
     Args:
         source: the data set, or its path.
-        out: a new or empty folder, or that of an interrupted run with the same arguments.
-        short_side, frames, quality: see :func:`smnet.data.packing.pack_clip.pack_clip`.
-        clips_per_shard: more make fewer and larger files, and lose more work to a kill.
-        on_error: "raise": clips that cannot be read are an error at the end, which names them;
-            everything else is kept, so mending them and packing again completes the set. "skip":
-            they are noted in the manifest and count as missing.
-        workers: processes; None = one a core.
-        timeout: seconds for one clip; None = no limit.
-        progress: called with (clips done, clips to do, of these unreadable).
+        out: a new or empty folder, or the folder of an interrupted run with the same arguments.
+        short_side, frames, quality: see :func:`smnet.data.packing.encode.encode_clip`.
+        clips_per_shard: more clips make fewer and larger files; a kill then costs more work.
+        on_error: "raise": an error at the end names the clips that cannot be read. The other clips
+            are kept, so repairing these and packing again completes the set. "skip": they are
+            listed in the manifest and count as missing.
+        workers: number of processes; None is one per core.
+        timeout: seconds for one clip; None is no limit.
+        progress: called with (clips done, clips to do, unreadable clips).
 
     Raises:
-        UserError: data that cannot be read, a folder that holds something else or cannot be
-            written, a full disk.
+        UserError: the data cannot be read, the folder holds something else or cannot be written,
+            or the disk is full.
     """
     began = time.monotonic()
     _check(short_side, frames, quality, clips_per_shard, on_error)
@@ -128,7 +128,7 @@ def pack_clips(
         finished = {number: read_part(folder, number) for number in range(len(shares))}
         parts = {n: part for n, part in finished.items() if part and (skips or part.whole)}
         kept = sum(part.shard.clips for part in parts.values())
-        work = partial(pack_clip, short_side=short_side, frames=frames, quality=quality)
+        work = partial(encode_clip, short_side=short_side, frames=frames, quality=quality)
         todo = [number for number in range(len(shares)) if number not in parts]
         problems = Problems(str(data))
         clips = [listed[position][1] for number in todo for position in shares[number]]
@@ -144,8 +144,8 @@ def pack_clips(
                 if skips or all(isinstance(result, PackedClip) for result in results):
                     parts[number] = write_part(folder, number, results)
         problems.advise(
-            "Mend them and pack again, what is done is kept; or leave them out, noted, with"
-            " --on-error skip."
+            "Repair them and pack again (finished clips are kept), or leave them out with"
+            " --on-error skip, which lists them in the manifest."
         )
         problems.raise_any()
         manifest = _finish(
@@ -158,20 +158,20 @@ def _check(
     short_side: int, frames: int | None, quality: int, clips_per_shard: int, on_error: str
 ) -> None:
     if short_side < 16:
-        raise UserError(f"short side {short_side}: at least 16 pixels")
+        raise UserError(f"short_side is {short_side}; it must be at least 16 pixels")
     if frames is not None and frames < 1:
-        raise UserError(f"{frames} frames: store at least 1 of each clip, or all")
+        raise UserError(f"frames is {frames}; it must be at least 1, or all")
     if not 1 <= quality <= 100:
-        raise UserError(f"JPEG quality {quality}: from 1 to 100, 87 is good")
+        raise UserError(f"quality is {quality}; it must be from 1 to 100 (87 is good)")
     if clips_per_shard < 1:
-        raise UserError(f"{clips_per_shard} clips a shard: at least 1")
+        raise UserError(f"clips_per_shard is {clips_per_shard}; it must be at least 1")
     if on_error not in ("raise", "skip"):
         raise UserError(f"on_error is {on_error!r}; use raise or skip")
 
 
 class _Names:
-    """Paths and sources as the set keeps them: below the data set's folder, where they lie there,
-    so that the set may be given away and packed again elsewhere."""
+    """Makes paths and sources relative to the folder of the data set, so that a set can be moved to
+    another machine and packed again there."""
 
     def __init__(self, clip_set: ClipSet) -> None:
         root = Path(clip_set.root)
@@ -183,7 +183,7 @@ class _Names:
 
 
 def _plan(clip_set: ClipSet, names: _Names, settings: dict[str, int | None]) -> str:
-    """A hash of all that decides what the set will hold."""
+    """A hash of everything that decides the contents of the set."""
     hasher = hashlib.sha256(json.dumps([settings, clip_set.classes]).encode())
     for kind, sides in (("listed", clip_set.splits), ("missing", clip_set.missing)):
         for split, clips in sides.items():
@@ -219,7 +219,7 @@ def _finish(
     plan: str,
     parts: Sequence[Part],
 ) -> Manifest:
-    """Write the index, then the manifest, with which the set is complete."""
+    """Write the index, then the manifest, which marks the set as complete."""
     counts = dict.fromkeys(clip_set.splits, 0)
     skipped = [
         Skipped(split, names(clip.path), clip.label, names(clip.source), "no such file or folder")
@@ -237,15 +237,15 @@ def _finish(
                 if isinstance(facts, Unreadable):
                     skipped.append(Skipped(split, path, clip.label, source, facts.reason))
                     continue
-                said = {"path": path, "source": source, "split": split, "label": clip.label}
-                yield {**said, "shard": shard, "row": row, **asdict(facts)}
+                listing = {"path": path, "source": source, "split": split, "label": clip.label}
+                yield {**listing, "shard": shard, "row": row, **asdict(facts)}
                 counts[split] += 1
                 row += 1
 
     write_arrow(folder / INDEX, index_schema(), _batches(rows()))
     total = sum(counts.values())
     if not total:
-        raise UserError(f"{folder}: not one clip could be read, so there is nothing to pack")
+        raise UserError(f"{folder}: no clip could be read, so there is nothing to pack")
     index = folder / INDEX
     manifest = Manifest(
         classes=clip_set.classes,

@@ -1,4 +1,4 @@
-"""Shards on the disk: written whole, verified, noted; so that a killed run can go on."""
+"""Write shards: whole, verified and noted, so that a killed run can be resumed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from PIL import Image
 
 from smnet.data.packed.layout import PARTS, Shard, shard_name, shard_schema
 from smnet.data.packed.storage import arrow, sha256_of
-from smnet.data.packing.pack_clip import PackedClip, PackedFacts, Unreadable
+from smnet.data.packing.encode import PackedClip, PackedFacts, Unreadable
 from smnet.errors import UserError
 from smnet.files import atomic_path, write_text
 
 
 @dataclass(frozen=True)
 class Part:
-    """A finished shard: the file, and of every listed clip of its share what was stored, or why
-    nothing was."""
+    """A finished shard: its file, and the facts or the error of each clip in its part of the
+    list."""
 
     shard: Shard
     clips: tuple[PackedFacts | Unreadable, ...]
@@ -38,10 +38,10 @@ def note_path(folder: Path, number: int) -> Path:
 
 
 def write_part(folder: Path, number: int, results: Sequence[PackedClip | Unreadable]) -> Part:
-    """Write a shard, read it back, and note what is in it.
+    """Write a shard, verify it, and write a note of its contents.
 
     Raises:
-        UserError: it cannot be written, or does not read back.
+        UserError: it cannot be written, or differs when it is read back.
     """
     target = folder / shard_name(number)
     packed = [result for result in results if isinstance(result, PackedClip)]
@@ -58,7 +58,7 @@ def write_part(folder: Path, number: int, results: Sequence[PackedClip | Unreada
 
 
 def read_part(folder: Path, number: int) -> Part | None:
-    """A shard that an earlier run finished; None where there is none, or it is not sound."""
+    """A shard that an earlier run finished; None if there is none, or it is damaged."""
     try:
         values = json.loads(note_path(folder, number).read_text(encoding="utf-8"))
         part = Part(
@@ -95,13 +95,13 @@ def _closing(writer: Any) -> Iterator[Any]:
 
 def _batch(clip: PackedClip) -> Any:
     if sum(map(len, clip.jpegs)) >= 2**31:
-        raise UserError("a clip of over 2 GB of frames; store fewer of them with --frames")
+        raise UserError("a clip with more than 2 GB of frames; store fewer with --frames")
     sums = np.array([zlib.crc32(jpeg) for jpeg in clip.jpegs], dtype=np.uint32)
     return arrow().record_batch([clip.jpegs, sums], schema=shard_schema())
 
 
 def _verify(target: Path, packed: Sequence[PackedClip]) -> None:
-    """Every byte is there, and the first and the last frame of the shard decode."""
+    """Check that every byte reads back, and that the first and the last frame decode."""
     pa = arrow()
     try:
         with pa.memory_map(str(target), "r") as file:
@@ -110,7 +110,7 @@ def _verify(target: Path, packed: Sequence[PackedClip]) -> None:
                 reader.get_batch(row).equals(_batch(clip)) for row, clip in enumerate(packed)
             )
             if not same:
-                raise UserError(f"{target}: does not read back as it was written; is the disk ok?")
+                raise UserError(f"{target}: differs from what was written; the disk may be failing")
             for row, frame in ((0, 0), (len(packed) - 1, -1)) if packed else ():
                 facts = packed[row].facts
                 jpegs = reader.get_batch(row).column(0)
@@ -118,6 +118,8 @@ def _verify(target: Path, packed: Sequence[PackedClip]) -> None:
                 with Image.open(pa.BufferReader(data), formats=("JPEG",)) as image:
                     image.load()
                     if image.size != (facts.width, facts.height):
-                        raise UserError(f"{target}: a frame of another size than was written")
+                        raise UserError(f"{target}: a frame has another size than was written")
     except (pa.ArrowException, OSError, SyntaxError) as error:
-        raise UserError(f"{target}: does not read back ({error}); is the disk ok?") from error
+        raise UserError(
+            f"{target}: cannot be read back ({error}); the disk may be failing"
+        ) from error

@@ -1,4 +1,4 @@
-"""The folder that a packed set is written into: whose it is, and how far an earlier run came."""
+"""The folder that a packed set is written to: the checks before it is used, and its lock."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _LOCK = "lock"
 
 @contextmanager
 def own_folder(folder: Path, plan: str, data: str | os.PathLike[str]) -> Iterator[Manifest | None]:
-    """Make a folder ours while it is written.
+    """Lock a folder while a set is written to it.
 
     Args:
-        folder: made where it does not exist.
-        plan: what is to be written; an unfinished or finished set there must be of the same.
-        data: what is packed.
+        folder: created if it does not exist.
+        plan: hash of the set to write; a set that is already there must have the same.
+        data: the data set that is packed.
 
     Yields:
-        The manifest, where the set is complete already.
+        The manifest if the set is complete already, else None.
 
     Raises:
-        UserError: it holds something else, lies inside the data, cannot be written, or another
-            process is writing it.
+        UserError: the folder holds something else, lies inside the data, cannot be written, or
+            another process is writing to it.
     """
     if folder.resolve().is_relative_to(Path(data).resolve()):
-        raise UserError(f"{folder}: lies inside the data, which is not touched; choose another")
+        raise UserError(f"{folder}: lies inside the data set; choose a folder outside it")
     notes = folder / PARTS
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def own_folder(folder: Path, plan: str, data: str | os.PathLike[str]) -> Iterato
         begun = (notes / PLAN).is_file()
         if there and not complete and not begun and not _only_locked(there, notes):
             raise UserError(
-                f"{folder}: holds other things, such as {there[0]!r}; give a new or empty folder"
+                f"{folder}: holds other files, such as {there[0]!r}; give a new or empty folder"
             )
         if complete:
             text = (folder / MANIFEST).read_bytes()[:MANIFEST_LIMIT]
@@ -71,7 +71,7 @@ def own_folder(folder: Path, plan: str, data: str | os.PathLike[str]) -> Iterato
 
 
 def _only_locked(there: list[str], notes: Path) -> bool:
-    """Whether an earlier run was killed before it could say what it would write."""
+    """Whether an earlier run was killed before it wrote its plan."""
     return there == [PARTS] and all(
         entry.name == _LOCK or entry.name.startswith(".plan.") for entry in notes.iterdir()
     )
@@ -80,6 +80,6 @@ def _only_locked(there: list[str], notes: Path) -> bool:
 def _same(folder: Path, found: str, plan: str) -> None:
     if found != plan:
         raise UserError(
-            f"{folder}: holds a pack of another list of clips or with other settings; give another"
-            " folder, or delete that one"
+            f"{folder}: holds a packed set of other clips or with other settings; give another"
+            " folder, or delete this one"
         )

@@ -1,4 +1,4 @@
-"""One clip made into JPEG frames: the part of packing that runs in worker processes."""
+"""Encode the frames of one clip as JPEG: the part of packing that runs in worker processes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ from smnet.errors import UserError
 
 @dataclass(frozen=True, slots=True)
 class PackedFacts:
-    """What the index tells of a clip.
+    """The facts about a clip in the index.
 
     Attributes:
-        num_frames: frames stored, of the ``source_frames`` there were.
-        fps: of the stored frames; None where the source has none.
-        duration: seconds; None where the source does not say.
-        width, height: pixels, as stored.
-        damage: frames lost or marred in the source; see :class:`smnet.data.video.base.Video`.
+        num_frames: frames stored.
+        source_frames: frames of the source.
+        fps: rate of the stored frames; None if the source has none.
+        duration: seconds; None if the source does not say.
+        width, height: stored size, pixels.
+        damage: lost or marred frames of the source, see :class:`smnet.data.video.base.Video`.
     """
 
     num_frames: int
@@ -36,7 +37,7 @@ class PackedFacts:
 
 @dataclass(frozen=True, slots=True)
 class PackedClip:
-    """A clip ready to be written: a JPEG file a frame, in order."""
+    """A clip ready to be written: one JPEG file per frame, in order."""
 
     facts: PackedFacts
     jpegs: list[bytes]
@@ -44,7 +45,7 @@ class PackedClip:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """In place of a clip that gave no frames."""
+    """Takes the place of a clip that cannot be read."""
 
     reason: str
 
@@ -52,42 +53,43 @@ class Unreadable:
 def stored_frames(available: int, frames: int | None) -> list[int]:
     """Which frames of a clip are stored.
 
-    Its duration is cut into ``frames`` equal parts and the middle frame of each is taken,
-    floor((k + 1/2) * available / frames) for k = 0, 1, ...; that is where the uniform test
-    sampling of as many segments looks. All of them where there are no more, or for None.
+    The clip is cut into ``frames`` equal parts, and the middle frame of each part is stored:
+    floor((k + 1/2) * available / frames) for k = 0, 1, ... The uniform test sampling with as many
+    segments takes the same frames. All frames are stored if there are fewer, or for None.
     """
     if frames is None or frames >= available:
         return list(range(available))
     return [(2 * k + 1) * available // (2 * frames) for k in range(frames)]
 
 
-def pack_clip(
+def encode_clip(
     clip: Clip, short_side: int, frames: int | None, quality: int
 ) -> PackedClip | Unreadable:
-    """Decode a clip, scale it down and encode its frames; what is wrong is returned, not raised.
+    """Decode a clip, scale it down and encode its frames. Problems are returned, not raised.
 
     Args:
         clip: a video, a folder of frames, or a clip of another packed set.
-        short_side: pixels; smaller frames stay as they are, and where they are JPEG files already,
-            these are stored untouched. Scaled as the transforms do it.
-        frames: how many, see :func:`stored_frames`.
-        quality: of the JPEG files made here, 1 to 100; 4:2:0, as video is.
+        short_side: pixels. Smaller frames keep their size, and JPEG files of that size are stored
+            as they are.
+        frames: number of frames, see :func:`stored_frames`; None is all.
+        quality: JPEG quality, 1 to 100. Colours are subsampled 4:2:0, as in video.
     """
     try:
-        return _pack(clip, short_side, frames, quality)
+        return _encode(clip, short_side, frames, quality)
     except UserError as error:
         return Unreadable(str(error).removeprefix(f"{clip.path}: "))
     except (OSError, MemoryError) as error:
         return Unreadable(f"{type(error).__name__}: {error}")
 
 
-def _pack(clip: Clip, short_side: int, frames: int | None, quality: int) -> PackedClip:
+def _encode(clip: Clip, short_side: int, frames: int | None, quality: int) -> PackedClip:
     # The process as a whole is under a time limit.
     with open_video(clip.path, clip.template, timeout=None) as video:
-        found = video.num_frames
-        if clip.num_frames is not None and clip.num_frames > found:
-            raise UserError(f"the annotation says {clip.num_frames} frames, it has {found}")
-        available = clip.num_frames or found
+        available = clip.num_frames or video.num_frames
+        if available > video.num_frames:
+            raise UserError(
+                f"the annotation says {available} frames, the clip has {video.num_frames}"
+            )
         wanted = stored_frames(available, frames)
         size: tuple[int, int] | None = None
         jpegs: dict[int, bytes] = {}
