@@ -110,7 +110,7 @@ def check(
     """
     from smnet.console import clip_progress, plural
     from smnet.data.checks.check import check_clips
-    from smnet.data.checks.check_files import (
+    from smnet.data.checks.outputs import (
         check_targets,
         memory_beside,
         write_fix_list,

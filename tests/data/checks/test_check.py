@@ -6,8 +6,10 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import av
@@ -16,10 +18,10 @@ import pytest
 from PIL import Image
 
 from smnet.data.annotations.read import read_clips
-from smnet.data.checks import check_memory
+from smnet.data.checks import memory as check_memory
 from smnet.data.checks.check import CheckReport, check_clips
-from smnet.data.checks.check_files import check_targets, memory_beside, write_fix_list, write_report
 from smnet.data.checks.inspection import Inspection, inspect_clip
+from smnet.data.checks.outputs import check_targets, memory_beside, write_fix_list, write_report
 from smnet.data.clips import Clip
 from smnet.errors import UserError
 from tests.videos import moving_frames, rewrite, write_video
@@ -411,8 +413,6 @@ def test_an_interrupted_check_goes_on_where_it_was(tree: Path, tmp_path: Path) -
     memory = tmp_path / "m"
     with pytest.raises(KeyboardInterrupt):
         check_clips(tree, workers=1, memory=memory, progress=interrupt)
-    with memory.open("a") as file:
-        file.write('["/half/of/a/li')
     assert check_clips(tree, workers=1, memory=memory).remembered == 6
     assert check_clips(tree, workers=1, memory=memory).remembered == 10
 
@@ -428,10 +428,20 @@ def test_crashed_and_stuck_clips_are_tried_again(
     assert (report.counts, report.remembered) == ({}, 8)
 
 
-def test_memories_of_other_versions_are_forgotten(tree: Path, tmp_path: Path) -> None:
+def test_results_of_other_versions_are_not_used(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     memory = tmp_path / "m"
-    check_clips(tree, workers=1, memory=memory)
-    memory.write_text(memory.read_text().replace("smnet-video", "smnet-video 0.0.0a0", 1))
+    with monkeypatch.context() as patched:
+        patched.setattr(check_memory, "version", lambda name: "0.0.0a0")
+        check_clips(tree, workers=1, memory=memory)
+    assert check_clips(tree, workers=1, memory=memory).remembered == 0
+    assert check_clips(tree, workers=1, memory=memory).remembered == 10
+
+
+def test_the_text_files_of_earlier_versions_are_replaced(tree: Path, tmp_path: Path) -> None:
+    memory = tmp_path / "m"
+    memory.write_text('{"format": "smnet-check", "of": "smnet-video 0.1, av 17.1.0"}\n')
     assert check_clips(tree, workers=1, memory=memory).remembered == 0
     assert check_clips(tree, workers=1, memory=memory).remembered == 10
 
@@ -439,7 +449,7 @@ def test_memories_of_other_versions_are_forgotten(tree: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     "content", [b"my thesis\n", b"", b"\0\1", b'{"format": "other"}\n', b"[" * 10000 + b"\n"]
 )
-def test_other_files_are_not_taken_for_a_memory(content: bytes, tree: Path, tmp_path: Path) -> None:
+def test_other_files_are_not_overwritten(content: bytes, tree: Path, tmp_path: Path) -> None:
     (tmp_path / "m").write_bytes(content)
     if not content:
         assert check_clips(tree, workers=1, memory=tmp_path / "m").findings == ()
@@ -449,26 +459,15 @@ def test_other_files_are_not_taken_for_a_memory(content: bytes, tree: Path, tmp_
     assert (tmp_path / "m").read_bytes() == content
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        '["PATH", true, "x", [["a", 3]], ""]',
-        '["PATH", true, "x", [["a", "b", "c"]], ""]',
-        '["PATH", true, "x", "abc", ""]',
-        '["PATH", true, 3, [], ""]',
-        '["PATH", true, "x", [], "no hex"]',
-        '{"PATH": 1}',
-        "7",
-        "[[[",
-    ],
-)
-def test_spoilt_lines_of_a_memory_are_passed_over(line: str, tree: Path, tmp_path: Path) -> None:
+def test_databases_of_other_programs_are_not_overwritten(tree: Path, tmp_path: Path) -> None:
     memory = tmp_path / "m"
-    check_clips(tree, workers=1, memory=memory)
-    lines = memory.read_text().splitlines()
-    lines[4] = line.replace("PATH", str(tree / "v/0.mp4"))
-    memory.write_text("\n".join(lines) + "\n")
-    assert check_clips(tree, workers=1, memory=memory).remembered == 9
+    with closing(sqlite3.connect(memory)) as database:
+        database.execute("CREATE TABLE clips (name TEXT)")
+        database.commit()
+    content = memory.read_bytes()
+    with pytest.raises(UserError, match="another program"):
+        check_clips(tree, workers=1, memory=memory)
+    assert memory.read_bytes() == content
 
 
 def test_a_memory_goes_beside_the_report_but_not_into_the_data(tree: Path, tmp_path: Path) -> None:
@@ -522,7 +521,7 @@ def test_nothing_left_to_write(tree: Path, tmp_path: Path) -> None:
     for file in (tree / "v").iterdir():
         file.write_bytes(b"")
     report = check_clips(tree, workers=1)
-    with pytest.raises(UserError, match="not one sound clip"):
+    with pytest.raises(UserError, match="no sound clip"):
         write_fix_list(tmp_path / "fixed.csv", report)
 
 
@@ -531,11 +530,11 @@ def test_targets_are_refused_before_the_work(tree: Path, tmp_path: Path) -> None
     for report, fixed, words in (
         (tmp_path / "r.txt", None, "as .json or .csv"),
         (None, tmp_path / "f.txt", "as .csv"),
-        (None, tree / "f.csv", "among the annotation"),
+        (None, tree / "f.csv", "beside the annotation"),
     ):
         with pytest.raises(UserError, match=words):
             check_targets(tree, report, fixed)
-    with pytest.raises(UserError, match="among the annotation"):
+    with pytest.raises(UserError, match="beside the annotation"):
         check_targets(tree / "list.csv", None, tree / "list.csv")
 
 

@@ -34,7 +34,7 @@ from tests.videos import moving_frames, write_video
 pa = pytest.importorskip("pyarrow")
 
 from smnet.data.checks.check import check_clips  # noqa: E402
-from smnet.data.checks.check_files import check_targets, write_fix_list  # noqa: E402
+from smnet.data.checks.outputs import check_targets, write_fix_list  # noqa: E402
 from smnet.data.packed import read as packed_module  # noqa: E402
 from smnet.data.packed.read import PackedClips, clip_path, is_packed, name_when_packed  # noqa: E402
 from smnet.data.packing.pack import PackReport, pack_clips  # noqa: E402

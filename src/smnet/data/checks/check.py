@@ -1,4 +1,4 @@
-"""Every clip of a data set opened and looked at: what is wrong, where it stands, what is left."""
+"""Opens every clip of a data set and lists what is wrong and which clips are sound."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from smnet.data.annotations.problems import Problem
 from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.rows import STRENGTH
 from smnet.data.annotations.source import Source
-from smnet.data.checks.check_memory import Looked, look, open_memory
+from smnet.data.checks.memory import Looked, look, open_memory
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.workers.pool import Lost, ProcessPool
 
 Listed = tuple[str, Clip]
 """(split, clip)."""
 
-# Found and told, but no reason to leave the clip out.
+# Reported, but the clip is used.
 USABLE = {"more frames"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing wrong.
+    """One problem of a data set.
 
     Attributes:
         kind: "missing", "unreadable", "empty", "truncated", "damaged", "audio only",
             "zero duration", "wrong frame count", "more frames", "stuck", "crash", "duplicate",
-            "leak", "contradiction", "unlistable name", "class without a clip", and what a reader of
-            annotations finds: "malformed row", "label out of range", "unknown label", ...
-        source: where it stands in the annotation, "train.csv:17".
-        path: the clip; "" where it is about none.
-        split: of the clip; "" where it is about none, or not known.
-        message: for people, one line.
+            "leak", "contradiction", "unlistable name", "class without a clip", and the kinds of
+            the annotation: "malformed row", "label out of range", "unknown label", ...
+        source: where it is in the annotation, "train.csv:17".
+        path: the clip; "" if it is not about a clip.
+        split: of the clip; "" if unknown.
+        message: one line for the user.
     """
 
     kind: str
@@ -52,13 +52,13 @@ class CheckReport:
     """What a check found.
 
     Attributes:
-        clip_set: the data set as read, without the rows that could not be used.
-        findings: problems of the annotation, then of the clips in the order of the list.
-        sound: per split, the clips without a finding that forbids their use.
-        checked: clips looked at, the missing ones included.
-        remembered: of these, the ones that an earlier check had looked at, unchanged since.
+        clip_set: the data set, without the rows that cannot be used.
+        findings: problems of the annotation, then of the clips in the order of the annotation.
+        sound: per split, the clips that can be used.
+        checked: number of clips, including missing ones.
+        remembered: how many of these did not change since an earlier check.
         decoded: whether every frame was decoded.
-        seconds: how long it took.
+        seconds: duration of the check.
     """
 
     clip_set: ClipSet
@@ -71,11 +71,11 @@ class CheckReport:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Findings of each kind, the frequent ones first."""
+        """The number of findings of each kind, most frequent first."""
         return dict(Counter(finding.kind for finding in self.findings).most_common())
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The report as plain values for JSON."""
         return {
             "data": self.clip_set.root,
             "format": self.clip_set.format,
@@ -102,23 +102,23 @@ def check_clips(
 ) -> CheckReport:
     """Check the annotation of a data set and every clip in it.
 
-    Clips are opened in worker processes: one that crashes or hangs the decoder is a finding and
-    costs nothing else. Nothing of the data is changed.
+    Clips are opened in worker processes, so a clip that crashes or hangs the decoder is one
+    finding. The data set is not changed.
 
     Args:
         source: the data set, or its path.
-        decode: decode every frame; otherwise packets are counted, which finds all but damage
-            inside of them.
-        workers: processes; None = one a core.
-        timeout: seconds for one clip; None = no limit.
-        memory: a file that remembers what was found of each clip, so that the next check, or the
-            same after an interruption, opens only what has changed; see
-            :mod:`smnet.data.checks.check_memory`. Clips that crashed or hung are tried again.
-        progress: called with (clips done, clips in all, findings so far).
+        decode: decode every frame. Otherwise packets are counted, which does not find damage inside
+            them.
+        workers: processes; None = one per core.
+        timeout: seconds per clip; None = no limit.
+        memory: a file of results, see :mod:`smnet.data.checks.memory`. The next check opens only
+            clips that have changed, and an interrupted check is resumed. Clips that crashed or hung
+            are tried again.
+        progress: called with (clips done, number of clips, findings so far).
 
     Raises:
-        UserError: the annotation as a whole cannot be read; ``memory`` is some other file or
-            cannot be written.
+        UserError: the annotation as a whole cannot be read, or ``memory`` is another file or cannot
+            be written.
     """
     began = time.monotonic()
     noted: list[Problem] = []
@@ -149,7 +149,7 @@ def check_clips(
             progress(len(gone) + position + 1, total, found)
     for position, (_, clip) in enumerate(listed):
         if not clip.path.isprintable() and not _writable(clip.path):
-            text = "the name is not UTF-8, so no list can hold it; rename it"
+            text = "the name is not UTF-8, so it cannot be in a list; rename it"
             about.setdefault(position, []).append(("unlistable name", text))
     whole = [position for position in range(len(listed)) if _usable(about.get(position, ()))]
     for position, kind, text in _repeated(listed, digests, whole, clip_set.classes):
@@ -207,10 +207,10 @@ def _repeated(
     whole: Sequence[int],
     classes: Sequence[str],
 ) -> Iterator[tuple[int, str, str]]:
-    """(position, kind, message) of clips with the content of another.
+    """(position, kind, message) of clips with the same content as another.
 
-    One of each group stays: the first in its strongest split, so that a leak costs the training
-    set a clip and not the test set. Where the labels of a group differ, none stays.
+    One clip per group is kept: the first in the strongest split, so a leak costs the training set a
+    clip, not the test set. If the labels of a group differ, no clip is kept.
     """
     groups: dict[bytes, list[int]] = {}
     for position in whole:
@@ -233,7 +233,7 @@ def _repeated(
                 text += f" and labelled {_name(classes, clip.label)}"
             yield position, "duplicate" if other_split == split else "leak", text
         if len(labels) > 1:
-            text = f"the same content stands in the list {len(members)} times, labelled "
+            text = f"the same content is listed {len(members)} times, labelled "
             yield (
                 stays,
                 "contradiction",
@@ -246,7 +246,7 @@ def _name(classes: Sequence[str], label: int) -> str:
 
 
 def _idle(clip_set: ClipSet, sound: dict[str, list[Clip]]) -> list[Finding]:
-    """Classes whose training clips are all bad; those that never had one are known already."""
+    """Classes that lost all training clips. Those that never had one are problems already."""
     sides = (clip_set.splits, clip_set.missing)
     had = {clip.label for side in sides for clip in side.get("train", ())}
     lost = had - {clip.label for clip in sound.get("train", ())} - {-1}

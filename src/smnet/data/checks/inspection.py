@@ -1,4 +1,4 @@
-"""What one clip is, and what is wrong with it: the part of a check that opens files."""
+"""Inspects one clip: its properties and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from smnet.data.video.base import MAX_PIXELS, check_size, mean_rate
 from smnet.data.video.container import BROKEN_MEDIA, open_container, video_stream
 from smnet.errors import UserError
 
-_PROGRESSIVE = (0, 1)  # libavcodec's field_order: not said, progressive
-_SMALLEST_PICTURE = 16  # bytes, in MPEG-4; a stand-in for a frame that came before is smaller
+_PROGRESSIVE = (0, 1)  # libavcodec's field_order: unknown, progressive
+_SMALLEST_PICTURE = 16  # bytes, in MPEG-4; placeholders of packed B-frames are smaller
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a clip is.
+    """Properties of a clip.
 
     Attributes:
-        frames: how many there are: decoded, or without decoding the packets that hold one.
+        frames: number of decoded frames; without decoding, of packets with a frame.
         width, height: pixels, as stored (before rotation).
-        fps: mean frames per second; None for frame folders and where the file does not say.
-        seconds: duration from the time stamps; None where there are none.
+        fps: mean frames per second; None for frame folders and files without it.
+        seconds: duration from the time stamps; None without time stamps.
         codec: "h264", "vp9", ...; "jpeg" or "png" for frame folders.
         bytes: size on the disk.
     """
@@ -46,12 +46,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """Of one clip.
+    """The inspection of one clip.
 
     Attributes:
-        facts: None where the clip cannot be opened.
-        problems: (kind, message) each; none for a sound clip.
-        digest: hash of the content; b"" where it cannot be read, or was not asked for.
+        facts: None if the clip cannot be opened.
+        problems: (kind, message) each; empty for a sound clip.
+        digest: hash of the content; b"" if it cannot be read or was not requested.
     """
 
     facts: Facts | None
@@ -60,12 +60,12 @@ class Inspection:
 
 
 def inspect_clip(clip: Clip, *, decode: bool = True, digest: bool = True) -> Inspection:
-    """Look at one clip; what is wrong with it is returned, not raised.
+    """Inspect one clip. Problems are returned, not raised.
 
     Args:
-        clip: a video file or a folder of frames.
-        decode: decode every frame; otherwise the packets are read but not decoded, and of frame
-            folders only the first image is opened.
+        clip: a video file, a folder of frames or a clip of a packed set.
+        decode: decode every frame. Otherwise packets are read but not decoded, and only the first
+            image of a folder is opened.
         digest: hash the bytes of the file, or of all images in the folder.
     """
     if is_packed(clip.path):
@@ -119,7 +119,7 @@ def _packed(path: str, decode: bool, digest: bool) -> Inspection:
     facts = Facts(
         info.num_frames, info.width, info.height, info.fps, info.duration, info.codec, size
     )
-    text = f"its source had lost or marred frames when it was packed: {lost}"
+    text = f"its source had lost or damaged frames when it was packed: {lost}"
     problems = (("damaged", text),) if lost else ()
     return Inspection(facts, problems, hasher.digest() if digest else b"")
 
@@ -128,7 +128,7 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
     missing = _missing_bytes(path)
     with open_container(path) as container:
         stream = video_stream(path, container)
-        # Threads would gain less than the other workers do, which take the other cores.
+        # The other workers use the other cores.
         stream.codec_context.thread_type = "NONE"
         stream.codec_context.thread_count = 1
         stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -168,7 +168,7 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
     elif decode and progressive and frames < seen.shown - spare and not seen.bad:
         problems.append(("truncated", f"{frames} frames come out of {seen.shown}"))
     if frames and (seen.bad or seen.marred or seen.broken):
-        counts = [("undecodable packets", seen.bad), ("marred frames", seen.marred)]
+        counts = [("undecodable packets", seen.bad), ("damaged frames", seen.marred)]
         said = [f"{what}: {count}" for what, count in counts if count]
         said += ["the file cannot be read to its end"] if seen.broken else []
         problems.append(("damaged", ", ".join(said)))
@@ -180,7 +180,7 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
 
 
 class _Seen:
-    """What a pass over the packets has come across."""
+    """Counts over the packets of a stream."""
 
     def __init__(self, codec: str) -> None:
         self.codec = codec
@@ -201,7 +201,7 @@ class _Seen:
             self.began, self.key = True, pts
         if packet.is_discard:
             return
-        # What lies before the first keyframe in time refers to what a cut took away.
+        # Frames before the first keyframe in time refer to frames that a cut removed.
         early = pts is not None and self.key is not None and pts < self.key
         self.shown += self.began and not early and self._gives_a_frame(packet)
         if pts is not None:
@@ -210,13 +210,13 @@ class _Seen:
                 self.last, self.stated = pts, packet.duration or 0
 
     def _gives_a_frame(self, packet: av.Packet) -> bool:
-        """False for what only serves others: VP8's hidden references, MPEG-4's stand-ins."""
+        """False for VP8's hidden references and MPEG-4's placeholders."""
         if self.codec == "vp8":
             return bool(bytes(packet)[0] & 0x10)
         return self.codec != "mpeg4" or packet.size >= _SMALLEST_PICTURE
 
     def decode(self, packet: av.Packet) -> None:
-        """Decode a packet; the empty last one gets out what the decoder holds back."""
+        """Decode a packet. The empty last one flushes the decoder."""
         try:
             for frame in packet.decode():
                 self.frames += 1
@@ -245,10 +245,10 @@ def _packets(
 def _seconds_short(
     container: av.container.InputContainer, stream: av.VideoStream, seen: _Seen
 ) -> float:
-    """How much a Matroska or WebM stream falls short of its declared duration; 0.0 = it does not.
+    """Seconds that a Matroska or WebM stream lacks to its declared duration; 0.0 = none.
 
-    Damage in the middle makes the demuxer stop there without a word. A last frame may last long,
-    so half a second and a tenth are nothing.
+    At damage in the middle the demuxer stops without an error. A last frame may last long, so half
+    a second or a tenth are ignored.
     """
     if container.format.name != "matroska,webm" or seen.last is None or not stream.time_base:
         return 0.0
@@ -264,10 +264,10 @@ def _seconds_short(
 
 
 def _missing_bytes(path: str) -> int:
-    """By how much a Matroska or WebM file is shorter than its header says; 0 for other files.
+    """Bytes that a Matroska or WebM file lacks to the length in its header; 0 for other files.
 
-    These declare no number of frames, but mostly their length: an EBML header element and one
-    segment element, each an identifier, a length and as many bytes (RFC 8794).
+    The file is an EBML header element and a segment element, each an identifier, a length and that
+    many bytes (RFC 8794).
     """
     try:
         with Path(path).open("rb") as file:
@@ -309,7 +309,7 @@ def _bytes(path: str) -> int:
 
 
 def _kind(path: str) -> str:
-    """Which word fits a clip that cannot be opened."""
+    """The kind of problem of a clip that cannot be opened."""
     where = Path(path)
     try:
         if not where.exists():
@@ -327,5 +327,5 @@ def _kind(path: str) -> str:
 
 
 def _without_path(text: str, path: str) -> str:
-    """A finding says the path in a column of its own."""
+    """A finding has the path in a field of its own."""
     return text.removeprefix(f"{path}: ").removeprefix(f"{path}{os.sep}")

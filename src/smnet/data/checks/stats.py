@@ -1,4 +1,4 @@
-"""What a data set consists of: clips by class and split, durations, sizes, codecs; as a picture."""
+"""Statistics of a data set: clips per class and split, durations, sizes, codecs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from smnet.data.workers.pool import ProcessPool
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Five numbers of a quantity over the clips that have it."""
+    """Minimum, quartiles and maximum of a quantity over the clips that have it."""
 
     low: float
     q25: float
@@ -36,12 +36,12 @@ class Spread:
 
 @dataclass(frozen=True)
 class Survey:
-    """The facts of a data set.
+    """Statistics of a data set.
 
     Attributes:
-        clip_set: as read; missing clips are counted by it.
+        clip_set: the data set, with its missing clips.
         facts: per split, in the order of ``clip_set.splits``; None for a clip that does not open.
-        problems: rows of the annotation that could not be used.
+        problems: number of rows of the annotation that cannot be used.
     """
 
     clip_set: ClipSet
@@ -50,7 +50,7 @@ class Survey:
 
     @property
     def all(self) -> list[Facts]:
-        """The clips that opened."""
+        """The facts of the clips that open."""
         return [f for side in self.facts.values() for f in side if f is not None]
 
     @property
@@ -87,7 +87,7 @@ class Survey:
         }
 
     def kinds(self) -> dict[str, dict[str, int]]:
-        """How many clips have each codec, size and frame rate, the frequent ones first."""
+        """The number of clips per codec, size and frame rate, most frequent first."""
         facts = self.all
         return {
             "codec": _count(f.codec for f in facts),
@@ -96,7 +96,7 @@ class Survey:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """The statistics as plain values for JSON."""
         spreads = self.spreads().items()
         return {
             "data": self.clip_set.root,
@@ -123,12 +123,12 @@ def survey_clips(
     timeout: float | None = 30.0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Survey:
-    """Open every clip of a data set, without decoding it, for its facts.
+    """Open every clip of a data set, without decoding it, and collect its facts.
 
     Args:
         source: the data set, or its path.
         workers, timeout: as for :func:`smnet.data.checks.check.check_clips`.
-        progress: called with (clips done, clips in all).
+        progress: called with (clips done, number of clips).
 
     Raises:
         UserError: the annotation as a whole cannot be read.

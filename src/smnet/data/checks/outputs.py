@@ -1,4 +1,4 @@
-"""The files that a check writes: its report, a list of the sound clips, what it remembers."""
+"""The files that a check writes: its report and the list of the sound clips."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def check_targets(
     report: str | os.PathLike[str] | None,
     fix_list: str | os.PathLike[str] | None,
 ) -> None:
-    """Refuse, before hours of work, output files that could not or must not be written.
+    """Refuse output files that must not be written, before hours of work.
 
     Raises:
-        UserError: a report that is neither .json nor .csv; a list that would lie among the
-            annotation files, where the next reading of the folder would come across it.
+        UserError: a report that is neither .json nor .csv, or a list beside the annotation files,
+            where it would be read as one of them.
     """
     if report is not None and Path(report).suffix not in (".json", ".csv"):
         raise UserError(f"{report}: a report is written as .json or .csv")
@@ -36,13 +36,13 @@ def check_targets(
         raise UserError(f"{fix_list}: the list is written as .csv")
     if target == place or target.parent in annotation_folders(place):
         raise UserError(
-            f"{fix_list}: would lie among the annotation of {data}, which is not touched;"
+            f"{fix_list}: is beside the annotation of {data} and would be read as part of it;"
             " write it to another folder"
         )
 
 
 def memory_beside(report: str | os.PathLike[str], data: str | os.PathLike[str]) -> Path | None:
-    """The memory that goes with a report; None where that would lie inside of the data."""
+    """The memory beside a report; None if that is inside the data set."""
     target, place = Path(report).absolute(), Path(data).absolute()
     folder = place if place.is_dir() else place.parent
     if target.parent.resolve().is_relative_to(folder.resolve()):
@@ -51,7 +51,7 @@ def memory_beside(report: str | os.PathLike[str], data: str | os.PathLike[str]) 
 
 
 def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
-    """The report as ``.json`` (all of it) or ``.csv`` (the findings, a row each)."""
+    """Write the report as ``.json`` (everything) or ``.csv`` (one finding per row)."""
     if Path(path).suffix == ".json":
         write_text(path, json.dumps(report.to_dict(), indent=1))
         return
@@ -62,17 +62,16 @@ def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
 
 
 def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[int, int]:
-    """The sound clips as a csv with the columns path, label, split and frames, which
-    :func:`smnet.data.annotations.read.read_clips` reads; verified by reading it.
+    """Write the sound clips as a csv with the columns path, label, split and frames.
 
-    Paths below the folder of the list are relative to it, others absolute. Classes without a
-    training clip cannot be trained, so their other clips are left out too.
+    Paths below the folder of the list are relative to it, others absolute. Clips of a class without
+    a training clip are left out, as the class cannot be trained. The file is read back to check it.
 
     Returns:
         (clips written, clips left out because of their class)
 
     Raises:
-        UserError: nothing is left to write, or what was written does not read back.
+        UserError: no clip is left to write, or the file does not read back.
     """
     classes = report.clip_set.classes
     trained = {clip.label for clip in report.sound.get("train", ())}
@@ -85,7 +84,7 @@ def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[i
             else:
                 rows.append(((split, clip), classes[clip.label] if clip.label >= 0 else ""))
     if not rows:
-        raise UserError(f"{path}: not one sound clip is left to write")
+        raise UserError(f"{path}: there is no sound clip to write")
     folder = Path(path).absolute().parent
     with atomic_path(path) as temporary, _csv_file(temporary) as file:
         writer = csv.writer(file)
@@ -101,8 +100,8 @@ def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[i
     }
     if read != expected:
         raise UserError(
-            f"{path}: reads back with {len(read ^ expected)} differences; is there a file of"
-            " class names of another data set in its folder?"
+            f"{path}: differs from the clips in {len(read ^ expected)} rows when read back. Is a"
+            " file of class names of another data set in its folder?"
         )
     return len(rows), left_out
 
