@@ -466,7 +466,10 @@ WRONG = [
     ("train --data DATA WORDS nonsense", "write key=value"),
     ("train --data DATA WORDS model=smnet_resnet19", "no model is called 'smnet_resnet19'"),
     ("train --data DATA WORDS options.widht=8", "did you mean 'width'"),
-    ("train --data DATA WORDS options.width=wide", "width must be a whole number, not 'wide'"),
+    (
+        "train --data DATA WORDS options.width=wide",
+        "a multiple of 8 from 8 to 512, not 'wide'",
+    ),
     ("train --data DATA WORDS sampling=unifrom", "did you mean 'uniform'"),
     ("train --data DATA WORDS device=gpu", "no device is called 'gpu'"),
     ("train --data DATA WORDS device=meta", "device=meta"),

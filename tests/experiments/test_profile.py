@@ -26,7 +26,8 @@ from smnet.experiments.profile_report import Measured, draw, print_comparison, r
 from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, parameter_count
 from smnet.models.base import is_temporal
 from smnet.models.registry import FAMILIES, Family
-from smnet.models.trunks import build_trunk
+from smnet.models.resnet import ResNet, ResNetOptions
+from smnet.models.trunks import Trunk
 from tests.families import ONE_OF_EACH
 
 CPU = torch.device("cpu")
@@ -148,10 +149,11 @@ def test_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
     own_options = profile(both, segments=2, size=32, rounds=1)
     assert own_options.reference is own_options.profiles[1]
 
-    def own(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
-        return build_trunk(spec, "resnet18", **options)
+    def own(spec: ModelSpec, trunk: Trunk, options: ResNetOptions) -> VideoModel:
+        return ResNet(spec, 18, options)
 
-    monkeypatch.setitem(FAMILIES, "own", Family(own, "on a trunk that TSN is not on", ("trunk",)))
+    family = Family(own, ResNetOptions, "on a trunk that TSN is not on", trunks=("trunk",))
+    monkeypatch.setitem(FAMILIES, "own", family)
     alone = profile(["own_trunk"], segments=2, size=32, options={"width": 8}, rounds=1)
     assert alone.reference is alone.profiles[0]
     values = alone.to_dict()

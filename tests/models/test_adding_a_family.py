@@ -1,4 +1,4 @@
-"""The page on adding a family keeps its word: its blocks are run as they stand."""
+"""The blocks of docs/adding-a-family.md, run as they stand."""
 
 from __future__ import annotations
 
@@ -55,8 +55,9 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("delta")
     page = blocks()
     made = module("smnet.models.delta", folder / "delta.py", page["src/smnet/models/delta.py"])
-    assert page["src/smnet/models/registry.py"] == "from .delta import delta\n"
-    entry = eval("{" + page["FAMILIES"] + "}", {**vars(registry_module), "delta": made.delta})
+    assert page["src/smnet/models/registry.py"] == "from .delta import DeltaOptions, delta\n"
+    names = {**vars(registry_module), "delta": made.delta, "DeltaOptions": made.DeltaOptions}
+    entry = eval("{" + page["FAMILIES"] + "}", names)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry_module.FAMILIES, *next(iter(entry.items())))
         yield folder
@@ -75,6 +76,7 @@ def test_it_stands_on_all_trunks(family: Path) -> None:
         test_registry.test_parts_give_the_shape_that_they_take,
         test_registry.test_no_attribute_hides_a_method_of_its_module,
         test_registry.test_who_multiplies_by_weights_of_its_own_says_how_often,
+        test_registry.test_every_option_is_documented_and_has_a_possible_default,
         test_registry.test_names_are_family_and_trunk,
         test_registry.test_every_parameter_learns,
         test_registry.test_specification_builds_the_model_again,
@@ -146,13 +148,13 @@ def test_it_trains_and_is_evaluated(
 def between(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """The page's part between two stages, in the registry."""
     page = blocks()
-    imports = "from .resnet import ResNet\nfrom .trunks import RESNETS\n"
+    imports = "from .resnet import ResNet, ResNetOptions\n"
     family, part = page["src/smnet/models/delta.py"], page["a part between the stages"]
     text = family.replace("from .base", f"{imports}from .base", 1) + part
     path = tmp_path_factory.mktemp("between") / "between.py"
     made = module("smnet.models.between", path, text)
-    trunks = tuple(registry_module.RESNETS)
-    entry = registry_module.Family(made.between, "delta between the stages", trunks)
+    options, about = registry_module.ResNetOptions, "delta between the stages"
+    entry = registry_module.Family(made.between, options, about, trunks=registry_module.RESNETS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry_module.FAMILIES, "between", entry)
         yield
@@ -204,7 +206,7 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     imports = page["src/smnet/models/delta.py"].partition("class Delta")[0]
     path = tmp_path_factory.mktemp("ends") / "ends.py"
     made = module("smnet.models.ends", path, imports + page["a head"])
-    entry = registry_module.Family(made.ends, "first and last")
+    entry = registry_module.Family(made.ends, registry_module.Options, "first and last")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry_module.FAMILIES, "ends", entry)
         yield

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from smnet.models import create_model, list_models, load_weights, multiply_adds, parameter_count
 from smnet.models.base import ModelSpec, VideoModel
 from smnet.models.imagenet import PUBLISHED
-from smnet.models.mobilenetv2 import InvertedResidual, MobileNetV2
+from smnet.models.mobilenetv2 import InvertedResidual, MobileNetOptions, MobileNetV2
 from smnet.models.resnet import BlockSite
 
 # expansion, channels, blocks, stride: table 2 of the article
@@ -99,7 +99,7 @@ def record_sites(width: int = 32) -> list[BlockSite]:
         seen.append(site)
         return None
 
-    MobileNetV2(ModelSpec("x", 2), temporal, width=width)
+    MobileNetV2(ModelSpec("x", 2), MobileNetOptions(width=width), temporal)
     return seen
 
 
@@ -135,7 +135,7 @@ def test_temporal_parts_stand_in_those_blocks_at_their_resolution() -> None:
             shapes.append(tuple(x.shape))
             return x
 
-    model = MobileNetV2(ModelSpec("x", 2), Recorder).eval()
+    model = MobileNetV2(ModelSpec("x", 2), MobileNetOptions(), Recorder).eval()
     model(torch.randn(1, 2, 3, 64, 64))
     assert len(shapes) == 10
     carrying = [i for i, f in enumerate(model.features) if getattr(f, "temporal", None) is not None]
@@ -166,14 +166,14 @@ def test_place_is_checked() -> None:
 
 
 def test_width_scales_every_layer_but_the_last() -> None:
-    small = MobileNetV2(ModelSpec("x", 2), width=16)
+    small = MobileNetV2(ModelSpec("x", 2), MobileNetOptions(width=16))
     assert small.features[0][0].out_channels == 16
     assert small.num_features == 1280
     assert [s.in_channels for s in record_sites(16)][:4] == [16, 16, 16, 32]
     # as torchvision's width_mult=0.5 with 1000 classes
-    assert parameter_count(MobileNetV2(ModelSpec("x", 1000), width=16)) == 1_968_680
+    assert parameter_count(create_model("tsn_mobilenetv2", 1000, width=16)) == 1_968_680
     with pytest.raises(ValueError, match="multiple of 8"):
-        MobileNetV2(ModelSpec("x", 2), width=20)
+        create_model("tsn_mobilenetv2", 2, width=20)
 
 
 def test_every_family_on_any_trunk_is_on_this_one() -> None:

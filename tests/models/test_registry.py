@@ -1,4 +1,4 @@
-"""Every model of the registry answers alike; what it does not know, it says well."""
+"""The registry: what holds for every model, names, and options."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 
 from smnet.models import (
@@ -19,9 +20,15 @@ from smnet.models import (
     create_model,
     list_models,
     load_weights,
+    multiply_adds,
+    parameter_count,
     registry,
 )
-from smnet.models.registry import FAMILIES, Family, family_of, new_model
+from smnet.models.options import describe, read_options
+from smnet.models.registry import FAMILIES, family_of, new_model, option_types
+from smnet.models.tdn import TDNOptions
+from smnet.models.trunks import ResNetTrunkOptions
+from smnet.models.tsm import TSMOptions
 
 CLASSES, SEGMENTS = 7, 4
 
@@ -286,9 +293,7 @@ def test_unknown_option_names_the_nearest(name: str, option: str, near: str) -> 
         ("tsn_resnet18", "spec"),
     ],
 )
-def test_unknown_option_is_not_answered_with_itself_or_with_a_stranger(
-    name: str, option: str
-) -> None:
+def test_unknown_option_without_a_near_name(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} has no option '{option}'") as caught:
         create_model(name, 5, **{option: 50})
     assert f"did you mean {option!r}" not in str(caught.value)
@@ -296,23 +301,46 @@ def test_unknown_option_is_not_answered_with_itself_or_with_a_stranger(
 
 
 @pytest.mark.parametrize(
-    ("name", "option", "value", "said"),
+    ("name", "option", "value", "message"),
     [
-        ("smnet_resnet18", "groups", "abc", "groups must be a whole number, not 'abc'"),
-        ("smnet_resnet18", "groups", True, "groups must be a whole number, not True"),
+        (
+            "smnet_resnet18",
+            "groups",
+            "abc",
+            "of at least 1, or null, not 'abc'",
+        ),
+        (
+            "smnet_resnet18",
+            "groups",
+            True,
+            "of at least 1, or null, not True",
+        ),
         ("smnet_resnet18", "attention_norm", 1, "attention_norm must be true or false, not 1"),
-        ("tsn_mobilenetv2", "width", "8", "width must be a whole number, not '8'"),
-        ("tsm_resnet50", "width", None, "width must be a whole number, not None"),
-        ("tsn_resnet18", "dropout", "none", "dropout must be a number, not 'none'"),
-        ("i3d_resnet18", "width", 8.0, "width must be a whole number, not 8.0"),
+        ("tsn_mobilenetv2", "width", "8", "width must be a multiple of 8 from 8 to 512, not '8'"),
+        ("tsm_resnet50", "width", None, "width must be a multiple of 8 from 8 to 512, not None"),
+        (
+            "tsn_resnet18",
+            "width",
+            10**6,
+            "a multiple of 8 from 8 to 512, not 1000000",
+        ),
+        ("tsn_resnet18", "width", 0, "width must be a multiple of 8 from 8 to 512, not 0"),
+        ("tsn_resnet18", "width", -8, "width must be a multiple of 8 from 8 to 512, not -8"),
+        ("tsn_resnet18", "dropout", "none", "dropout must be a number from 0 to 1, not 'none'"),
+        ("i3d_resnet18", "width", 8.0, "width must be a multiple of 8 from 8 to 512, not 8.0"),
+        ("smnet_resnet18", "stages", [1, 2], "stages must be a non-empty list, each 2, 3, 4 or 5"),
+        ("smnet_resnet18", "order", "last", "order must be temporal_first, parallel or attention"),
     ],
 )
-def test_words_where_numbers_are_wanted(name: str, option: str, value: object, said: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(said)):
+def test_impossible_values_name_the_range_or_the_choices(
+    name: str, option: str, value: object, message: str
+) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         new_model(name, 5, 4, {option: value})
+    assert "\n" not in str(caught.value)
 
 
-def test_nothing_may_stand_where_that_is_an_answer() -> None:
+def test_null_and_whole_numbers_where_they_are_allowed() -> None:
     new_model("smnet_resnet18", 5, 4, {"groups": None, "width": 8, "dropout": 0})
 
 
@@ -320,53 +348,57 @@ def test_nothing_may_stand_where_that_is_an_answer() -> None:
 @pytest.mark.parametrize(
     "name", ["tsn_resnet18", "rgbdiff_resnet18", "tdn_resnet18", "tsm_resnet50"]
 )
-def test_what_families_hand_to_trunks_is_no_option(name: str, option: str) -> None:
+def test_arguments_of_trunks_are_no_options(name: str, option: str) -> None:
     with pytest.raises(ValueError, match=f"^{name} has no option '{option}'"):
         create_model(name, 5, **{option: None})
 
 
 @pytest.mark.parametrize("option", ["name", "num_classes", "num_segments", "weights"])
-def test_options_of_a_recipe_may_not_pass_for_the_arguments(option: str) -> None:
+def test_arguments_of_create_model_are_no_options(option: str) -> None:
     for name in ("smnet_resnet18", "i3d_resnet18", "tsn_mobilenetv2"):
         with pytest.raises(ValueError, match=f"^{name} has no option '{option}'"):
             new_model(name, 5, 4, {option: 3})
 
 
 @pytest.mark.parametrize("trunk", ["resnet18", "res2net50", "mobilenetv2"])
-def test_nothing_can_be_placed_where_nothing_is(trunk: str) -> None:
-    with pytest.raises(ValueError, match="place=after_conv1: there is no temporal part"):
+def test_a_family_without_temporal_part_has_no_place(trunk: str) -> None:
+    with pytest.raises(ValueError, match=f"tsn_{trunk} has no option 'place'"):
         create_model(f"tsn_{trunk}", 5, place="after_conv1")
 
 
-@pytest.mark.parametrize(
-    "fault", ["unsupported operand", "Conv2d() got an unexpected keyword argument 'bais'"]
-)
-def test_faults_of_the_code_are_not_taken_for_options(
-    monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
-    def broken(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
-        raise TypeError(fault)
-
-    monkeypatch.setitem(FAMILIES, "tsn", Family(broken, "broken"))
-    with pytest.raises(TypeError, match=re.escape(fault)):
-        create_model("tsn_resnet18", 5)
-    with pytest.raises(ValueError, match=re.escape(f"built with width=8: {fault}")):
-        create_model("tsn_resnet18", 5, width=8)
+@every_model
+def test_every_option_is_documented_and_has_a_possible_default(name: str) -> None:
+    rows = [row for declaration in option_types(name) for row in describe(declaration)]
+    assert len({row.name for row in rows}) == len(rows)
+    for row in rows:
+        assert row.meaning.endswith("."), row
+        assert row.accepted, row
+    defaults = {row.name: yaml.safe_load(row.default) for row in rows}
+    assert read_options(name, option_types(name), defaults) == read_options(
+        name, option_types(name), {}
+    )
 
 
-def test_a_family_that_keeps_the_options_from_its_trunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    def closed(spec: ModelSpec, trunk: str, reduction: int = 16) -> VideoModel:
-        return create_model("tsn_resnet18", 5)
+@pytest.mark.parametrize("key", FAMILIES)
+def test_cost_of_a_family_beside_tsn(key: str) -> None:
+    family = FAMILIES[key]
+    trunk = "resnet50" if "resnet50" in family.trunks else family.trunks[0]
+    with torch.device("meta"):
+        model, plain = (create_model(f"{k}_{trunk}", 400, 8) for k in (key, "tsn"))
+    parameters = parameter_count(model) / parameter_count(plain)
+    computed = multiply_adds(model, size=64) / multiply_adds(plain, size=64)
+    assert family.cost == (pytest.approx(parameters, abs=0.006), pytest.approx(computed, abs=0.02))
 
-    monkeypatch.setitem(FAMILIES, "tsn", Family(closed, "takes no **options"))
-    with pytest.raises(ValueError, match=r"has no option 'width'; closed\(\) takes no \*\*options"):
-        create_model("tsn_resnet18", 5, width=8)
-    with pytest.raises(ValueError, match="has no option 'reductoin'; did you mean 'reduction'"):
-        create_model("tsn_resnet18", 5, reductoin=8)
+
+def test_names_by_family_or_pattern_of_every_declaration() -> None:
+    assert option_types("tsm_resnet18") == [TSMOptions, ResNetTrunkOptions]
+    assert option_types("tdn_resnet18") == [TDNOptions]
+    with pytest.raises(ValueError, match="no model is called"):
+        option_types("tsm_resnet19")
 
 
-@pytest.mark.parametrize("family", ["tsn", "tsm", "teinet", "action", "tam"])
-def test_only_who_says_so_stands_instead_of_a_convolution(family: str) -> None:
+@pytest.mark.parametrize("family", ["tsm", "teinet", "action", "tam"])
+def test_only_smnet_replaces_a_convolution(family: str) -> None:
     with pytest.raises(ValueError, match="place must be before_conv1 or after_conv1, not 'instead"):
         create_model(f"{family}_resnet50", 5, width=8, place="instead_of_conv2")
 
@@ -404,7 +436,7 @@ SHARES = {
 
 @pytest.mark.parametrize(("name", "option"), [(n, o) for n, found in SHARES.items() for o in found])
 @pytest.mark.parametrize("below", [1, 4])
-def test_shares_of_the_channels_that_cannot_be(name: str, option: str, below: int) -> None:
+def test_impossible_shares_of_the_channels(name: str, option: str, below: int) -> None:
     least = {"reduction": 1, "shift_div": 2}[option]
-    with pytest.raises(ValueError, match=f"{option} must be at least {least}, not"):
+    with pytest.raises(ValueError, match=f"{option} must be a whole number of at least {least}"):
         create_model(name, 3, 2, width=8, **{option: least - below})

@@ -155,5 +155,5 @@ def test_parts_of_other_families_stand_on_it(family: str, place: str) -> None:
 
 
 def test_stride_is_in_the_parts() -> None:
-    with pytest.raises(ValueError, match="stride of a Res2Net block"):
+    with pytest.raises(ValueError, match="stride_in must be conv2, not 'conv1'"):
         create_model("tsn_res2net50", 5, width=8, stride_in="conv1")

@@ -146,15 +146,15 @@ def test_features_shrink_by_32(depth: int) -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"width": 0}, "width must be a positive multiple of 8"),
-        ({"width": 20}, "width must be a positive multiple of 8"),
+        ({"width": 0}, "width must be a multiple of 8 from 8 to 512"),
+        ({"width": 20}, "width must be a multiple of 8 from 8 to 512"),
         ({"stride_in": "conv3"}, "stride_in must be conv1 or conv2, not 'conv3'"),
         ({"place": "conv2"}, "place must be before_conv1 or after_conv1, not 'conv2'"),
     ],
 )
 def test_impossible_options(options: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        create_model("tsn_resnet18", 5, **options)
+        create_model("tsm_resnet18", 5, **options)
 
 
 def test_site_knows_its_channels() -> None:

@@ -127,7 +127,7 @@ def test_specification() -> None:
     assert (spec.num_segments, spec.frames_per_segment, spec.frames_per_clip) == (4, 6, 24)
     # values in [0, 1], as the published networks on differences were trained
     assert (spec.mean, spec.std) == ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
-    with pytest.raises(ValueError, match="6 frames a segment, not frames_per_segment=1"):
+    with pytest.raises(ValueError, match=r"needs frames_per_segment=6, .*frames_per_segment=1"):
         build_model(ModelSpec("rgbdiff_resnet18", 3))
     with pytest.raises(ValueError, match="expected 6 consecutive frames a segment, got clips of 8"):
         small("rgbdiff_resnet18", 2)(noise(1, 8, 3, 32, 32))
@@ -221,7 +221,7 @@ def test_the_share_of_differences(segments: int, weight: float) -> None:
     frames.load_state_dict({k: v for k, v in state.items() if not k.startswith("difference.")})
     with torch.no_grad():
         torch.testing.assert_close(given(clips), frames(clips[:, 2::5]))
-    with pytest.raises(ValueError, match=r"must lie in 0\.\.1, not 2"):
+    with pytest.raises(ValueError, match="a number from 0 to 1, or null, not 2"):
         create_model("tsm_resnet18", 5, modality="rgb+rgbdiff", difference_weight=2)
     with pytest.raises(ValueError, match="difference_weight"):
         create_model("tsm_resnet18", 5, difference_weight=0.5)
@@ -287,9 +287,9 @@ def test_all_parameters_of_both_learn() -> None:
 @pytest.mark.parametrize(
     ("name", "modality", "says"),
     [
-        ("tsm_resnet18", "flow", "modality must be one of rgb, rgbdiff, rgb.rgbdiff, not 'flow'"),
-        ("tsm_mobilenetv2", "rgb+rgbdiff", "there for the ResNets, not for mobilenetv2"),
-        ("tsm_mobilenetv2", "rgbdiff", "there for the ResNets, not for mobilenetv2"),
+        ("tsm_resnet18", "flow", "modality must be rgb, rgbdiff or rgb.rgbdiff, not 'flow'"),
+        ("tsm_mobilenetv2", "rgb+rgbdiff", "modality must be rgb, not"),
+        ("tsm_mobilenetv2", "rgbdiff", "modality must be rgb, not"),
         ("tdn_resnet18", "rgbdiff", "tdn_resnet18 has no option 'modality'"),
         ("rgbdiff_resnet18", "rgb", "rgbdiff_resnet18 has no option 'modality'"),
     ],

@@ -330,7 +330,8 @@ def drawn(count: int) -> list[dict[str, Any]]:
         "difference": ["forward", "both"],
         "fusion": ["sum", "mean", "se_me", "me_se", "concat", "weighted"],
     }
-    assert choices.keys() == {f.name for f in fields(SMNetOptions)} - {"stages", "blocks", "repeat"}
+    elsewhere = {"place", "stages", "blocks", "repeat"}  # not choices of one module
+    assert choices.keys() == {f.name for f in fields(SMNetOptions)} - elsewhere
     rng, found = random.Random(368), []
     while len(found) < count:
         options = {name: rng.choice(values) for name, values in choices.items()}
@@ -797,24 +798,24 @@ def test_multiply_adds_of_the_plain_network() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"parts": "both"}, "se\\+me, se, me"),
-        ({"attention": "sum"}, "attention must be one of"),
-        ({"order": "last"}, "order must be one of"),
-        ({"fusion": "product"}, "fusion must be one of"),
+        ({"parts": "both"}, "parts must be se\\+me, se or me"),
+        ({"attention": "sum"}, "attention must be mean"),
+        ({"order": "last"}, "order must be temporal_first"),
+        ({"fusion": "product"}, "fusion must be sum, mean"),
         ({"attention_kernel": 4}, "odd"),
-        ({"attention_kernel": -1}, "odd"),
+        ({"attention_kernel": -1}, "from 1 to 31"),
         ({"reduction": 0}, "reduction"),
         ({"groups": 0}, "groups"),
         ({"groups": 3}, "groups"),
         ({"temporal_space": 5}, "1 or 3"),
         ({"temporal_init": "random"}, "temporal_init"),
-        ({"stages": (1, 2)}, "2 to 5"),
-        ({"stages": ()}, "2 to 5"),
-        ({"stages": "345"}, "2 to 5"),
+        ({"stages": (1, 2)}, "2, 3, 4 or 5"),
+        ({"stages": ()}, "2, 3, 4 or 5"),
+        ({"stages": "345"}, "2, 3, 4 or 5"),
         ({"blocks": "middle"}, "blocks"),
         ({"parts": "se", "fusion": "concat"}, "parts=se has one"),
         ({"parts": "me", "motion_input": "z"}, "parts=me has one"),
-        ({"motion_input": "z", "fusion": "se_me"}, "series"),
+        ({"motion_input": "z", "fusion": "se_me"}, "serial"),
         ({"residual": "x", "order": "attention_first"}, "attention_first"),
         ({"place": "instead"}, "place"),
     ],
@@ -833,9 +834,9 @@ def test_stages_may_be_one_number_or_a_list() -> None:
 @pytest.mark.parametrize(("blocks", "index"), [("first", 0), ("last", 3), ("all", 2)])
 def test_which_block_carries(blocks: Any, index: int) -> None:
     options = SMNetOptions(blocks=blocks, stages=(3,))
-    assert options.carries(BlockSite(3, index, 4, 64, 16))
-    assert not options.carries(BlockSite(4, index, 4, 64, 16))
-    carried = [options.carries(BlockSite(3, i, 4, 64, 16)) for i in range(4)]
+    assert options.applies_to(BlockSite(3, index, 4, 64, 16))
+    assert not options.applies_to(BlockSite(4, index, 4, 64, 16))
+    carried = [options.applies_to(BlockSite(3, i, 4, 64, 16)) for i in range(4)]
     assert sum(carried) == (4 if blocks == "all" else 1)
 
 

@@ -197,7 +197,7 @@ def test_all_parameters_learn() -> None:
     ("options", "said"),
     [
         ({"place": "before_conv1"}, "tea_res2net50 has no option 'place'"),
-        ({"stride_in": "conv1"}, "stride of a Res2Net block"),
+        ({"stride_in": "conv1"}, "stride_in must be conv2, not 'conv1'"),
         ({"reductoin": 4}, "did you mean 'reduction'"),
     ],
 )

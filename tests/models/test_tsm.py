@@ -47,7 +47,7 @@ def test_another_part_of_the_channels(div: int) -> None:
 
 
 def test_impossible_part_is_refused() -> None:
-    with pytest.raises(ValueError, match="shift_div must be at least 2, not 1"):
+    with pytest.raises(ValueError, match="shift_div must be a whole number of at least 2, not 1"):
         create_model("tsm_resnet18", 5, shift_div=1)
 
 

@@ -345,7 +345,7 @@ def test_without_a_validation_split_the_last_is_the_best(tmp_path: Path, said: i
             "no model is called 'smnet_resnet19'; did you mean smnet_res",
         ),
         ({"options": {"widht": 8}}, "has no option 'widht'; did you mean 'width'"),
-        ({"options": {"width": "wide"}}, "width must be a whole number, not 'wide'"),
+        ({"options": {"width": "wide"}}, "width must be a multiple of 8 from 8 to 512, not 'wide'"),
         ({"sampling": "unifrom"}, "no sampling strategy 'unifrom'; did you mean 'uniform'"),
         ({"model": "tdn_resnet18", "sampling": "mmaction2"}, "one frame per segment"),
         ({"device": "gpu"}, "no device is called 'gpu'"),

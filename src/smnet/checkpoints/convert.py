@@ -146,7 +146,7 @@ def convert(
         notes.append(f"{count} segments ({how}); sampling {rule}{assumed}")
         names, said = _class_names(path, num_classes, classes, class_order, hints)
         notes.append(said)
-        fixed = family_of(name).spec
+        fixed = family_of(name).input
         scale, said = _normalisation(fixed, mean, std, card)
         notes.append(said)
         about: dict[str, Any] = {**scale, **fixed, "sampling": rule, "class_names": names}

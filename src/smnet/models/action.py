@@ -8,14 +8,13 @@ With X (T, C, H, W) the features of one clip, * convolution, s the sigmoid and r
     ME   P3 = S + S s(K_e * GAP(D))             D the difference of adjacent frames, MotionGate
     Y = P1 + P2 + P3
 
-The module stands before conv1; Y is about 4.5 times S at the start, which the normalisation after
-conv1 takes up while it is trained.
+The module stands before conv1. Y is about 4.5 S at the start; training adapts the normalisation
+after conv1 to this scale.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +22,14 @@ from torch import Tensor, nn
 from .base import ModelSpec, VideoModel
 from .excitation import MotionGate, excited_sum
 from .layers import TemporalConv, squeezed_channels
-from .resnet import BlockSite, Place
-from .trunks import build_trunk
+from .options import Count, Options, ShiftDiv, declared
+from .resnet import BlockSite, PlaceBesideConv
+from .trunks import Trunk
 from .tsm import carries_shift
 
 
 class ChannelGate(nn.Module):
-    """CE: one gate a channel and frame from the means of three frames.
+    """CE: one gate per channel and frame, from the means of three frames.
 
     Shape:
         x (B*T, C, H, W) -> gates (B*T, C, 1, 1) in (0, 1).
@@ -62,29 +62,34 @@ class Action(nn.Module):
         s = self.shift(x, num_segments)
         mask = torch.sigmoid(self.ste(s.mean(1, keepdim=True), num_segments))  # (B*T, 1, H, W)
         gates = self.ce(s, num_segments) + self.me.gates(s, num_segments)  # (B*T, C, 1, 1)
-        # P1 + P2 + P3 with S taken out: one full-size product instead of three is kept.
+        # P1 + P2 + P3 = S (mask + gates + 3): one full-size product is kept instead of three.
         return excited_sum(s, mask, s, gates + 3)
 
 
 def _as_convolution(layer: TemporalConv) -> TemporalConv:
-    """Start ``layer`` at random, as PyTorch starts a convolution: the published start."""
+    """Initialise ``layer`` as PyTorch initialises a convolution, which is the published start."""
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5))
     return layer
 
 
-def action(
-    spec: ModelSpec,
-    trunk: str,
-    place: Place = "before_conv1",
-    reduction: int = 16,
-    shift_div: int = 8,
-    **options: Any,
-) -> VideoModel:
-    """ACTION-Net on any trunk, in the blocks that TSM shifts; ``options`` are the trunk's."""
+@declared
+class ActionOptions(Options):
+    """Options of ACTION-Net."""
+
+    place: PlaceBesideConv = "before_conv1"
+    """Where the module stands in the residual branch."""
+    reduction: Count = 16
+    """r of the channel and motion excitations: they work on C/r channels."""
+    shift_div: ShiftDiv = 8
+    """K_t starts as TSM's shift of one channel in shift_div each way."""
+
+
+def action(spec: ModelSpec, trunk: Trunk, options: ActionOptions) -> VideoModel:
+    """ACTION-Net on any trunk, in the blocks that TSM shifts."""
 
     def temporal(site: BlockSite) -> nn.Module | None:
         if not carries_shift(site, trunk):
             return None
-        return Action(site.channels(place), reduction, shift_div)
+        return Action(site.channels(options.place), options.reduction, options.shift_div)
 
-    return build_trunk(spec, trunk, temporal, place, **options)
+    return trunk.build(spec, temporal, options.place)

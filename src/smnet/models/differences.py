@@ -1,12 +1,12 @@
-"""Differences of a segment's frames as what a ResNet sees, without optical flow.
+"""ResNets on differences of frames, without optical flow.
 
 ``"rgbdiff"``: Wang et al., "Temporal Segment Networks", ECCV 2016, section 3.2 (stacked RGB
 difference; cross-modality initialisation), with the numbers of the authors' code. A segment is
-L = 6 consecutive frames I_1 ... I_6 with values in [0, 1], neither centred nor scaled:
+L = 6 consecutive frames I_1 ... I_6 with values in [0, 1], not normalised:
 
     X = [I_2 - I_1, ..., I_6 - I_5]         15 channels, time outside, RGB inside
 
-and X goes through an image network whose first convolution takes 15 channels.
+X is the input of an image network whose first convolution takes 15 channels.
 
 ``"rgb+rgbdiff"``: a frame and the differences around it, which is TDN's short-term module (Wang et
 al., "TDN", CVPR 2021, section 3.2). A segment is L = 5 frames, normalised; with Up
@@ -30,33 +30,33 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, fold_segments, is_temporal, unfold_frames
-from .resnet import ResNet, initialise
+from .resnet import ResNet, ResNetOptions, initialise
 
 FRAMES = 6
-"""L, the frames of a segment, of differences alone."""
+"""L of ``"rgbdiff"``, the frames of a segment."""
 FRAMES_AROUND = 5
-"""L of a frame and the differences around it."""
+"""L of ``"rgb+rgbdiff"``."""
 KEY = FRAMES_AROUND // 2
-"""Index of that frame."""
+"""Index of the frame that the trunk sees."""
 INPUTS: dict[str, dict[str, Any]] = {
     "rgb": {},
     "rgbdiff": {"frames_per_segment": FRAMES, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)},
     "rgb+rgbdiff": {"frames_per_segment": FRAMES_AROUND},
 }
-"""What the network of each modality fixes in its :class:`ModelSpec`."""
+"""Fields of :class:`ModelSpec` that each modality fixes."""
 
 
 class DifferenceResNet(ResNet):
     """A ResNet on the differences of adjacent frames; clips are (B, T*6, 3, H, W), time fastest.
 
     Args:
-        spec: what the model is; ``frames_per_segment`` must be 6.
-        depth, options: of :class:`ResNet`.
+        spec: the specification of the model; ``frames_per_segment`` must be 6.
+        depth, options, parts: the arguments of :class:`ResNet`.
     """
 
-    def __init__(self, spec: ModelSpec, depth: int, **options: Any) -> None:
+    def __init__(self, spec: ModelSpec, depth: int, options: ResNetOptions, *parts: Any) -> None:
         _check(spec, FRAMES)
-        super().__init__(spec, depth, **options)
+        super().__init__(spec, depth, options, *parts)
         self.conv1 = convolution_of_differences(FRAMES, self.conv1.out_channels)
 
     def forward_features(self, clips: Tensor) -> Tensor:
@@ -70,8 +70,7 @@ class DifferenceResNet(ResNet):
         return unfold_frames(self.stages(x, num_segments), num_segments)
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An RGB network's tensors with its first convolution fitted to differences; that of a
-        network on differences stays as it is."""
+        """As the base; the first convolution of an RGB network is adapted to differences."""
         given = super().trunk_weights(state)
         weight = given.get("conv1.weight")
         if weight is not None and weight.shape[1:2] == (3,):
@@ -80,7 +79,7 @@ class DifferenceResNet(ResNet):
 
 
 class ShortTermDifference(nn.Module):
-    """The second way into the network: P_0, and what its own layer1 makes of it.
+    """The branch of differences: P_0 and layer1'(P_0).
 
     Args:
         width: channels of the stem.
@@ -111,21 +110,24 @@ class FrameAndDifferenceResNet(ResNet):
     fastest.
 
     Args:
-        spec: what the model is; ``frames_per_segment`` must be 5.
-        depth, options: of :class:`ResNet`.
-        difference_weight: b, the share of the differences in the two sums; a = 1 - b. None is the
-            choice of TDN's authors: 1/2 at 8 segments, 1/4 at any other number.
+        spec: the specification of the model; ``frames_per_segment`` must be 5.
+        depth, options, parts: the arguments of :class:`ResNet`.
+        difference_weight: b in [0, 1], the share of the differences in the two sums; a = 1 - b.
+            None is the choice of TDN's authors: 1/2 at 8 segments, 1/4 at any other number.
     """
 
     def __init__(
-        self, spec: ModelSpec, depth: int, difference_weight: float | None = None, **options: Any
+        self,
+        spec: ModelSpec,
+        depth: int,
+        options: ResNetOptions,
+        *parts: Any,
+        difference_weight: float | None = None,
     ) -> None:
         _check(spec, FRAMES_AROUND)
+        super().__init__(spec, depth, options, *parts)
         if difference_weight is None:
             difference_weight = 0.5 if spec.num_segments == 8 else 0.25
-        if not 0 <= difference_weight <= 1:
-            raise ValueError(f"difference_weight must lie in 0..1, not {difference_weight}")
-        super().__init__(spec, depth, **options)
         self.difference_weight = float(difference_weight)
         self.difference = ShortTermDifference(self.width, self.make_layer(2, temporal=None))
 
@@ -151,12 +153,11 @@ class FrameAndDifferenceResNet(ResNet):
         return torch.lerp(x, F.interpolate(difference, x.shape[2:]), self.difference_weight)
 
     def is_trunk_key(self, key: str) -> bool:
-        """The branch of differences starts from the trunk; its first BatchNorm is new."""
+        """As the base. The branch of differences starts from the trunk, except its BatchNorm."""
         return super().is_trunk_key(key) and not key.startswith("difference.bn1.")
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An RGB network's tensors, and the branch of differences made of them; that of a network
-        that has one stays as it is."""
+        """As the base; the branch of differences is made from an RGB network that has none."""
         layer1 = {k: v for k, v in state.items() if k.startswith("layer1.")}
         branch = {f"difference.{k}": v for k, v in layer1.items() if not is_temporal(k)}
         if "conv1.weight" in state:
@@ -177,7 +178,7 @@ def differences(frames: Tensor) -> Tensor:
 
 def pooled_differences(frames: Tensor) -> Tensor:
     """(N, L, 3, H, W) -> avg_2 [I_2 - I_1, ..., I_L - I_(L-1)], (N, 3(L - 1), H/2, W/2)."""
-    # Pooling is linear: done before the subtraction, it leaves a quarter of the work to that.
+    # Pooling is linear. Before the subtraction it leaves a quarter of the pixels.
     pooled = F.avg_pool2d(frames.flatten(0, 1), 2)
     return differences(pooled.unflatten(0, (-1, frames.shape[1])))
 
@@ -192,6 +193,6 @@ def convolution_of_differences(frames: int, width: int) -> nn.Conv2d:
 def _check(spec: ModelSpec, frames: int) -> None:
     if spec.frames_per_segment != frames:
         raise ValueError(
-            f"this network sees differences of {frames} frames a segment, not frames_per_segment="
-            f"{spec.frames_per_segment}"
+            f"this network needs frames_per_segment={frames}, and the specification has"
+            f" frames_per_segment={spec.frames_per_segment}"
         )

@@ -7,18 +7,19 @@ renaming; the classifier is ``fc``, as in every model here.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
-from .base import ModelSpec, VideoModel, fold_frames, is_temporal, unfold_frames
-from .resnet import BlockSite, Place, Temporal
+from .base import ModelSpec, VideoModel, fold_frames, unfold_frames
+from .options import TrunkOptions, Width, declared
+from .resnet import BlockSite, Place, Temporal, initialise
 
 
 class Group(NamedTuple):
-    """Blocks of one shape: a row of the article's table 2.
+    """Blocks of one shape, a row of the article's table 2.
 
-    The first block has the stride and changes the channels; only the others have a shortcut.
+    The first block has the stride and changes the channels. Only the others have a shortcut.
     """
 
     expand: int
@@ -40,11 +41,22 @@ GROUPS = (
 STEM, TOP = 32, 1280
 
 
-class InvertedResidual(nn.Module):
-    """1x1 expansion, channel-wise 3x3, linear 1x1; a shortcut where the shape stays.
+@declared
+class MobileNetOptions(TrunkOptions):
+    """Options of the MobileNetV2 trunk."""
 
-    The temporal part stands before the expansion (``"before_conv1"``) or after it and its ReLU6
-    (``"after_conv1"``), and never in the shortcut.
+    width: Width = STEM
+    """Channels of the first convolution. All layers scale with it, in steps of 8, except the last,
+    which has at least 1280 channels. 32 is the published network."""
+    modality: Literal["rgb"] = "rgb"
+    """The input of a segment: one frame. Differences of frames need a ResNet."""
+
+
+class InvertedResidual(nn.Module):
+    """1x1 expansion, channel-wise 3x3, linear 1x1; a shortcut where the shape is unchanged.
+
+    The temporal part stands before the expansion (``"before_conv1"``) or after its ReLU6
+    (``"after_conv1"``), never in the shortcut.
     """
 
     def __init__(
@@ -85,33 +97,28 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(VideoModel):
     """A MobileNetV2 applied to every frame, with temporal parts in its residual blocks.
 
-    A temporal part is offered to the ten blocks that have both an expansion and a shortcut, as in
-    TSM (Lin et al., ICCV 2019): one at 1/4 of the resolution, 2 at 1/8, 5 at 1/16, 2 at 1/32. Their
-    sites are stages 2 to 5; ``index`` and ``blocks`` of a site count these blocks alone.
+    The ten blocks that have both an expansion and a shortcut can carry a temporal part, as in TSM
+    (Lin et al., ICCV 2019): one at 1/4 of the resolution, 2 at 1/8, 5 at 1/16 and 2 at 1/32. Their
+    sites are stages 2 to 5; ``index`` and ``blocks`` of a site count these blocks only.
 
     Args:
-        spec: what the model is; see :class:`ModelSpec`.
-        temporal: builds the temporal part of each such block, or None for a plain image network.
+        spec: the specification of the model.
+        options: width and dropout. The width is torchvision's ``width_mult`` times 32.
+        temporal: builds the temporal part of each such block; None is a plain image network.
         place: before the 1x1 expansion, or after it.
-        width: channels of the stem; 32 is the published network. Every layer scales with it, in
-            steps of 8, but the 1280 channels of the last, which only grow (as torchvision's
-            ``width_mult`` = width / 32).
-        dropout: probability before the classifier.
     """
 
     def __init__(
         self,
         spec: ModelSpec,
+        options: MobileNetOptions,
         temporal: Temporal | None = None,
         place: Place = "before_conv1",
-        width: int = STEM,
-        dropout: float = 0.5,
     ) -> None:
-        if width < 8 or width % 8:
-            raise ValueError(f"width must be a positive multiple of 8, not {width}")
+        width = options.width
         scale = width / STEM
         top = _rounded(TOP * max(1.0, scale))
-        super().__init__(spec, top, dropout)
+        super().__init__(spec, top, options.dropout)
         sites = _sites(scale)
         layers: list[nn.Module] = [_conv_norm_relu(3, width, 3, stride=2)]
         channels = width
@@ -132,7 +139,7 @@ class MobileNetV2(VideoModel):
                 channels = out
         layers.append(_conv_norm_relu(channels, top, 1))
         self.features = nn.ModuleList(layers)
-        _initialise(self)
+        initialise(self)
 
     def forward_features(self, clips: Tensor) -> Tensor:
         """Feature maps (B, T, 1280, H/32, W/32) of clips (B, T, 3, H, W)."""
@@ -142,29 +149,29 @@ class MobileNetV2(VideoModel):
         return unfold_frames(x, num_segments)
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """All but the classifier, which torchvision calls ``classifier.1``."""
+        """All tensors except the classifier, which torchvision calls ``classifier.1``."""
         return {k: v for k, v in state.items() if not k.startswith(("fc.", "classifier."))}
 
 
 def _sites(scale: float) -> dict[int, BlockSite]:
-    """Of each block with expansion and shortcut: its place in ``features``, and its site."""
-    found: list[tuple[int, int, int, int]] = []  # position, stage, channels in, hidden channels
+    """The sites of the blocks with expansion and shortcut, by their position in ``features``."""
+    carrying: list[tuple[int, int, int, int]] = []  # position, stage, channels in, hidden channels
     position = 1
     for group in GROUPS:
         channels = _rounded(group.channels * scale)
         for block in range(group.blocks):
             if block > 0 and group.expand != 1:
-                found.append((position, group.stage, channels, channels * group.expand))
+                carrying.append((position, group.stage, channels, channels * group.expand))
             position += 1
     sites = {}
-    for position, stage, channels, hidden in found:
-        peers = [p for p, s, _, _ in found if s == stage]
+    for position, stage, channels, hidden in carrying:
+        peers = [p for p, s, _, _ in carrying if s == stage]
         sites[position] = BlockSite(stage, peers.index(position), len(peers), channels, hidden)
     return sites
 
 
 def _rounded(channels: float, step: int = 8) -> int:
-    """The nearest multiple of ``step`` that is not more than a tenth below ``channels``."""
+    """The nearest multiple of ``step`` that is at most a tenth below ``channels``."""
     nearest = max(step, int(channels + step / 2) // step * step)
     return nearest if nearest >= 0.9 * channels else nearest + step
 
@@ -179,10 +186,3 @@ def _conv_norm_relu(
         nn.BatchNorm2d(out_channels),
         nn.ReLU6(inplace=True),
     )
-
-
-def _initialise(model: MobileNetV2) -> None:
-    """He et al.'s initialisation of the trunk; temporal parts and the head keep their own."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d) and not is_temporal(name):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,22 +12,22 @@ from typing import Any
 from torch import Tensor
 
 from . import differences
-from .action import action
+from .action import ActionOptions, action
 from .base import ModelSpec, VideoModel
 from .imagenet import load_weights
-from .mobilenetv2 import MobileNetV2
-from .resnet import ResNet
-from .resnet3d import i3d, slow
+from .options import Options, TrunkOptions, read_options
+from .resnet import ResNetOptions
+from .resnet3d import I3DOptions, i3d, slow
 from .rgbdiff import rgbdiff
 from .smnet import smnet
 from .smnet_options import SMNetOptions
-from .stm import stm
-from .tam import tam
-from .tdn import tdn
-from .tea import tea
-from .teinet import teinet
-from .trunks import RESNETS, TRUNKS, build_trunk
-from .tsm import tsm
+from .stm import STMOptions, stm
+from .tam import TAMOptions, tam
+from .tdn import TDNOptions, tdn
+from .tea import TEAOptions, tea
+from .teinet import TEINetOptions, teinet
+from .trunks import RESNETS, TRUNKS, Trunk
+from .tsm import TSMOptions, tsm
 from .tsn import tsn
 
 
@@ -37,54 +36,112 @@ class Family:
     """A way to build models.
 
     Attributes:
-        build: the function ``(spec, trunk, **options)``.
-        about: what it does and where it is from, for readers of this file.
-        trunks: the trunks that it takes.
-        spec: what it fixes in the :class:`ModelSpec` (frames a segment, sampling).
-        replaces_conv2: whether its part can stand instead of a bottleneck's 3x3 convolution.
+        build: the function ``(spec, trunk, options) -> VideoModel``.
+        options: the declaration of its options. One that extends :class:`TrunkOptions` holds all
+            options of the model; otherwise those of the trunk are added.
+        about: what it does, in a few words.
+        paper: venue and year.
+        trunks: the trunks that it supports.
+        input: the fields of :class:`ModelSpec` that it fixes (frames per segment, sampling).
+        cost: parameters and multiply-adds in units of TSN on the same trunk: ResNet-50 where it is
+            supported, 8 segments, 400 classes. None is not measured.
     """
 
-    build: Callable[..., VideoModel]
+    build: Callable[[ModelSpec, Trunk, Any], VideoModel]
+    options: type[Options]
     about: str
-    trunks: tuple[str, ...] = TRUNKS
-    spec: Mapping[str, Any] = field(default_factory=dict)
-    replaces_conv2: bool = False
+    paper: str = ""
+    trunks: tuple[str, ...] = tuple(TRUNKS)
+    input: Mapping[str, Any] = field(default_factory=dict)
+    cost: tuple[float, float] | None = None
 
+
+DENSE = {"sampling": "dense"}
 
 FAMILIES: dict[str, Family] = {
     "smnet": Family(
-        smnet, "spatio-temporal and motion excitation (Entropy 2022)", replaces_conv2=True
+        smnet,
+        SMNetOptions,
+        "spatio-temporal excitation and motion excitation",
+        "Entropy 2022",
+        cost=(1.08, 1.05),
     ),
-    "tsn": Family(tsn, "no temporal part: the image network alone (ECCV 2016)"),
+    "tsn": Family(
+        tsn, Options, "image network on sparse segments, no temporal part", "ECCV 2016", cost=(1, 1)
+    ),
     "rgbdiff": Family(
         rgbdiff,
-        "TSN on differences of RGB frames, the second stream (ECCV 2016)",
-        tuple(RESNETS),
+        ResNetOptions,
+        "TSN on differences of RGB frames, the second stream",
+        "ECCV 2016",
+        RESNETS,
         differences.INPUTS["rgbdiff"],
+        cost=(1.0, 1.12),
     ),
-    "tsm": Family(tsm, "a part of the channels shifted along time (ICCV 2019)"),
-    "stm": Family(stm, "temporal convolution beside motion features (ICCV 2019)", tuple(RESNETS)),
-    "teinet": Family(teinet, "motion-gated channels, mixed over time (AAAI 2020)"),
-    "tea": Family(tea, "motion excitation on Res2Net-50 (CVPR 2020)", ("res2net50",)),
-    "action": Family(action, "spatio-temporal, channel and motion excitation (CVPR 2021)"),
-    "tam": Family(tam, "a temporal kernel of each video's own (ICCV 2021)"),
+    "tsm": Family(
+        tsm, TSMOptions, "a part of the channels shifted along time", "ICCV 2019", cost=(1.0, 1.0)
+    ),
+    "stm": Family(
+        stm,
+        STMOptions,
+        "temporal convolution and motion features in parallel",
+        "ICCV 2019",
+        RESNETS,
+        cost=(1.01, 1.01),
+    ),
+    "teinet": Family(
+        teinet,
+        TEINetOptions,
+        "channels gated by motion, then mixed over time",
+        "AAAI 2020",
+        cost=(1.25, 1.01),
+    ),
+    "tea": Family(
+        tea,
+        TEAOptions,
+        "motion excitation and temporal aggregation in Res2Net blocks",
+        "CVPR 2020",
+        ("res2net50",),
+        cost=(1.02, 1.01),
+    ),
+    "action": Family(
+        action,
+        ActionOptions,
+        "spatio-temporal, channel and motion excitation",
+        "CVPR 2021",
+        cost=(1.17, 1.05),
+    ),
+    "tam": Family(
+        tam, TAMOptions, "a temporal kernel computed from each video", "ICCV 2021", cost=(1.05, 1.0)
+    ),
     "tdn": Family(
         tdn,
-        "temporal differences (CVPR 2021)",
-        tuple(RESNETS),
+        TDNOptions,
+        "temporal differences within and between segments",
+        "CVPR 2021",
+        RESNETS,
         differences.INPUTS["rgb+rgbdiff"],
+        cost=(1.02, 1.09),
     ),
-    "i3d": Family(i3d, "3D: an inflated ResNet (CVPR 2018)", tuple(RESNETS), {"sampling": "dense"}),
+    "i3d": Family(
+        i3d, I3DOptions, "3D: an inflated ResNet", "CVPR 2018", RESNETS, DENSE, cost=(1.15, 0.87)
+    ),
     "slow": Family(
-        slow, "3D: the Slow pathway of SlowFast (ICCV 2019)", tuple(RESNETS), {"sampling": "dense"}
+        slow,
+        TrunkOptions,
+        "3D: the Slow pathway of SlowFast",
+        "ICCV 2019",
+        RESNETS,
+        DENSE,
+        cost=(1.33, 1.28),
     ),
 }
 
 for _key in FAMILIES:
     if not re.fullmatch("[a-z][a-z0-9]*", _key):
         raise ValueError(
-            f"FAMILIES: {_key!r} cannot begin a model's name, family_trunk: write it in small"
-            " letters and digits, without an underscore"
+            f"FAMILIES: {_key!r} cannot begin a model's name, family_trunk: use small letters and"
+            " digits, without an underscore"
         )
 
 
@@ -105,15 +162,15 @@ def create_model(
 
     Args:
         name: see :func:`list_models`.
-        num_classes: K, length of the score vector.
-        num_segments: T, segments a clip is sampled at; recorded in the specification.
+        num_classes: K, the length of the score vector.
+        num_segments: T, the number of segments per clip; recorded in the specification.
         weights: start of the trunk. None or ``"none"``: random. ``"imagenet"``: the published
-            ImageNet weights, from the cache or the network. A path, or a mapping of tensors: those,
+            ImageNet weights, from the cache or the network. A path or a mapping of tensors: those,
             by torchvision's names. The classifier and the temporal parts keep their own start.
-        options: keywords of the family and of its trunk, such as ``place="after_conv1"``.
+        options: options of the family and its trunk, see :func:`option_types`.
 
     Raises:
-        ValueError: unknown name or option, impossible numbers, weights that do not fit.
+        ValueError: an unknown name or option, an impossible value, or weights that do not fit.
     """
     model = new_model(name, num_classes, num_segments, options)
     if weights is not None and weights != "none":
@@ -124,102 +181,58 @@ def create_model(
 def new_model(
     name: str, num_classes: int, num_segments: int, options: Mapping[str, Any]
 ) -> VideoModel:
-    """:func:`create_model` without weights, for options of any name, as recipes have them."""
+    """:func:`create_model` without weights, with the options as a mapping."""
     spec = ModelSpec(name, num_classes, num_segments, dict(options), **input_of(name, options))
     return build_model(spec)
 
 
 def build_model(spec: ModelSpec) -> VideoModel:
-    """The model that ``spec`` describes, with its starting weights."""
+    """The model of a specification, with its initial weights.
+
+    Raises:
+        ValueError: an unknown name or option, or an impossible value.
+    """
     family = family_of(spec.name)
-    trunk = spec.name.partition("_")[2]
-    if spec.options.get("place") == "instead_of_conv2" and not family.replaces_conv2:
-        raise ValueError(
-            f"{spec.name}: place must be before_conv1 or after_conv1, not 'instead_of_conv2', which"
-            " would leave its blocks without a 3x3 convolution"
-        )
-    _check_kinds(spec.options, family)
-    try:
-        return family.build(spec, trunk, **spec.options)
-    except TypeError as error:
-        unknown = _unknown_option(error)
-        if unknown is None or unknown not in spec.options:  # the latter: of a call further in
-            if not spec.options:
-                raise
-            given = ", ".join(f"{key}={value!r}" for key, value in spec.options.items())
-            raise ValueError(f"{spec.name} cannot be built with {given}: {error}") from error
-        raise ValueError(f"{spec.name} has no option {unknown!r}{_near(unknown, family)}") from None
+    own, *rest = read_options(spec.name, option_types(spec.name), spec.options)
+    trunk = Trunk(spec.name.partition("_")[2], rest[0] if rest else own)
+    return family.build(spec, trunk, own)
+
+
+def option_types(name: str) -> list[type[Options]]:
+    """The declarations of a model's options: of its family, and of its trunk.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    family = family_of(name)
+    if issubclass(family.options, TrunkOptions):
+        return [family.options]
+    return [family.options, TRUNKS[name.partition("_")[2]]]
 
 
 def input_of(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What a model of these options fixes in its specification; ``ValueError`` as
-    :func:`family_of`."""
-    fixed = family_of(name).spec
-    return fixed or differences.INPUTS.get(str(options.get("modality")), {})
+    """The fields of :class:`ModelSpec` that a model with these options fixes.
+
+    Raises:
+        ValueError: an unknown name.
+    """
+    return family_of(name).input or differences.INPUTS.get(str(options.get("modality")), {})
 
 
 def family_of(name: str) -> Family:
-    """The family of a model's name; ``ValueError`` with the nearest names if there is none."""
-    family, _, trunk = name.partition("_")
-    if family in FAMILIES and trunk in FAMILIES[family].trunks:
-        return FAMILIES[family]
-    if family in FAMILIES and trunk in TRUNKS:
-        stands = ", ".join(FAMILIES[family].trunks)
-        raise ValueError(f"no model is called {name!r}; {family} stands on {stands}")
-    near = (
-        difflib.get_close_matches(name, list_models(f"{family}_*"), n=3, cutoff=0.0)
-        if family in FAMILIES
-        else difflib.get_close_matches(name, list_models(), n=3, cutoff=0.5)
-    )
+    """The family of a model.
+
+    Raises:
+        ValueError: an unknown name; the message has the nearest names.
+    """
+    key, _, trunk = name.partition("_")
+    family = FAMILIES.get(key)
+    if family is not None and trunk in family.trunks:
+        return family
+    if family is not None and trunk in TRUNKS:
+        supported = ", ".join(family.trunks)
+        raise ValueError(f"no model is called {name!r}; the trunks of {key} are {supported}")
+    pattern, cutoff = (f"{key}_*", 0.0) if family is not None else ("*", 0.5)
+    near = difflib.get_close_matches(name, list_models(pattern), n=3, cutoff=cutoff)
     hint = f"did you mean {' or '.join(near)}?" if near else "`smnet models` lists them"
     raise ValueError(f"no model is called {name!r}; {hint}")
-
-
-def _unknown_option(error: TypeError) -> str | None:
-    """The option that the caller may not set: unknown to the family, or set by the family."""
-    refusal = r"(?:unexpected keyword argument|multiple values for (?:keyword )?argument) '(\w+)'"
-    found = re.search(refusal, str(error))
-    return found[1] if found else None
-
-
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "int": ((int,), "a whole number"),
-    "float": ((int, float), "a number"),
-    "bool": ((bool,), "true or false"),
-}
-"""What options that are annotated so may be, and the words for it."""
-
-
-def _check_kinds(options: Mapping[str, Any], family: Family) -> None:
-    """``ValueError`` for a word where a number is wanted: further in, it would be PyTorch's."""
-    of_trunks: tuple[Callable[..., Any], ...] = (ResNet.__init__, MobileNetV2.__init__)
-    for target in (*_takers(family), *of_trunks):
-        for name, parameter in inspect.signature(target).parameters.items():
-            kind = str(parameter.annotation)
-            if name not in options or (options[name] is None and kind.endswith("| None")):
-                continue
-            types, said = _KINDS.get(kind.removesuffix(" | None"), (None, ""))
-            if types is not None and type(options[name]) not in types:
-                raise ValueError(f"{name} must be {said}, not {options[name]!r}")
-
-
-def _near(option: str, family: Family) -> str:
-    known = set[str]().union(*map(_options_of, _takers(family)))
-    of_trunks = _options_of(ResNet.__init__) | _options_of(build_trunk)
-    takes = inspect.signature(family.build).parameters.values()
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in takes):
-        known |= of_trunks
-    elif option in of_trunks:
-        return f"; {family.build.__name__}() takes no **options for its trunk"
-    near = difflib.get_close_matches(option, sorted(known - {option}), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def _takers(family: Family) -> tuple[Callable[..., Any], ...]:
-    """What names the options of a family, those of its trunk aside."""
-    return (smnet, SMNetOptions) if family.build is smnet else (family.build,)
-
-
-def _options_of(target: Callable[..., Any]) -> set[str]:
-    said_otherwise = {"self", "spec", "trunk", "depth", "block", "temporal", "options"}
-    return set(inspect.signature(target).parameters) - said_otherwise

@@ -1,7 +1,7 @@
 """Res2Net's block on the ResNet trunk: a hierarchy over four parts of the channels.
 
 Gao et al., "Res2Net: A New Multi-scale Backbone Architecture", TPAMI 2021, arXiv:1904.01169; the
-network published as 26w x 4s, which TEA stands on. With X (4w, H, W) the features after conv1, its
+network published as 26w x 4s, the trunk of TEA. With X (4w, H, W) the features after conv1, its
 normalisation and ReLU, X_0 .. X_3 their four parts of w channels and * convolution:
 
     Z_i = ReLU(BN(K_i * (X_i + Z_{i-1})))      i = 0, 1, 2; no Z_{i-1} for i = 0
@@ -42,8 +42,7 @@ class Res2NetBlock(ResidualBlock):
         stride_in: StrideIn = "conv2",
     ) -> None:
         super().__init__(temporal, place)
-        if stride_in != "conv2":
-            raise ValueError("the stride of a Res2Net block is in its 3x3 convolutions: conv2")
+        del stride_in  # always in the 3x3 convolutions
         channels = self.mid_channels(planes)
         width = channels // SCALE
         self.conv1 = nn.Conv2d(in_channels, channels, 1, bias=False)
@@ -77,5 +76,5 @@ class Res2NetBlock(ResidualBlock):
         return self.relu(self.bn3(self.conv3(torch.cat(outs, dim=1))) + shortcut)
 
     def over_time(self, part: int, y: Tensor, num_segments: int) -> Tensor:
-        """What a part (B*T, w, H, W) goes through before its convolution: nothing, but in TEA."""
+        """Applied to each part (B*T, w, H, W) before its convolution; the identity here."""
         return y

@@ -14,16 +14,28 @@ from typing import ClassVar, Literal
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_frames, is_temporal, unfold_frames
+from .options import TrunkOptions, declared
 
 Place = Literal["before_conv1", "after_conv1", "instead_of_conv2"]
+PlaceBesideConv = Literal["before_conv1", "after_conv1"]
 StrideIn = Literal["conv1", "conv2"]
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
+"""Blocks of the four stages by depth."""
+
+
+@declared
+class ResNetOptions(TrunkOptions):
+    """Options of a 2D ResNet."""
+
+    stride_in: StrideIn = "conv2"
+    """The convolution that carries the stride of a bottleneck: conv2 in torchvision's weights,
+    conv1 in Caffe's. Basic blocks (ResNet-18 and -34) have it in conv1 in both."""
 
 
 @dataclass(frozen=True)
 class BlockSite:
-    """Where in the trunk a residual block stands; what a family decides its temporal part by.
+    """The position of a residual block in the trunk.
 
     Attributes:
         stage: 2 to 5, as in res2 ... res5 (``layer1`` ... ``layer4``).
@@ -45,14 +57,14 @@ class BlockSite:
 
 
 Temporal = Callable[[BlockSite], nn.Module | None]
-"""Builds the temporal part of the block at a site: a module called as ``part(x, num_segments)``
-with x (B*T, C, H, W), returning the same shape; or None for a plain block."""
+"""Builds the temporal part of the block at a site: a module that is called as ``part(x,
+num_segments)`` with x (B*T, C, H, W) and returns the same shape. None is a plain block."""
 
 
 class ResidualBlock(nn.Module):
-    """What the two kinds of residual block share: the shortcut and the place of the temporal part.
+    """Base of the residual blocks.
 
-    The temporal part stands in the residual branch only; the shortcut sees the raw input.
+    The temporal part acts in the residual branch only. The shortcut sees the raw input.
     """
 
     expansion: int
@@ -75,13 +87,13 @@ class ResidualBlock(nn.Module):
         return planes
 
     def enter(self, x: Tensor, num_segments: int) -> Tensor:
-        """conv1, its normalisation and ReLU, behind the temporal part if that is its place."""
+        """conv1, its normalisation and ReLU, after the temporal part if that is its place."""
         return self.relu(self.bn1(self.convolve("before_conv1", self.conv1, x, num_segments)))
 
     def convolve(self, place: Place, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
-        """``conv(x)``; of the excited features, if ``place`` is that of the temporal part.
+        """``conv(x)``, preceded by the temporal part if it stands at ``place``.
 
-        A temporal part that can do both at less cost says so by a method ``before``.
+        A temporal part with a method ``before(conv, x, num_segments)`` computes both at once.
         """
         if self.temporal is None or self.place != place:
             out: Tensor = conv(x)
@@ -129,9 +141,8 @@ class Bottleneck(ResidualBlock):
     """1x1, 3x3, 1x1 convolutions (ResNet-50 and deeper).
 
     ``stride_in="conv2"`` is torchvision's v1.5; ``"conv1"`` is the original of He et al., which
-    weights converted from Caffe need to be exact. With ``place="instead_of_conv2"`` the temporal
-    part replaces the 3x3 convolution, and conv1 takes its stride; families that can, say so in the
-    registry.
+    weights converted from Caffe require. With ``place="instead_of_conv2"`` the temporal part
+    replaces the 3x3 convolution, and conv1 takes over its stride.
     """
 
     expansion = 4
@@ -176,16 +187,12 @@ class ResNet(VideoModel):
     """A 2D ResNet applied to every frame, with temporal parts in its residual blocks.
 
     Args:
-        spec: what the model is; see :class:`ModelSpec`.
+        spec: the specification of the model.
         depth: 18, 34, 50 or 101.
-        temporal: builds the temporal part of each block, or None for a plain image network.
-        place: where in the residual branch the temporal part stands.
-        stride_in: ``"conv2"`` (torchvision) or ``"conv1"`` (Caffe) in the first bottleneck of a
-            stage.
-        width: channels of the stem; 64 is the published network. Smaller networks for small data
-            scale every layer with it.
-        dropout: probability before the classifier.
-        block: the residual block, for families that change it (TEA).
+        options: width, stride and dropout.
+        temporal: builds the temporal part of each block; None is a plain image network.
+        place: where the temporal part stands in the residual branch.
+        block: the class of residual block; None is the standard one of the depth.
     """
 
     layer1: nn.ModuleList
@@ -196,27 +203,20 @@ class ResNet(VideoModel):
     def __init__(
         self,
         spec: ModelSpec,
-        depth: int = 50,
+        depth: int,
+        options: ResNetOptions,
         temporal: Temporal | None = None,
         place: Place = "before_conv1",
-        stride_in: StrideIn = "conv2",
-        width: int = 64,
-        dropout: float = 0.5,
         block: type[ResidualBlock] | None = None,
     ) -> None:
-        if depth not in LAYERS:
-            raise ValueError(f"ResNet depth must be one of {sorted(LAYERS)}, not {depth}")
-        if stride_in not in ("conv1", "conv2"):
-            raise ValueError(f"stride_in must be conv1 or conv2, not {stride_in!r}")
-        if width < 8 or width % 8:
-            raise ValueError(f"width must be a positive multiple of 8, not {width}")
         kind = block or (BasicBlock if depth < 50 else Bottleneck)
-        super().__init__(spec, 8 * width * kind.expansion, dropout)
+        width = options.width
+        super().__init__(spec, 8 * width * kind.expansion, options.dropout)
         self.depth = depth
         self.width = width
         self._kind = kind
         self._place: Place = place
-        self._stride_in: StrideIn = stride_in
+        self._stride_in: StrideIn = options.stride_in
         self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
@@ -226,9 +226,14 @@ class ResNet(VideoModel):
         initialise(self)
 
     def make_layer(self, stage: int, temporal: Temporal | None) -> nn.ModuleList:
-        """The blocks of a residual stage, 2 to 5, of this network, with temporal parts or none."""
+        """The blocks of one residual stage.
+
+        Args:
+            stage: 2 to 5.
+            temporal: builds the temporal parts; None is a stage without them.
+        """
         kind = self._kind
-        make: Callable[..., ResidualBlock] = kind  # every kind takes what BasicBlock takes
+        make: Callable[..., ResidualBlock] = kind
         planes = self.width * 2 ** (stage - 2)
         channels = self.width if stage == 2 else planes // 2 * kind.expansion
         blocks = LAYERS[self.depth][stage - 2]
@@ -258,7 +263,7 @@ class ResNet(VideoModel):
         return unfold_frames(x, num_segments)
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As the base, less the convolutions that a temporal part stands instead of."""
+        """As the base, without the convolutions that a temporal part replaces."""
         given = super().trunk_weights(state)
         for name, module in self.named_modules():
             if isinstance(module, Bottleneck) and module.conv2 is None:
@@ -288,7 +293,7 @@ def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Module |
 
 
 def initialise(network: nn.Module) -> None:
-    """He et al.'s start of convolutions, by fan-out; temporal parts and the head keep their own."""
+    """Initialise convolutions as He et al., by fan-out, except in temporal parts and the head."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Conv2d) and not is_temporal(name):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

@@ -1,36 +1,36 @@
-"""The 3D yardsticks: ResNets whose convolutions reach over time, on densely sampled frames.
+"""3D baselines: ResNets with convolutions over time, on densely sampled frames.
 
 ``i3d``: the inflated ResNet of Carreira and Zisserman (CVPR 2017) in the form of Wang et al.
 (Non-local Neural Networks, CVPR 2018) and of PySlowFast's "I3D". ``slow``: the Slow pathway of
 SlowFast (Feichtenhofer et al., ICCV 2019), alone.
 
-Names are torchvision's of the 2D network. A 2D weight becomes a 3D one by repeating it over the k
-steps of the kernel, divided by k: on a clip of equal frames the network then answers as the 2D one
-does, but near the clip's ends, where the zero padding is seen.
+Names are those of torchvision's 2D network. A 2D weight is inflated: repeated over the k steps of
+the kernel and divided by k. On a clip of equal frames the scores are those of the 2D network,
+except near the ends of the clip, where the zero padding counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_frames
+from .options import TrunkOptions, declared
 from .resnet import LAYERS
-from .trunks import RESNETS
+from .trunks import Trunk
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How far the convolutions see over time, in frames: the lengths of their kernels.
+    """Lengths of the kernels over time, in frames.
 
     Attributes:
-        stem: of the first convolution.
-        stages: of the first convolution of the blocks of res2 ... res5, block after block, repeated
-            through the stage. All other convolutions have length 1.
+        stem: the first convolution.
+        stages: the first convolution of each block in res2 ... res5, repeated through the stage.
+            All other convolutions have length 1.
     """
 
     stem: int
@@ -89,18 +89,24 @@ class Bottleneck3d(nn.Module):
         return out
 
 
+@declared
+class I3DOptions(TrunkOptions):
+    """Options of I3D."""
+
+    halve_after_res2: bool = True
+    """Maximum over pairs of frames after res2, which leaves T // 2 frames (a single frame stays).
+    PySlowFast's I3D has it at any T, its i3d_nopool has not."""
+
+
 class ResNet3D(VideoModel):
     """A ResNet over space and time. The strides of its convolutions are spatial only.
 
     Args:
-        spec: what the model is; its segments are the frames of a dense clip.
+        spec: the specification of the model. Its segments are the frames of a dense clip.
         depth: 18, 34, 50 or 101.
+        options: width and dropout.
         reach: lengths of the kernels over time.
-        halve_after_res2: maximum of frames two by two after res2, so that T' = T // 2 frames go
-            on (a clip of one frame stays as it is). PySlowFast's I3D has it at any T, 8 included,
-            its "i3d_nopool" has not; the Slow pathway has not.
-        width: channels of the stem; 64 is the published network.
-        dropout: probability before the classifier.
+        halve_after_res2: see :class:`I3DOptions`.
     """
 
     layer1: nn.Sequential
@@ -112,17 +118,13 @@ class ResNet3D(VideoModel):
         self,
         spec: ModelSpec,
         depth: int,
+        options: TrunkOptions,
         reach: Reach,
         halve_after_res2: bool = False,
-        width: int = 64,
-        dropout: float = 0.5,
     ) -> None:
-        if depth not in LAYERS:
-            raise ValueError(f"ResNet depth must be one of {sorted(LAYERS)}, not {depth}")
-        if width < 8 or width % 8:
-            raise ValueError(f"width must be a positive multiple of 8, not {width}")
+        width = options.width
         kind = BasicBlock3d if depth < 50 else Bottleneck3d
-        super().__init__(spec, 8 * width * kind.expansion, dropout)
+        super().__init__(spec, 8 * width * kind.expansion, options.dropout)
         self.halve_after_res2 = halve_after_res2
         self.conv1 = _conv(3, width, reach.stem, 7, 2)
         self.bn1 = nn.BatchNorm3d(width)
@@ -153,7 +155,7 @@ class ResNet3D(VideoModel):
         return x.transpose(1, 2)  # (B, T', C, h, w)
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An image network's tensors inflated to the lengths here; 3D tensors stay as they are."""
+        """As the base; 2D weights are inflated, 3D weights are kept."""
         own = dict(self.named_parameters())
         return {
             key: _inflated(value, own[key].shape[2])
@@ -163,14 +165,14 @@ class ResNet3D(VideoModel):
         }
 
 
-def i3d(spec: ModelSpec, trunk: str, halve_after_res2: bool = True, **options: Any) -> VideoModel:
-    """I3D on a ResNet; see :class:`ResNet3D`."""
-    return ResNet3D(spec, RESNETS[trunk], I3D, halve_after_res2, **options)
+def i3d(spec: ModelSpec, trunk: Trunk, options: I3DOptions) -> VideoModel:
+    """I3D on a ResNet."""
+    return ResNet3D(spec, trunk.depth, options, I3D, options.halve_after_res2)
 
 
-def slow(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
-    """The Slow pathway on a ResNet, no stride over time; see :class:`ResNet3D`."""
-    return ResNet3D(spec, RESNETS[trunk], SLOW, **options)
+def slow(spec: ModelSpec, trunk: Trunk, options: TrunkOptions) -> VideoModel:
+    """The Slow pathway on a ResNet, without stride over time."""
+    return ResNet3D(spec, trunk.depth, options, SLOW)
 
 
 def _inflated(weight: Tensor, length: int) -> Tensor:

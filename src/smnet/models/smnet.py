@@ -20,7 +20,6 @@ keyword of :class:`~smnet.models.smnet_options.SMNetOptions`.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -32,9 +31,9 @@ from .base import ModelSpec, VideoModel
 from .excitation import MotionGate, excited_sum, mean_and_max, to_one_channel
 from .layers import TemporalConv
 from .passes import passes_over
-from .resnet import BlockSite, Place
+from .resnet import BlockSite
 from .smnet_options import PAPER, Attention, SMNetOptions
-from .trunks import build_trunk
+from .trunks import Trunk
 
 
 class SpatialAttention(nn.Module):
@@ -88,7 +87,7 @@ class SpatioTemporalExcitation(nn.Module):
                 min(options.groups or channels, channels),
                 options.temporal_space,
                 options.temporal_init,
-                beside=options.beside,
+                beside=options.input_share,
             )
             if options.temporal
             else None
@@ -237,20 +236,14 @@ class InARow(nn.ModuleList):
         return x
 
 
-def smnet(spec: ModelSpec, trunk: str, place: Place = "before_conv1", **options: Any) -> VideoModel:
-    """SMNet on any trunk; keywords of :class:`SMNetOptions` are taken, the rest go to the trunk."""
-    names = {f.name for f in fields(SMNetOptions)}
-    chosen = {k: options.pop(k) for k in list(options) if k in names}
-    if "stages" in chosen:
-        stages = chosen["stages"]
-        chosen["stages"] = (stages,) if isinstance(stages, int) else tuple(stages)
-    module = SMNetOptions(**chosen)
+def smnet(spec: ModelSpec, trunk: Trunk, options: SMNetOptions) -> VideoModel:
+    """SMNet on any trunk."""
 
     def temporal(site: BlockSite) -> nn.Module | None:
-        if not module.carries(site):
+        if not options.applies_to(site):
             return None
-        here = module.at(site.stage)
-        row = [SMNetModule(site.channels(place), here) for _ in range(module.repeat)]
+        here = options.at(site.stage)
+        row = [SMNetModule(site.channels(options.place), here) for _ in range(options.repeat)]
         return row[0] if len(row) == 1 else InARow(row)
 
-    return build_trunk(spec, trunk, temporal, place, **options)
+    return trunk.build(spec, temporal, options.place)

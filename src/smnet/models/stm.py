@@ -8,18 +8,17 @@ With X (T, C, H, W) the features after conv1, its normalisation and ReLU, and * 
           Y_m = K_e * D                     1x1, C/16 -> C
     Y = Y_s + Y_m                           in the place of the block's second convolution
 
-K_3x3 is the second convolution itself, and starts from the image network. In K_t a quarter of the
-channels starts with the previous frame, a quarter with the next one, the rest with their own; CMM
-starts at random.
+K_3x3 is the second convolution itself and starts from the image network. K_t starts with the
+previous frame in a quarter of the channels, the next frame in another quarter, and the frame itself
+in the rest. CMM starts at random.
 
-Open is how CMM follows the stride of a stage's first block: here D is computed where the strided
-K_3x3 looks. (The published 33.3 GMAC at 8 frames tell that the stride is in the 3x3 convolution.)
-The article has bottlenecks only; ResNet-18 and -34 take the module at the same place.
+The article does not say how CMM follows the stride of a stage's first block. Here D is computed at
+the positions of the strided K_3x3. (The published 33.3 GMAC at 8 frames show that the stride is in
+the 3x3 convolution.) The article has bottlenecks only. ResNet-18 and -34 carry the module at the
+same place.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +26,9 @@ from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
 from .layers import TemporalConv, frame_difference, squeezed_channels
+from .options import Count, Options, declared
 from .resnet import BlockSite
-from .trunks import build_trunk
+from .trunks import Trunk
 
 
 class ChannelwiseMotion(nn.Module):
@@ -56,7 +56,7 @@ class ChannelwiseMotion(nn.Module):
 
 
 class SpatioTemporalMotion(nn.Module):
-    """What STM adds to a block: K_t of CSTM, and CMM; called around K_3x3, by :meth:`before`.
+    """The temporal part of a block: K_t of CSTM, and CMM. :meth:`before` wraps K_3x3.
 
     Args:
         channels: C, the channels after conv1.
@@ -79,10 +79,18 @@ class SpatioTemporalMotion(nn.Module):
         return y + self.motion(x, num_segments, conv.stride[0])
 
 
-def stm(spec: ModelSpec, trunk: str, reduction: int = 16, **options: Any) -> VideoModel:
-    """STM on a ResNet; ``options`` are the trunk's."""
+@declared
+class STMOptions(Options):
+    """Options of STM."""
+
+    reduction: Count = 16
+    """r of CMM: it works on C/r channels."""
+
+
+def stm(spec: ModelSpec, trunk: Trunk, options: STMOptions) -> VideoModel:
+    """STM on a ResNet."""
 
     def temporal(site: BlockSite) -> nn.Module:
-        return SpatioTemporalMotion(site.mid_channels, reduction)
+        return SpatioTemporalMotion(site.mid_channels, options.reduction)
 
-    return build_trunk(spec, trunk, temporal, "after_conv1", **options)
+    return trunk.build(spec, temporal, "after_conv1")

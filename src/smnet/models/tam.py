@@ -1,4 +1,4 @@
-"""TAM: a temporal kernel of each video's own (Liu et al., "TAM", ICCV 2021; TANet).
+"""TAM: a temporal kernel computed from each video (Liu et al., "TAM", ICCV 2021; TANet).
 
 With X (T, C, H, W) the features of one clip, z (C, T) their spatial means, * convolution and s the
 sigmoid:
@@ -7,26 +7,25 @@ sigmoid:
     global kernel  g[c] = softmax(W_2 ReLU(BN(W_1 z[c])))   T -> 2T -> 3, one kernel a channel
     Y[t, c] = sum_k g[c, k] L[c, t+k-1] X[t+k-1, c]         k = 0, 1, 2; zero outside the clip
 
-W_1 and W_2 are as wide as the clip is long: the number of segments is fixed when the model is
-built. The module stands after conv1, its normalisation and ReLU.
+W_1 depends on T, so the number of segments is fixed when the model is built. The module stands
+after conv1, its normalisation and ReLU.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
 from .layers import depthwise_temporal_conv
-from .resnet import BlockSite, Place
-from .trunks import build_trunk
+from .options import Options, declared
+from .resnet import BlockSite, PlaceBesideConv
+from .trunks import Trunk
 
 
 class TemporalAdaptive(nn.Module):
     """The module. (B*T, C, H, W) -> the same.
 
-    The two branches keep the article's letters, as all published weights do.
+    The branches are named G and L as in the article and in all published weights.
 
     Args:
         channels: C.
@@ -55,25 +54,33 @@ class TemporalAdaptive(nn.Module):
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         if num_segments != self.num_segments:
             raise ValueError(
-                f"this TAM was built for clips of {self.num_segments} segments and got"
-                f" {num_segments}; sample {self.num_segments}, or build with"
+                f"this TAM was built for {self.num_segments} segments and got clips of"
+                f" {num_segments}; sample {self.num_segments} segments, or build the model with"
                 f" num_segments={num_segments}"
             )
         z = x.mean((2, 3)).unflatten(0, (-1, num_segments)).transpose(1, 2)  # (B, C, T)
         kernel = self.G(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (B, C, 3)
         taps = self.L(z)[..., None] * kernel[:, :, None]  # (B, C, T, 3)
-        taps = taps.transpose(1, 2).flatten(0, 1)  # (B*T, C, 3), by the frame that gives
+        taps = taps.transpose(1, 2).flatten(0, 1)  # (B*T, C, 3), by source frame
         return depthwise_temporal_conv(x, taps, num_segments)
 
     def uncounted_multiply_adds(self, x: Tensor, num_segments: int) -> int:
-        """Multiply-adds of a call on ``x`` that no convolution operator shows."""
+        """Multiply-adds of a call on ``x`` outside PyTorch's convolutions."""
         return 3 * x.numel()
 
 
-def tam(spec: ModelSpec, trunk: str, place: Place = "after_conv1", **options: Any) -> VideoModel:
-    """TAM on any trunk, for clips of ``spec.num_segments``; ``options`` are the trunk's."""
+@declared
+class TAMOptions(Options):
+    """Options of TAM."""
+
+    place: PlaceBesideConv = "after_conv1"
+    """Where the module stands in the residual branch."""
+
+
+def tam(spec: ModelSpec, trunk: Trunk, options: TAMOptions) -> VideoModel:
+    """TAM on any trunk, for clips of ``spec.num_segments``."""
 
     def temporal(site: BlockSite) -> nn.Module:
-        return TemporalAdaptive(site.channels(place), spec.num_segments)
+        return TemporalAdaptive(site.channels(options.place), spec.num_segments)
 
-    return build_trunk(spec, trunk, temporal, place, **options)
+    return trunk.build(spec, temporal, options.place)

@@ -3,8 +3,8 @@
 Wang, Tong, Ji and Wu, "TDN: Temporal Difference Networks for Efficient Action Recognition", CVPR
 2021, arXiv:2012.10071.
 
-The short-term part is what :mod:`~smnet.models.differences` gives to any family as
-``modality="rgb+rgbdiff"``. The long-term part, of features X (B*T, C, H, W):
+The short-term part is in :mod:`~smnet.models.differences`, and any family can use it by
+``modality=rgb+rgbdiff``. The long-term part, of features X (B*T, C, H, W):
 
     B = BN(K_r * X)                             1x1, C -> C/16
     D_f[t] = (K_dw * B)[t+1] - B[t],  D_f[T-1] = 0
@@ -16,14 +16,14 @@ The short-term part is what :mod:`~smnet.models.differences` gives to any family
 with Up nearest-neighbour, s the sigmoid, and one set of weights for both directions. The long-term
 part stands after conv1 in the blocks of layer2 to layer4; layer1 has none.
 
-The convolutions of the trunk have biases, as the published checkpoints do: every tensor of those
-has a place of the same shape here, but for ``conv1_temp``, which they carry and never use.
+The convolutions of the trunk have biases, as in the published checkpoints. Every tensor of those
+has a counterpart of the same shape here, except ``conv1_temp``, which their code never uses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeGuard
+from typing import TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -32,15 +32,16 @@ from torch import Tensor, nn
 from .base import ModelSpec, VideoModel, is_temporal
 from .differences import FrameAndDifferenceResNet
 from .layers import TemporalConv, backward_difference, frame_difference, squeezed_channels
-from .resnet import BlockSite, initialise
-from .trunks import RESNETS
+from .options import Fraction, declared
+from .resnet import BlockSite, ResNetOptions, initialise
+from .trunks import Trunk
 
 
 class LongTermDifference(nn.Module):
     """Gates, dense in space, from the differences to the next and to the previous segment.
 
-    The convolutions start as in the authors' code (He et al., fan-out). Up to the noise of these
-    starting values the gates are centred on zero, so Y starts near X.
+    The convolutions start as in the authors' code (He et al., fan-out). The gates start near zero,
+    so Y starts near X.
 
     Shape:
         x (B*T, C, H, W) -> the same.
@@ -79,8 +80,10 @@ class LongTermDifference(nn.Module):
 
 
 class LongTerm(nn.Module):
-    """The temporal part of a block: the gates, then a channel-wise convolution over time that
-    starts as TSM's shift. (B*T, C, H, W) -> the same."""
+    """The temporal part of a block: the gates, then a channel-wise convolution over time.
+
+    The convolution starts as TSM's shift. (B*T, C, H, W) -> the same.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -92,30 +95,33 @@ class LongTerm(nn.Module):
         return out
 
 
+@declared
+class TDNOptions(ResNetOptions):
+    """Options of TDN."""
+
+    difference_weight: Fraction | None = None
+    """Share of the differences in the two sums of the short-term part. null: 1/2 at 8 segments,
+    else 1/4, as the authors choose."""
+
+
 class TDN(FrameAndDifferenceResNet):
     """A ResNet with both difference modules; clips are (B, T*5, 3, H, W), time fastest.
 
     Args:
-        spec: what the model is; ``frames_per_segment`` must be 5.
-        depth: 50 and 101 are published; 18 and 34 have the same parts after their first 3x3.
-        difference_weight, options: of :class:`FrameAndDifferenceResNet`; no other temporal part.
+        spec: the specification of the model; ``frames_per_segment`` must be 5.
+        depth: 50 and 101 are published. 18 and 34 carry the same parts after their first 3x3.
+        options: see :class:`TDNOptions`.
     """
 
-    def __init__(
-        self,
-        spec: ModelSpec,
-        depth: int = 50,
-        difference_weight: float | None = None,
-        **options: Any,
-    ) -> None:
-        fixed: dict[str, Any] = {"temporal": _temporal, "place": "after_conv1", "block": None}
-        super().__init__(spec, depth, difference_weight, **fixed, **options)
+    def __init__(self, spec: ModelSpec, depth: int, options: TDNOptions) -> None:
+        weight = options.difference_weight
+        super().__init__(spec, depth, options, _temporal, "after_conv1", difference_weight=weight)
         for name, module in self.named_modules():
             if _has_bias(name, module):
                 module.bias = nn.Parameter(torch.zeros(module.out_channels))
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """As the base; biases that the image network has not are zero."""
+        """As the base; biases that the image network lacks are zero."""
         given = super().trunk_weights(state)
         for name, module in self.named_modules():
             weight = given.get(f"{name}.weight")
@@ -125,16 +131,14 @@ class TDN(FrameAndDifferenceResNet):
 
 
 def _has_bias(name: str, module: nn.Module) -> TypeGuard[nn.Conv2d]:
-    """Whether the module is a convolution that the published checkpoints have a bias of."""
+    """Whether the module is a convolution with a bias in the published checkpoints."""
     convolution = isinstance(module, nn.Conv2d)
     return convolution and not is_temporal(name) and name != "difference.conv1"
 
 
-def tdn(
-    spec: ModelSpec, trunk: str, difference_weight: float | None = None, **options: Any
-) -> VideoModel:
-    """TDN on a ResNet; see :class:`TDN`."""
-    return TDN(spec, RESNETS[trunk], difference_weight, **options)
+def tdn(spec: ModelSpec, trunk: Trunk, options: TDNOptions) -> VideoModel:
+    """TDN on a ResNet."""
+    return TDN(spec, trunk.depth, options)
 
 
 def _temporal(site: BlockSite) -> nn.Module | None:

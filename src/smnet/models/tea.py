@@ -1,8 +1,8 @@
 """TEA: motion excitation and multiple temporal aggregation on Res2Net-50 (Li et al., CVPR 2020).
 
 Res2Net (:mod:`smnet.models.res2net`) replaces the 3x3 convolution of a bottleneck by a hierarchy
-over four parts of its channels. TEA excites the features in front of it by their motion and gives
-every part a temporal convolution. With X (T, 4w, H, W) the features after conv1, its normalisation
+over four parts of its channels. TEA excites the features in front of it by their motion and adds a
+temporal convolution to every part. With X (T, 4w, H, W) the features after conv1, its normalisation
 and ReLU, * convolution and s the sigmoid:
 
     ME    Y = X + X (s(BN(K_e * GAP(D))) - 1/2)        D the difference of adjacent frames
@@ -12,23 +12,25 @@ and ReLU, * convolution and s the sigmoid:
           conv3 takes Z_0 .. Z_3
 
 In the first block of a stage no Z_{i-1} is added and Z_3 is pooled, 3x3, with the block's stride.
-tau is channel-wise over time with kernel 3: tau_0 .. tau_2 start as the identity, in tau_3 half of
-the channels start with the next frame and half with the previous one.
+tau is channel-wise over time with kernel 3. tau_0 .. tau_2 start as the identity. tau_3 starts with
+the next frame in half of the channels and the previous frame in the other half.
 
-At the last frame of a clip D is zero, but the gate is what BN has learned, not zero.
+D is zero at the last frame of a clip. The gate is not: BN has a bias.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Literal
 
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
 from .excitation import MotionGate
 from .layers import TemporalConv
+from .options import Count, declared
 from .res2net import SCALE, Res2NetBlock
-from .resnet import BlockSite, ResNet
+from .resnet import BlockSite, ResNet, ResNetOptions
+from .trunks import Trunk
 
 
 class MotionExcitation(MotionGate):
@@ -44,14 +46,14 @@ class MotionExcitation(MotionGate):
 
 
 class TemporalAggregation(nn.Module):
-    """What TEA adds to a Res2Net block: ME on all its channels, and a tau for each part.
+    """The temporal part of a Res2Net block: ME on all its channels, and a tau for each part.
 
     Args:
         channels: 4w, the channels after conv1.
         reduction: r of the motion excitation.
 
     Shape:
-        x (B*T, 4w, H, W) -> the excited features, the same; :meth:`shift` on one part.
+        x (B*T, 4w, H, W) -> the excited features, of the same shape. :meth:`shift` takes one part.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -83,12 +85,20 @@ class TEABlock(Res2NetBlock):
         return y if self.temporal is None else self.temporal.shift(part, y, num_segments)
 
 
-def tea(spec: ModelSpec, trunk: str, reduction: int = 16, **options: Any) -> VideoModel:
-    """TEA on its own trunk, ``res2net50``; ``options`` are those of :class:`ResNet`."""
-    if trunk != "res2net50":
-        raise ValueError(f"TEA stands on res2net50, not on {trunk}")
+@declared
+class TEAOptions(ResNetOptions):
+    """Options of TEA."""
+
+    stride_in: Literal["conv2"] = "conv2"
+    """The 3x3 convolutions carry the stride of a block."""
+    reduction: Count = 16
+    """r of ME: it works on 4w/r channels."""
+
+
+def tea(spec: ModelSpec, trunk: Trunk, options: TEAOptions) -> VideoModel:
+    """TEA on Res2Net-50."""
 
     def temporal(site: BlockSite) -> nn.Module:
-        return TemporalAggregation(site.mid_channels, reduction)
+        return TemporalAggregation(site.mid_channels, options.reduction)
 
-    return ResNet(spec, 50, temporal, "after_conv1", block=TEABlock, **options)
+    return ResNet(spec, trunk.depth, options, temporal, "after_conv1", block=TEABlock)

@@ -10,14 +10,12 @@ the sigmoid and r = 8:
 
 w starts as TSM's shift.
 
-The module stands before conv1. The published 30.4 M parameters (24.33 M of them ResNet-50's with
-400 classes) tell the place and the biases: elsewhere in the block C is another, and without biases
-it would be 30.3 M.
+The module stands before conv1. The published 30.4 M parameters (24.33 M of ResNet-50 with 400
+classes) fix the place and the biases: elsewhere in the block C differs, and without biases the
+model would have 30.3 M.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +28,9 @@ from .layers import (
     shift_frames,
     squeezed_channels,
 )
-from .resnet import BlockSite, Place
-from .trunks import build_trunk
+from .options import Count, Options, ShiftDiv, declared
+from .resnet import BlockSite, PlaceBesideConv
+from .trunks import Trunk
 
 
 class EnhancementAndInteraction(nn.Module):
@@ -60,26 +59,32 @@ class EnhancementAndInteraction(nn.Module):
         return torch.where(has_next, torch.sigmoid(self.expand(difference)), 1.0)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        # The gates go into the weights of TIM: no gated copy of the features is made.
+        # The weights of TIM are multiplied by the gates, which avoids a gated copy of the features.
         gates = self.gates(x, num_segments)[:, :, 0]  # (B*T, C, 1)
         return depthwise_temporal_conv(x, gates * self.interaction.weight[:, 0], num_segments)
 
     def uncounted_multiply_adds(self, x: Tensor, num_segments: int) -> int:
-        """Multiply-adds of a call on ``x`` that no convolution operator shows."""
+        """Multiply-adds of a call on ``x`` outside PyTorch's convolutions."""
         return 3 * x.numel()
 
 
-def teinet(
-    spec: ModelSpec,
-    trunk: str,
-    place: Place = "before_conv1",
-    reduction: int = 8,
-    shift_div: int = 8,
-    **options: Any,
-) -> VideoModel:
-    """TEINet on any trunk; ``options`` are the trunk's."""
+@declared
+class TEINetOptions(Options):
+    """Options of TEINet."""
+
+    place: PlaceBesideConv = "before_conv1"
+    """Where the module stands in the residual branch."""
+    reduction: Count = 8
+    """r of MEM: it works on C/r channels."""
+    shift_div: ShiftDiv = 8
+    """TIM starts as TSM's shift of one channel in shift_div each way."""
+
+
+def teinet(spec: ModelSpec, trunk: Trunk, options: TEINetOptions) -> VideoModel:
+    """TEINet on any trunk."""
 
     def temporal(site: BlockSite) -> nn.Module:
-        return EnhancementAndInteraction(site.channels(place), reduction, shift_div)
+        channels = site.channels(options.place)
+        return EnhancementAndInteraction(channels, options.reduction, options.shift_div)
 
-    return build_trunk(spec, trunk, temporal, place, **options)
+    return trunk.build(spec, temporal, options.place)

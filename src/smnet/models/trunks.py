@@ -1,61 +1,100 @@
-"""The trunks that families build on, by name."""
+"""The trunks: image networks that families put their temporal parts into."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 from .base import ModelSpec, VideoModel
 from .differences import DifferenceResNet, FrameAndDifferenceResNet
-from .mobilenetv2 import MobileNetV2
+from .mobilenetv2 import MobileNetOptions, MobileNetV2
+from .options import Fraction, TrunkOptions, declared
 from .res2net import Res2NetBlock
-from .resnet import Place, ResNet, Temporal
+from .resnet import Place, ResNet, ResNetOptions, Temporal
 
 Modality = Literal["rgb", "rgbdiff", "rgb+rgbdiff"]
 
-NETWORKS: dict[str, type[ResNet]] = {
-    "rgb": ResNet,
-    "rgbdiff": DifferenceResNet,
-    "rgb+rgbdiff": FrameAndDifferenceResNet,
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+DEPTHS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101, "res2net50": 50}
+
+
+@declared
+class ResNetTrunkOptions(ResNetOptions):
+    """Options of a ResNet trunk."""
+
+    modality: Modality = "rgb"
+    """The input of a segment: one frame (rgb), the differences of six frames (rgbdiff), or a frame
+    and the differences around it (rgb+rgbdiff)."""
+    difference_weight: Fraction | None = None
+    """Share of the differences under modality=rgb+rgbdiff. null: 1/2 at 8 segments, else 1/4, as
+    TDN's authors choose."""
+
+    def __post_init__(self) -> None:
+        if self.difference_weight is not None and self.modality != "rgb+rgbdiff":
+            raise ValueError("difference_weight needs modality=rgb+rgbdiff")
+
+
+@declared
+class Res2NetTrunkOptions(ResNetTrunkOptions):
+    """Options of the Res2Net trunk."""
+
+    stride_in: Literal["conv2"] = "conv2"
+    """The 3x3 convolutions carry the stride of a block."""
+
+
+TRUNKS: dict[str, type[TrunkOptions]] = {
+    **dict.fromkeys(RESNETS, ResNetTrunkOptions),
+    "res2net50": Res2NetTrunkOptions,
+    "mobilenetv2": MobileNetOptions,
 }
-RESNETS = {"resnet18": 18, "resnet34": 34, "resnet50": 50, "resnet101": 101}
-TRUNKS = (*RESNETS, "res2net50", "mobilenetv2")
+"""The options of each trunk by its name."""
 
 
-def build_trunk(
-    spec: ModelSpec,
-    trunk: str,
-    temporal: Temporal | None = None,
-    place: Place = "before_conv1",
-    modality: Modality = "rgb",
-    **options: Any,
-) -> VideoModel:
-    """The trunk called ``trunk`` with a family's temporal parts in its blocks.
+@dataclass(frozen=True)
+class Trunk:
+    """A trunk with its options.
 
-    Args:
-        spec: what the model is.
-        trunk: one of :data:`TRUNKS`.
-        temporal: builds the temporal part of each block, None for a plain trunk.
-        place: where in the residual branch it stands.
-        modality: what the trunk sees of a segment: a frame; the differences of six
-            (``"rgbdiff"``, a ResNet only); or a frame and the differences around it
-            (``"rgb+rgbdiff"``, a ResNet only).
-        options: further keywords of the trunk's class.
-
-    Raises:
-        ValueError: no trunk of that name, or an option that it does not take.
+    Attributes:
+        name: one of :data:`TRUNKS`.
+        options: an instance of its declaration.
     """
-    if modality not in NETWORKS:
-        raise ValueError(f"modality must be one of {', '.join(NETWORKS)}, not {modality!r}")
-    if temporal is None and place in ("after_conv1", "instead_of_conv2"):
-        raise ValueError(f"place={place}: there is no temporal part here to be placed")
-    network = NETWORKS[modality]
-    parts: dict[str, Any] = {"temporal": temporal, "place": place}
-    if trunk in RESNETS:
-        return network(spec, RESNETS[trunk], **parts, block=None, **options)
-    if trunk == "res2net50":
-        return network(spec, 50, **parts, block=Res2NetBlock, **options)
-    if trunk == "mobilenetv2" and modality != "rgb":
-        raise ValueError(f"modality={modality} is there for the ResNets, not for {trunk}")
-    if trunk == "mobilenetv2":
-        return MobileNetV2(spec, **parts, **options)
-    raise ValueError(f"no trunk is called {trunk!r}; there are {', '.join(TRUNKS)}")
+
+    name: str
+    options: TrunkOptions
+
+    @property
+    def depth(self) -> int:
+        """Layers of a ResNet or Res2Net."""
+        return DEPTHS[self.name]
+
+    def build(
+        self, spec: ModelSpec, temporal: Temporal | None = None, place: Place = "before_conv1"
+    ) -> VideoModel:
+        """The network with the temporal parts of a family in its blocks.
+
+        Args:
+            spec: the specification of the model.
+            temporal: builds the temporal part of each block; None is a plain image network.
+            place: where the temporal part stands in the residual branch.
+
+        Raises:
+            ValueError: blocks of this trunk have no such place.
+        """
+        options = self.options
+        if isinstance(options, MobileNetOptions):
+            return MobileNetV2(spec, options, temporal, place)
+        assert isinstance(options, ResNetTrunkOptions)
+        block = Res2NetBlock if self.name == "res2net50" else None
+        parts = (temporal, place, block)
+        match options.modality:
+            case "rgbdiff":
+                return DifferenceResNet(spec, self.depth, options, *parts)
+            case "rgb+rgbdiff":
+                return FrameAndDifferenceResNet(
+                    spec,
+                    self.depth,
+                    options,
+                    *parts,
+                    difference_weight=options.difference_weight,
+                )
+        return ResNet(spec, self.depth, options, *parts)

@@ -1,16 +1,16 @@
-"""TSN (Wang et al., ECCV 2016): an image network on sparse segments, scores averaged over time.
+"""TSN: an image network on sparse segments (Wang et al., ECCV 2016).
 
-The baseline without any temporal part: reversing or shuffling the frames changes nothing.
+The scores of the segments are averaged over time. Without any temporal part, the order of the
+frames makes no difference.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from .base import ModelSpec, VideoModel
-from .trunks import build_trunk
+from .options import Options
+from .trunks import Trunk
 
 
-def tsn(spec: ModelSpec, trunk: str, **options: Any) -> VideoModel:
-    """TSN on any trunk; ``options`` are the trunk's."""
-    return build_trunk(spec, trunk, None, **options)
+def tsn(spec: ModelSpec, trunk: Trunk, options: Options) -> VideoModel:
+    """TSN on any trunk."""
+    return trunk.build(spec)
