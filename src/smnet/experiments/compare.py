@@ -96,7 +96,7 @@ def compare(
     ]
     for variant, runs in plan:
         _check_weights(variant, runs, clips)
-    with alone_in(out, "table"):
+    with alone_in(out):
         data = data_fingerprint(clips)
         for _, runs in plan:
             for run in runs:

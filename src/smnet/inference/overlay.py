@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from smnet.data.open import open_video
 from smnet.errors import UserError
-from smnet.files import atomic_path
+from smnet.files import WRITTEN_BY, atomic_path, check_suffix
 from smnet.inference.recognizer import Prediction
 
 CHUNK = 32
@@ -50,6 +50,7 @@ def write_annotated(
         rate = max(Fraction(video.fps or 25).limit_denominator(1001), Fraction(1, 1001))
         times = video.times or [float(index / rate) for index in range(video.num_frames)]
         with av.open(str(temporary), "w") as output:
+            output.metadata["comment"] = WRITTEN_BY
             stream = output.add_stream("libx264", rate=rate, options={"crf": "20"})
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             stream.codec_context.time_base = TICK
@@ -69,8 +70,7 @@ def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str])
     Raises:
         UserError: another suffix; the video itself.
     """
-    if Path(target).suffix.lower() not in (".mp4", ".mkv", ".mov"):
-        raise UserError(f"{target}: annotated videos are written as .mp4, .mkv or .mov")
+    check_suffix(target, (".mp4", ".mkv", ".mov"), "an annotated video")
     if Path(target).exists() and Path(target).samefile(source):
         raise UserError(f"{target}: that is the video itself, which is not touched; name another")
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from smnet.errors import missing_extra
-from smnet.files import atomic_path, check_suffix
+from smnet.files import WRITTEN_BY, atomic_path, check_suffix
 
 PICTURES = (".png", ".svg", ".pdf")
 
@@ -44,8 +45,9 @@ def save_picture(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
     """
     from matplotlib import pyplot
 
+    key = "Software" if Path(path).suffix.lower() == ".png" else "Creator"
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=dpi)
+        figure.savefig(temporary, dpi=dpi, metadata={key: WRITTEN_BY})
     pyplot.close(figure)
 
 

@@ -158,7 +158,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         if resume:
             state = load_state(folder, recipe, learner, processes, data)
         if processes.first:
-            stack.enter_context(alone_in(folder, "resume", "last", "best", "recipe", "log"))
+            stack.enter_context(alone_in(folder))
             if not resume:
                 start_folder(folder, recipe)
 

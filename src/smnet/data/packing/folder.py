@@ -61,8 +61,8 @@ def own_folder(folder: Path, plan: str, data: str | os.PathLike[str]) -> Iterato
                 _same(folder, (notes / PLAN).read_text(encoding="utf-8"), plan)
             else:
                 write_text(notes / PLAN, plan)
-            sweep(folder, "shard-*", "index", "manifest")
-            sweep(notes, "shard-*")
+            sweep(folder)
+            sweep(notes)
             yield None
     except OSError as error:
         raise UserError(
