@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 
 from smnet import files
 from smnet.errors import UserError
-from smnet.files import alone_in, atomic_path, write_text
+from smnet.files import alone_in, atomic_path, check_outputs, temporary_folder, write_text
 from tests.conftest import file_size_limit
 
 
@@ -135,3 +138,82 @@ def test_alone_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"), alone_in(tmp_path / "file" / "x"):
         pass
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from smnet.files import atomic_path, temporary_folder
+with temporary_folder() as folder, atomic_path(sys.argv[1]) as temporary:
+    temporary.write_text("half of it")
+    print(temporary, folder, flush=True)
+    HOW
+"""
+
+
+def start(how: str, target: Path) -> tuple[subprocess.Popen[str], Path, Path]:
+    """A process that is writing ``target``, its temporary file and its temporary folder."""
+    code = [sys.executable, "-c", KILLED.replace("HOW", how), str(target)]
+    environment = {**os.environ, "TMPDIR": str(target.parent / "tmp")}
+    process = subprocess.Popen(code, stdout=subprocess.PIPE, text=True, env=environment)
+    assert process.stdout is not None
+    temporary, folder = process.stdout.readline().split()
+    return process, Path(temporary), Path(folder)
+
+
+def test_leftovers_of_a_killed_process_are_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the next writer in the folder, but nothing of a living process or of another program."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    monkeypatch.setattr(files, "_swept", set())
+    dead, left, left_folder = start("os.kill(os.getpid(), signal.SIGKILL)", tmp_path / "a.csv")
+    dead.communicate()
+    living, held, held_folder = start("__import__('time').sleep(60)", tmp_path / "b.csv")
+    other = tmp_path / ".b.abcdefgh.csv"
+    other.write_text("of another program")
+    assert left.exists()
+    assert left_folder.exists()
+    try:
+        write_text(tmp_path / "c.txt", "c")
+        with temporary_folder():
+            assert {p.exists() for p in (held, held_folder, other)} == {True}
+            assert {p.exists() for p in (left, left_folder)} == {False}
+    finally:
+        living.kill()
+        living.communicate()
+    assert sorted(os.listdir(tmp_path / "tmp")) == [held_folder.name]
+
+
+def test_outputs_of_an_unprivileged_user(tmp_path: Path) -> None:
+    """A folder that may not be written is refused before the work."""
+    tmp_path.chmod(0o555)
+    try:
+        run_unprivileged(
+            f"""
+from smnet.files import check_outputs
+try:
+    check_outputs({{"--report": "{tmp_path}/new/x.csv"}}, ())
+except ValueError as error:
+    assert "Permission denied" in str(error), error
+else:
+    raise AssertionError("not refused")
+"""
+        )
+    finally:
+        tmp_path.chmod(0o755)
+
+
+def run_unprivileged(code: str) -> None:
+    """Run code as nobody where this process is root, else as it is."""
+    drop = "import os\nif os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+    # Imported before the user changes: the sources may be readable for root only.
+    code = "import smnet.files, smnet.errors\n" + drop + code
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_device_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.csv")
+    with pytest.raises(UserError, match="not written by smnet"):
+        check_outputs({"--report": tmp_path / "x.csv"}, (), overwrite=True)

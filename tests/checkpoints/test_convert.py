@@ -826,5 +826,5 @@ def test_nothing_is_written_where_anything_is_wrong(tmp_path: Path) -> None:
     assert not out.parent.exists()
     before = file.read_bytes()
     result = CliRunner().invoke(app, ["convert", str(file), "--out", str(file)])
-    assert "is the file to convert" in str(result.exception)
+    assert isinstance(result.exception, UserError)
     assert file.read_bytes() == before

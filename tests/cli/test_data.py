@@ -95,6 +95,7 @@ def test_check_finds_reports_and_mends(
 ) -> None:
     report, fixed = tmp_path / "out/report.json", tmp_path / "out/fixed.csv"
     words = ("data", "check", hurt, "--report", report, "--fix-list", fixed, "--workers", 2)
+    words = (*words, "--overwrite")
     for _ in range(2):  # what is there from an earlier run is written over
         called = smnet(*words, *["--quick"] * quick)
         assert called.status == 1

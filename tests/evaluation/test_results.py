@@ -123,7 +123,7 @@ def test_names_that_look_like_formulas_are_drawn(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["p.txt", "p", "p.CSV.gz", "p.json"])
 def test_other_suffixes_are_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=r"predictions are written as \.csv or \.parquet"):
+    with pytest.raises(UserError, match=r"predictions is written as \.csv or \.parquet"):
         write_predictions(tmp_path / name, RESULT)
     with pytest.raises(UserError, match=r"written as \.png, \.svg or \.pdf"):
         draw_confusion(tmp_path / name, RESULT)

@@ -94,7 +94,7 @@ def test_a_picture_too_low_to_write_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["out.avi", "out", "out.mp4.txt", "out.gif"])
 def test_other_suffixes(tmp_path: Path, name: str) -> None:
     source = write_video(tmp_path / "in.mp4", moving_frames(2))
-    with pytest.raises(UserError, match=rf"{name}: annotated videos are written as \.mp4"):
+    with pytest.raises(UserError, match=rf"{name}: an annotated video is written as \.mp4"):
         write_annotated(source, tmp_path / name, ANSWER)
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 

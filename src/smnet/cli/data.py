@@ -14,6 +14,7 @@ from smnet.cli.options import (
     Fold,
     Format,
     Labels,
+    Overwrite,
     Processes,
     Root,
     Timeout,
@@ -95,6 +96,7 @@ def check(
     ] = None,
     workers: Processes = None,
     timeout: Timeout = 30.0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Decode every clip, and report what is missing, broken, duplicated or wrongly listed.
 
@@ -116,9 +118,12 @@ def check(
         write_fix_list,
         write_report,
     )
+    from smnet.files import check_outputs
     from smnet.report.data_tables import print_check
 
     check_targets(data, report, fix_list)
+    outputs = {"--report": report, "--fix-list": fix_list}
+    check_outputs(outputs, (data, root, labels), overwrite)
     with clip_progress("checking", "found") as progress:
         result = check_clips(
             ClipSource(data, format, root, labels, first_label, fold),
@@ -159,6 +164,7 @@ def stats(
     as_json: AsJson = False,
     workers: Processes = None,
     timeout: Timeout = 30.0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Count clips per class and split, and summarise durations, sizes, frame rates and codecs.
 
@@ -170,11 +176,13 @@ def stats(
     """
     from smnet.console import clip_progress
     from smnet.data.checks.stats import survey_clips
+    from smnet.files import check_outputs
     from smnet.report.data_tables import print_survey
     from smnet.report.survey import check_picture, draw_survey
 
     if picture is not None:
         check_picture(picture)
+        check_outputs({"--picture": picture}, (data, root, labels), overwrite)
     with clip_progress("reading", "unreadable") as progress:
         survey = survey_clips(
             ClipSource(data, format, root, labels, first_label, fold),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from smnet.cli.options import Checkpoint, FirstLabel, Format, Labels, Root
+from smnet.cli.options import Checkpoint, FirstLabel, Format, Labels, Overwrite, Root
 from smnet.errors import UserError
 
 
@@ -31,6 +30,7 @@ def export(
     labels: Labels = None,
     first_label: FirstLabel = 0,
     opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Export a checkpoint for deployment.
 
@@ -66,6 +66,7 @@ def export(
         precision=precision,
         calibration=calibration and ClipSource(calibration, format, root, labels, first_label),
         opset=opset,
+        overwrite=overwrite,
         say=lambda line: typer.echo(line, err=True),
     )
     output().print(parity_table(made.parity, "PyTorch fp32", f"{to} {precision}"))
@@ -113,6 +114,7 @@ def convert(
     std: Annotated[
         str | None, typer.Option(metavar="R,G,B", help="Deviation of its normalisation.")
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Convert a published checkpoint into one of smnet.
 
@@ -126,9 +128,10 @@ def convert(
     """
     from smnet.checkpoints.convert import convert as run
     from smnet.checkpoints.file import save_checkpoint
+    from smnet.files import check_outputs, check_suffix
 
-    if Path(out).resolve() == Path(file).resolve():
-        raise UserError(f"--out {out} is the file to convert; give another name")
+    check_suffix(out, (".safetensors",), "a checkpoint")
+    check_outputs({"--out": out}, (file, classes), overwrite)
     conversion = run(
         file,
         layout,

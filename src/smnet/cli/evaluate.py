@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from smnet.cli.options import AsJson, Device, FirstLabel, Format, Labels, Root, Workers
+from smnet.cli.options import AsJson, Device, FirstLabel, Format, Labels, Overwrite, Root, Workers
 from smnet.errors import UserError
 
 
@@ -59,6 +59,7 @@ def evaluate(
     workers: Workers = None,
     device: Device = "auto",
     decoder: Annotated[str, typer.Option(help="Video decoder: pyav or torchcodec.")] = "pyav",
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure the accuracy of a checkpoint on a data set.
 
@@ -75,12 +76,18 @@ def evaluate(
     from smnet.data.annotations.source import ClipSource
     from smnet.evaluation.evaluate import evaluate_checkpoints
     from smnet.evaluation.results import check_names, write_predictions
+    from smnet.files import check_outputs
     from smnet.inference.backends import is_exported
     from smnet.recipes.recipe import describe_expected
     from smnet.report.confusion import draw_confusion
     from smnet.report.tables import print_evaluation
 
     check_names(predictions, confusion)
+    check_outputs(
+        {"--predictions": predictions, "--confusion": confusion},
+        (*checkpoints, data, root, labels),
+        overwrite,
+    )
     if on_error not in ("raise", "skip"):
         raise UserError(f"--on-error {on_error}: use raise or skip")
     if decoder not in ("pyav", "torchcodec"):

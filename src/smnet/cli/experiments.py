@@ -14,6 +14,7 @@ from smnet.cli.options import (
     Data,
     Device,
     Format,
+    Overwrite,
     RecipeAndKeys,
     absolute,
     absolute_paths,
@@ -116,6 +117,7 @@ def profile(
         list[str] | None,
         typer.Option(metavar="table.json", help="Table of smnet compare; may be repeated."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure the cost of models: parameters, multiply-adds, training memory and time.
 
@@ -129,14 +131,17 @@ def profile(
       smnet profile smnet_resnet18 tsm_resnet18 --plot cost.png --results runs/compare/table.json
     """
     from smnet.experiments.profile import profile as run
-    from smnet.experiments.profile_report import check_picture, draw, print_comparison, read_results
+    from smnet.experiments.profile_report import draw, print_comparison, read_results
     from smnet.experiments.study import read_models
+    from smnet.files import check_outputs
     from smnet.recipes.recipe import read_recipe
+    from smnet.report.plotting import check_picture
 
     if (plot is None) != (not results):
         raise UserError("--plot draws the accuracies of --results; give both, or neither")
     if plot is not None:
         check_picture(plot)
+        check_outputs({"--plot": plot}, results or (), overwrite)
     named = {row.model for word in models for row in read_models(word)}
     rows = read_results(results, named) if results else []
     table = read_recipe(None, [f"options.{word}" for word in options or []]).options

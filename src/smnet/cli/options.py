@@ -40,6 +40,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Views = Annotated[
     str, typer.Option(help="Views averaged per video, clips x crops: 1x1, 2x3 or 10x3.")
 ]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files that smnet did not write.")
+]
 Checkpoint = Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run.")]
 RecipeAndKeys = Annotated[
     list[str] | None,

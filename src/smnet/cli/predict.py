@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from smnet.cli.options import Device, Views, Workers
+from smnet.cli.options import Device, Overwrite, Views, Workers
 from smnet.errors import UserError
 
 
@@ -33,6 +33,7 @@ def predict(
         str | None,
         typer.Option(help="torch or compile; onnxruntime or openvino for exported files."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Predict the action in videos.
 
@@ -45,6 +46,7 @@ def predict(
       smnet predict runs/mine clip.mp4 --annotate labelled.mp4
       smnet predict model.onnx clip.mp4
     """
+    from smnet.files import check_outputs
     from smnet.inference.recognizer import Recognizer, Utilisation, find_videos
     from smnet.recipes.recipe import parse_views
     from smnet.report.tables import print_json_lines, print_predictions
@@ -56,6 +58,7 @@ def predict(
         if len(videos) != 1:
             raise UserError(f"--annotate takes one video; {len(videos)} were given")
         check_target(videos[0], annotate)
+        check_outputs({"--annotate": annotate}, (checkpoint, *sources), overwrite)
     recognizer = Recognizer.load(checkpoint, device, parse_views(views), backend)
     used = Utilisation()
     predictions = recognizer.predict_many(videos, top, batch, workers, used)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.errors import UserError, missing_extra
+from smnet.errors import missing_extra
 from smnet.evaluation.metrics import (
     ClassResult,
     Share,
@@ -22,7 +22,7 @@ from smnet.evaluation.metrics import (
     top_k,
     wilson,
 )
-from smnet.files import atomic_path, in_utf8
+from smnet.files import WRITTEN_BY, atomic_path, check_suffix, in_utf8
 
 
 @dataclass(frozen=True)
@@ -119,10 +119,10 @@ def check_names(
     confusion: str | os.PathLike[str] | None = None,
 ) -> None:
     """Refuse names of files that cannot be written for their suffix, before any work is done."""
-    if predictions is not None and Path(predictions).suffix not in PREDICTIONS:
-        raise UserError(f"{predictions}: predictions are written as {' or '.join(PREDICTIONS)}")
-    if confusion is not None and Path(confusion).suffix not in PICTURES:
-        raise UserError(f"{confusion}: a confusion matrix is drawn as {', '.join(PICTURES)}")
+    if predictions is not None:
+        check_suffix(predictions, PREDICTIONS, "a table of predictions")
+    if confusion is not None:
+        check_suffix(confusion, PICTURES, "a confusion matrix")
 
 
 def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
@@ -152,4 +152,5 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
         except ImportError:
             raise missing_extra("pyarrow", "shards") from None
         with atomic_path(path) as temporary:
-            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+            table = pyarrow.table(columns).replace_schema_metadata({"comment": WRITTEN_BY})
+            pyarrow.parquet.write_table(table, temporary)

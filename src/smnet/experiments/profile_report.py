@@ -15,8 +15,7 @@ from rich.table import Table
 from smnet.errors import UserError
 from smnet.experiments.profile import Comparison, Part, Profile
 from smnet.experiments.study import read_models
-from smnet.files import atomic_path
-from smnet.report.plotting import drawn_name, load_pyplot
+from smnet.report.plotting import drawn_name, load_pyplot, save_picture
 from smnet.system import describe_machine
 
 
@@ -130,9 +129,7 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
         axes.grid(alpha=0.3)
         axes.margins(x=0.15)
     panels[0].set_ylabel("top-1, %")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    pyplot.close(figure)
+    save_picture(path, figure, dpi=130)
 
 
 def time_of(row: Measured, rows: Sequence[Measured], found: Comparison) -> float | None:
@@ -145,12 +142,6 @@ def time_of(row: Measured, rows: Sequence[Measured], found: Comparison) -> float
         if (variant.model, variant.options) == (row.model, options):
             return profile.forward / found.reference.forward
     return None
-
-
-def check_picture(path: str | os.PathLike[str]) -> None:
-    """Refuse a name that no picture is written under, before anything is measured."""
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise UserError(f"{path}: a picture is drawn as .png, .svg or .pdf")
 
 
 def _parts(p: Profile) -> Table:

@@ -12,9 +12,9 @@ from typing import Any
 
 from smnet.console import console
 from smnet.errors import UserError
-from smnet.files import atomic_path, write_text
+from smnet.files import write_text
 from smnet.recipes.recipe import Recipe
-from smnet.report.plotting import drawn_name, load_pyplot
+from smnet.report.plotting import drawn_name, load_pyplot, save_picture
 from smnet.system import describe_machine
 
 # Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; that for 20 beyond.
@@ -164,9 +164,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.3)
     axes.set_xlim(least - 0.2 * span, most + 0.2 * span)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=130)
-    pyplot.close(figure)
+    save_picture(path, figure, dpi=130)
 
 
 def is_comparison(weights: str) -> bool:

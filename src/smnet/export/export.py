@@ -18,7 +18,6 @@ from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,7 +47,7 @@ from smnet.export.writers import (
     write_openvino,
     write_program,
 )
-from smnet.files import atomic_path, write_text
+from smnet.files import atomic_path, check_outputs, temporary_folder, write_text
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.torch_backend import score_views
 from smnet.models import VideoModel, to_channels_last
@@ -92,6 +91,7 @@ def export(
     precision: str = "fp32",
     calibration: Source | None = None,
     opset: int | None = None,
+    overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
     """Export a checkpoint, compare the file with it, and write both the file and the comparison.
@@ -108,6 +108,7 @@ def export(
             of its train split; scores are compared on its val split. None compares on random
             clips.
         opset: version of the ONNX operators; None is PyTorch's choice.
+        overwrite: replace existing files that smnet did not write.
         say: takes a line for people.
 
     Raises:
@@ -123,15 +124,22 @@ def export(
     target = Path(out) if out is not None else source.with_name(source.stem + ending)
     if target.suffix != SUFFIX[to]:
         raise UserError(f"{target}: --to {to} writes a file whose name ends in {SUFFIX[to]}")
+    report = target.with_name(target.name + ".json")
+    outputs = {"--out": target, "the report": report}
+    if to == "openvino" and not target.exists():  # the weights of our own .xml are ours too
+        outputs["the weights"] = target.with_suffix(".bin")
+    data = None if calibration is None else as_source(calibration)
+    read = () if data is None else (data.data, data.root, data.labels)
+    check_outputs(outputs, (source, *read), overwrite)
     model = load(checkpoint)
     spec, threads = model.spec, torch.get_num_threads()
     recipe = read_checkpoint(checkpoint).recipe
     metadata = onnx_metadata(spec, recipe, precision=precision)
-    clips = None if calibration is None else as_source(calibration).with_split(recipe)
+    clips = data and data.with_split(recipe)
     trials = partial(trial_clips, spec, clips)
     quantised = None
     with (
-        TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder,
+        temporary_folder() as folder,
         trials(split="val", most=MOST_CLIPS) as trial,
         quiet_exporter(),
     ):
@@ -174,7 +182,6 @@ def export(
         parity = compare(before, after, trial, threads, expected)
         _accept(source, precision, parity)
         size = _place(made, target)
-    report = target.with_name(target.name + ".json")
     facts: dict[str, Any] = {
         "file": target.name,
         "bytes": size,

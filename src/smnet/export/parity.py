@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -25,6 +24,7 @@ from smnet.data.loading.dataset import ClipDataset, TestBatches
 from smnet.data.loading.loader import make_loader
 from smnet.errors import UserError
 from smnet.evaluation.metrics import top_k
+from smnet.files import temporary_folder
 from smnet.inference.exported import CLIPS_AT_ONCE
 from smnet.models import ModelSpec
 
@@ -119,7 +119,7 @@ def trial_clips(
     clips, split = _choose(clip_set, split)
     chosen = [clips[i] for i in np.unique(np.linspace(0, len(clips) - 1, most).astype(int))]
     labels = _labels(spec, clip_set, chosen)
-    with TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder:
+    with temporary_folder() as folder:
         size = (len(chosen), *shape)
         views = np.lib.format.open_memmap(Path(folder, "clips.npy"), "w+", np.uint8, size)
         _read(spec, chosen, views)

@@ -21,7 +21,6 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from smnet.console import progress_bar
 from smnet.errors import UserError
 from smnet.export.onnx_rewrites import put_maxima_first
 from smnet.export.parity import MAX_DROP
+from smnet.files import temporary_folder
 from smnet.inference.backends import OnnxBackend
 from smnet.inference.exported import INPUT, SCOPES
 
@@ -92,7 +92,7 @@ def quantise(
     Raises:
         UserError: it cannot be had within the limit.
     """
-    with TemporaryDirectory(prefix="smnet-", ignore_cleanup_errors=True) as folder, _quiet():
+    with temporary_folder() as folder, _quiet():
         maker = _Maker(source, Path(folder), calibration, engine)
         parts = tuple(maker.parts)
         kept: tuple[str, ...] = ()
