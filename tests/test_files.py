@@ -168,9 +168,9 @@ def test_leftovers_of_a_killed_process_are_swept(
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     monkeypatch.setattr(files, "_swept", set())
+    living, held, held_folder = start("__import__('time').sleep(60)", tmp_path / "b.csv")
     dead, left, left_folder = start("os.kill(os.getpid(), signal.SIGKILL)", tmp_path / "a.csv")
     dead.communicate()
-    living, held, held_folder = start("__import__('time').sleep(60)", tmp_path / "b.csv")
     other = tmp_path / ".b.abcdefgh.csv"
     other.write_text("of another program")
     assert left.exists()
