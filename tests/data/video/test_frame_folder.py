@@ -56,7 +56,7 @@ def test_jpegs_as_pillow_decodes_them(tmp_path: Path) -> None:
 def test_template_chooses_and_start_cuts(tmp_path: Path) -> None:
     folder = write_frames(tmp_path, [f"a_{i:03d}.png" for i in range(6)])
     write_frames(tmp_path, [f"b_{i:03d}.png" for i in range(6)], FRAMES[6:])
-    assert "2 kinds" in refused(folder)
+    assert "2 streams" in refused(folder)
     with open_video(folder, "b_%03d.png") as video:
         assert np.array_equal(video.read(range(6)), FRAMES[6:])
     with open_video(folder, "a_%03d.png", 2) as video:
@@ -64,6 +64,13 @@ def test_template_chooses_and_start_cuts(tmp_path: Path) -> None:
     assert "number 9" in refused(folder, "a_%03d.png", 9)
     assert "named after c_%03d.png" in refused(folder, "c_%03d.png")
     assert "named after a_%05d.png" in refused(folder, "a_%05d.png")
+
+
+def test_rgb_frames_are_read_beside_optical_flow(tmp_path: Path) -> None:
+    names = [f"{kind}_{n:05d}.jpg" for kind in ("flow_x", "img", "flow_y") for n in range(1, 4)]
+    with open_video(write_frames(tmp_path, names)) as video:
+        assert video.num_frames == 3
+        assert {name[:4] for name in video._files} == {"img_"}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from smnet.console import printable
 from smnet.data.annotations.columns import ROLES, Columns, split_header
 from smnet.data.annotations.listing import listing, visible
 from smnet.data.annotations.places import holds_frames, is_image, is_video, subfolders
@@ -20,7 +21,7 @@ _LOOK = 20  # folders, and files in them
 def nothing_recognised(path: Path) -> str:
     """One message for the user; ``path`` is a file or folder that no form recognises."""
     says = _of_folder(path) if path.is_dir() else _of_file(path)
-    return f"{path}: no annotation recognised: {says}"
+    return printable(f"{path}: no annotation recognised: {says}")
 
 
 def unread_annotation(folder: Path) -> str | None:
@@ -28,7 +29,7 @@ def unread_annotation(folder: Path) -> str | None:
     for name, is_dir in sorted(listing(folder).kinds.items()):
         annotation = Path(name).suffix.lower() in _ANNOTATIONS and visible(name) and not is_dir
         if annotation and not name.lower().startswith(("readme", "license")):
-            return f"{name}: {_of_file(folder / name)}"
+            return printable(f"{name}: {_of_file(folder / name)}")
     return None
 
 

@@ -17,7 +17,7 @@ ROLES: dict[str, tuple[str, ...]] = {
         *("file", "video", "clip", "video_name", "clip_name", "video_file", "video_id"),
     ),
     "label": ("label", "class", "class_name", "label_name", "action", "category", "labels"),
-    "split": ("split", "subset", "partition"),
+    "split": ("split", "subset", "partition", "usage", "phase", "set"),
     "frames": ("frames", "num_frames", "n_frames", "frame_count", "total_frames"),
 }
 

@@ -19,6 +19,10 @@ from smnet.errors import UserError
 _LARGEST = 64 << 20  # bytes of a file that is read at once
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _Kind = tuple[str, str]
+# Names, before the number, of streams beside RGB frames, such as flow_x_ and flow_y_ of denseflow.
+_NOT_RGB = re.compile(
+    r"(optical[_-]?)?(flow|depth|mask|ir)([_-]?[xyuv])?[_-]*|[xyuv][_-]+", re.IGNORECASE
+)
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$", re.DOTALL)
 _TEMPLATE = re.compile(r"^((?:[^%]|%%)*)%(?:0(\d))?d((?:[^%]|%%)*)$")
 
@@ -176,9 +180,9 @@ def _names(path: str) -> list[str]:
 
 
 def _by_looking(path: str, names: list[str]) -> tuple[_Kind, dict[int, str]]:
-    """What the names have around the number, and number -> name.
+    """(the names before and after the number, {number: name}) of the frames in a folder.
 
-    Images without a number, such as a cover, have no place in the order and are left out.
+    Images without a number, such as a cover, are left out, and so is optical flow beside RGB.
     """
     kinds: dict[_Kind, list[tuple[int, str]]] = defaultdict(list)
     for name in names:
@@ -189,14 +193,16 @@ def _by_looking(path: str, names: list[str]) -> tuple[_Kind, dict[int, str]]:
     if not kinds:
         seen = f"; it holds for instance {min(names)!r}" if names else "; it is empty"
         raise UserError(f"{path}: a folder without numbered .jpg, .jpeg or .png frames{seen}")
-    if len(kinds) > 1:
+    rgb = (
+        [kind for kind in kinds if not _NOT_RGB.fullmatch(kind[0])] if len(kinds) > 1 else [*kinds]
+    )
+    if len(rgb) != 1:
         examples = " and ".join(repr(min(kind)[1]) for kind in list(kinds.values())[:2])
         raise UserError(
-            f"{path}: holds frames of {len(kinds)} kinds, such as {examples};"
-            " name the one to read by a template such as img_%05d.jpg"
+            f"{path}: contains {len(kinds)} streams of frames, such as {examples}; move all but the"
+            " RGB frames to another folder"
         )
-    kind, found = next(iter(kinds.items()))
-    return kind, _numbered(path, found)
+    return rgb[0], _numbered(path, kinds[rgb[0]])
 
 
 def _matching(path: str, names: list[str], template: str) -> tuple[_Kind, dict[int, str]]:
