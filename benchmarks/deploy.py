@@ -29,7 +29,6 @@ from torch import nn
 from common import RESULTS, keep, table
 from smnet.checkpoints.file import load
 from smnet.errors import UserError
-from smnet.evaluation.evaluate import score_views
 from smnet.export.parity import Scorer, Trial, drop_of, score, trial_clips
 from smnet.export.writers import (
     quiet_exporter,
@@ -45,7 +44,7 @@ from smnet.models import VideoModel, create_model, multiply_adds, to_channels_la
 from smnet.system import keep_freed_memory
 
 UNIT = "torch eager fp32"
-"""The model as ``smnet evaluate`` runs it; ``smnet predict`` folds its normalisation."""
+"""The model as training validates it; ``smnet predict`` and ``evaluate`` fold its normalisation."""
 SIDES = (512, 1024, 2048)
 """Of the matrices whose product gives the peak."""
 
@@ -64,7 +63,8 @@ def random_model(name: str, size: int) -> VideoModel:
 def torch_networks(model: VideoModel) -> dict[str, Callable[[], Scorer]]:
     def eager() -> Scorer:
         to_channels_last(model)
-        return lambda clips: score_views(model, torch.from_numpy(clips[:, None])).numpy()
+        backend = TorchBackend.live(model.eval())
+        return lambda clips: backend.score(clips[:, None])
 
     def predicting(compiled: bool) -> Scorer:
         backend = TorchBackend(model, "cpu", compiled)

@@ -16,17 +16,14 @@ import torch
 from safetensors.torch import load_file
 
 from smnet.checkpoints.file import load
+from smnet.checkpoints.metadata import view_plan
 from smnet.data.annotations.read import read_clips
 from smnet.data.loading.dataset import TestBatches
 from smnet.distributed import Processes, choose_device, join, says_first
 from smnet.errors import UserError
-from smnet.evaluation.evaluate import (
-    evaluate_checkpoints,
-    in_order,
-    protocol_loader,
-    score_clips,
-    view_plan,
-)
+from smnet.evaluation.evaluate import evaluate_checkpoints
+from smnet.evaluation.scoring import in_order, protocol_loader, score_clips
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models import create_model
 from smnet.recipes.recipe import Recipe
 from smnet.training.loop import train
@@ -132,9 +129,9 @@ def test_devices_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, clips: Path) -> None:
     """The gathering, with both processes played one after the other in this one."""
-    model = load(run)
+    backend = TorchBackend.live(load(run))
     rows = read_clips(clips).splits["val"][:5]  # does not divide by two
-    plan = view_plan(model.spec)
+    plan = view_plan(backend.spec)
 
     class Played(Processes):
         def gather(self, item: Any) -> list[Any]:
@@ -149,7 +146,7 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
     for rank in (0, 1):
         processes = Played(CPU, rank, 2)
         loader = protocol_loader(rows, plan, processes, batch=2, workers=0)
-        scores, problems, damaged = score_clips(model, loader, processes)
+        scores, problems, damaged = score_clips(backend, loader, processes)
         assert scores.shape == (5, 3)
         assert in_order(problems) == ("problem of 1", "problem of 0")
         assert in_order(damaged) == ("damage of 0", "damage of 1")
@@ -158,7 +155,7 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
     for rank, share in enumerate(kept):
         together[list(TestBatches(5, 2, rank, 2).mine)] = share
     alone, _, _ = score_clips(
-        model, protocol_loader(rows, plan, Processes(CPU), workers=0), Processes(CPU)
+        backend, protocol_loader(rows, plan, Processes(CPU), workers=0), Processes(CPU)
     )
     assert np.allclose(together, alone, atol=1e-5)
 

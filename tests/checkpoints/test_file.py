@@ -112,7 +112,7 @@ def respecify(file: Path, **values: Any) -> None:
 def test_cut_short(file: Path, share: float) -> None:
     content = file.read_bytes()
     file.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(UserError, match=r"a\.safetensors: not a checkpoint, or cut short"):
+    with pytest.raises(UserError, match=r"a\.safetensors: not a checkpoint, or truncated"):
         load(file)
 
 
@@ -166,7 +166,7 @@ def test_nothing_there(tmp_path: Path) -> None:
 
 def test_of_a_later_version(file: Path) -> None:
     rewrite(file, format="smnet-video/9")
-    with pytest.raises(UserError, match="smnet-video/9, this version reads smnet-video/1"):
+    with pytest.raises(UserError, match="format smnet-video/9; this version reads smnet-video/1"):
         load(file)
 
 

@@ -425,7 +425,7 @@ def test_errors_of_pytorch_that_are_no_mistakes_are_one_line(
         monkeypatch.setenv("RANK", "1")
         raise RuntimeError(message)
 
-    monkeypatch.setattr("smnet.evaluation.evaluate.score_views", fail)
+    monkeypatch.setattr("smnet.inference.torch_backend.TorchBackend.score", fail)
     called = smnet("evaluate", run, "--data", clips, "--workers", 0)
     assert called.status == 1
     assert called.err.splitlines()[-1].startswith(f"smnet: {says}")
@@ -488,8 +488,8 @@ WRONG = [
     ("train --resume RUN epochs=50", "give nothing else"),
     ("evaluate W/nowhere --data DATA", "no such checkpoint"),
     ("evaluate W/empty --data DATA", "best.safetensors: no such checkpoint"),
-    ("evaluate W/cut.safetensors --data DATA", "not a checkpoint, or cut short"),
-    ("evaluate W/stub.safetensors --data DATA", "not a checkpoint, or cut short"),
+    ("evaluate W/cut.safetensors --data DATA", "not a checkpoint, or truncated"),
+    ("evaluate W/stub.safetensors --data DATA", "not a checkpoint, or truncated"),
     ("evaluate W/other.safetensors --data DATA", "not a checkpoint of smnet"),
     ("evaluate W/model.pth --data DATA", "not a checkpoint"),
     ("evaluate W/model.pkl --data DATA", "not a checkpoint"),
@@ -514,7 +514,7 @@ WRONG = [
     ("predict RUN W/*.webm", "no file matches this pattern"),
     ("predict RUN @W/blank.txt", "an empty list"),
     ("predict RUN W/broken.mp4", "broken.mp4: "),
-    ("predict W/cut.safetensors CLIP", "not a checkpoint, or cut short"),
+    ("predict W/cut.safetensors CLIP", "not a checkpoint, or truncated"),
     ("predict RUN CLIP --views 1x2", "crops must be 1, 3 or 5"),
     ("predict RUN CLIP --annotate W/out.avi", "written as .mp4, .mkv or .mov"),
     ("predict RUN CLIP --annotate W/file/out.mp4", "cannot write"),

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from smnet.checkpoints.file import load, read_checkpoint, save_checkpoint
+from smnet.checkpoints.metadata import view_plan
 from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.source import ClipSource
 from smnet.data.loading import views as views_module
@@ -26,19 +27,20 @@ from smnet.data.video import torchcodec as torchcodec_file
 from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluation import evaluate as evaluate_module
-from smnet.evaluation.evaluate import (
-    evaluate_checkpoints,
-    protocol_loader,
-    score_clips,
-    view_plan,
-)
+from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.evaluation.results import Evaluation
-from smnet.inference.torch_backend import VIEWS_AT_ONCE, score_views
+from smnet.evaluation.scoring import Scores, protocol_loader, score_clips
+from smnet.inference.torch_backend import VIEWS_AT_ONCE, TorchBackend
 from smnet.models import VideoModel
 from smnet.training.loop import train
 from tests.conftest import CLASSES, tiny, write_clips
 
 HERE = Processes(torch.device("cpu"))
+
+
+def score_views(model: VideoModel, views: torch.Tensor, *autocast: Any) -> torch.Tensor:
+    """Scores by the live model, as training validates."""
+    return torch.from_numpy(TorchBackend.live(model, *autocast).score(views.numpy()))
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,7 @@ def test_every_clip_once_in_the_order_of_the_list(clips: Path, model: VideoModel
     rows = read_clips(clips).splits["val"]
     loader = protocol_loader(rows, view_plan(model.spec), HERE, batch=4, workers=0)
     done: list[int] = []
-    scores, problems, _ = score_clips(model, loader, HERE, progress=done.append)
+    scores, problems, _ = score_clips(TorchBackend.live(model), loader, HERE, progress=done.append)
     assert problems == {}
     assert sum(done) == len(rows) == len(scores)
     for row, scored in zip(rows, scores, strict=True):
@@ -207,10 +209,10 @@ def test_a_clip_that_one_of_several_networks_cannot_read(
     members = iter([({1: "one"}, {2: "hurt"}), ({4: "four", 1: "again"}, {2: "again", 0: "too"})])
 
     def scored(*args: Any, **options: Any) -> Any:
-        scores, *_ = real(*args, **options)
+        scores = real(*args, **options).scores
         not_read, hurt = next(members)
         scores[list(not_read)] = np.nan
-        return scores, not_read, hurt
+        return Scores(scores, not_read, hurt)
 
     monkeypatch.setattr(evaluate_module, "score_clips", scored)
     result = evaluation([str(run), str(run)], str(clips), on_error="skip")
@@ -499,7 +501,7 @@ def test_views_are_those_of_the_recipe(run: Path, clips: Path, tmp_path: Path) -
     assert evaluation([own], str(clips)).views == "2x3"
     assert evaluation([own], str(clips), views="1x1").views == "1x1"
     assert evaluation([own, own], str(clips)).views == "2x3"
-    with pytest.raises(UserError, match=r"by different views \(2x3, 1x1\); say which with --views"):
+    with pytest.raises(UserError, match=r"different views \(2x3, 1x1\); choose with --views"):
         evaluation([own, str(run)], str(clips))
 
 

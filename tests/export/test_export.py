@@ -45,8 +45,8 @@ from smnet.export.writers import (
     write_onnx,
     write_openvino,
 )
-from smnet.inference.backends import OnnxBackend
 from smnet.inference.exported import INPUT, OUTPUT, ExportedBackend, onnx_metadata
+from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import OpenVinoBackend
 from smnet.inference.recognizer import Recognizer
 from smnet.models import VideoModel, build_model, create_model, fold_norms

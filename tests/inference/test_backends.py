@@ -1,4 +1,4 @@
-"""What runs a network: the door to them, files that lie, machines without torch."""
+"""The backends: opening them, wrong and damaged files, machines without PyTorch."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from smnet.data.loading.dataset import read_views
 from smnet.data.loading.views import ViewPlan, protocol_crops, read_test_views
 from smnet.errors import UserError
 from smnet.export.writers import write_openvino
-from smnet.inference import backends as backends_module
+from smnet.inference import onnx_backend as onnx_module
 from smnet.inference import openvino_backend as openvino_module
-from smnet.inference.backends import BACKENDS, OnnxBackend, open_backend
+from smnet.inference.backends import BACKENDS, open_backend
 from smnet.inference.exported import INPUT, ONNX_FORMAT, OUTPUT, onnx_metadata
+from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import OpenVinoBackend
 from smnet.inference.recognizer import Recognizer
-from smnet.inference.torch_backend import TorchBackend, score_views
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models import ModelSpec
 from smnet.system import available_cores
 from tests.conftest import CLASSES, Called
@@ -164,12 +165,12 @@ def test_impossible_specifications(change: dict[str, Any], says: str) -> None:
 # --- PyTorch.
 
 
-def test_torch_scores_as_evaluation_does(run: Path, clips: Path) -> None:
+def test_a_prepared_model_scores_as_the_live_one(run: Path, clips: Path) -> None:
     backend = TorchBackend.load(run, "cpu")
     videos = sorted((clips / "val").rglob("*.mp4"))
     views = np.stack([backend.read(str(v), view_plan(backend.spec, 2, 3)) for v in videos])
-    expected = score_views(load(run), torch.from_numpy(views)).numpy()
-    assert np.allclose(backend.score(views), expected, atol=1e-5)
+    live = TorchBackend.live(load(run))
+    assert np.allclose(backend.score(views), live.score(views), atol=1e-5)
 
 
 def test_the_model_that_was_given_stays_as_it_was(run: Path) -> None:
@@ -190,8 +191,7 @@ def test_compilation_that_fails_is_one_line(run: Path, monkeypatch: pytest.Monke
     def fail(*_: object) -> None:
         raise RuntimeError("InvalidCxxCompiler: no working C++ compiler\nlong story")
 
-    backend._run = type("Fails", (), {"parameters": backend.model.parameters, "spec": SPEC})()
-    monkeypatch.setattr(type(backend._run), "__call__", fail, raising=False)
+    monkeypatch.setattr(backend, "_network", fail)
     views = np.zeros((1, 1, 2, 3, 32, 32), np.uint8)
     with pytest.raises(UserError, match=r"backend=compile: .*no working C\+\+ compiler\); use"):
         backend.score(views)
@@ -230,16 +230,16 @@ def test_a_recogniser_on_an_exported_file(bright: Path, movie: Path) -> None:
 @pytest.mark.parametrize(
     ("metadata", "says"),
     [
-        ({}, "not one that smnet export wrote"),
-        ({"format": "other/1"}, "not one that smnet export wrote"),
-        ({"format": "smnet-onnx/2"}, "written in the form smnet-onnx/2"),
+        ({}, "smnet export did not write"),
+        ({"format": "other/1"}, "smnet export did not write"),
+        ({"format": "smnet-onnx/2"}, "format smnet-onnx/2"),
         ({"format": ONNX_FORMAT}, "its metadata are damaged"),
         ({"format": ONNX_FORMAT, "spec": "{"}, "its metadata are damaged"),
         ({"format": ONNX_FORMAT, "spec": '{"name": "x"}'}, "its metadata are damaged"),
-        (onnx_metadata(replace(SPEC, num_segments=3)), "not those its metadata describe"),
+        (onnx_metadata(replace(SPEC, num_segments=3)), "do not match its metadata"),
         (
             onnx_metadata(replace(SPEC, num_classes=4, class_names=None)),
-            "not those its metadata describe",
+            "do not match its metadata",
         ),
     ],
 )
@@ -264,8 +264,8 @@ def test_files_that_are_damaged(bright: Path, tmp_path: Path) -> None:
 
 
 def test_onnx_files_are_bounded(bright: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(backends_module, "MAX_NETWORK", 100)
-    with pytest.raises(UserError, match="no such file of ours is that large"):
+    monkeypatch.setattr(onnx_module, "MAX_NETWORK", 100)
+    with pytest.raises(UserError, match="over the limit"):
         OnnxBackend(bright)
 
 
@@ -290,7 +290,7 @@ def test_weights_in_another_file_are_not_read(bright: Path, tmp_path: Path, addr
 def test_devices(bright: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")
     for device in ("gpu", "cuda:x", "meta"):
-        with pytest.raises(UserError, match=f"no device is called '{device}'"):
+        with pytest.raises(UserError, match=f"device={device}: unknown"):
             OnnxBackend(bright, device)
     if "CUDAExecutionProvider" not in runtime.get_available_providers():
         OnnxBackend(bright, "auto")
@@ -305,7 +305,7 @@ def test_cores() -> None:
 # --- Which file goes with which.
 
 
-def test_the_door(run: Path, bright: Path, tmp_path: Path) -> None:
+def test_which_backend_opens_which_file(run: Path, bright: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     assert isinstance(open_backend(run, "cpu"), TorchBackend)
     compiled = open_backend(run, "cpu", "compile")
@@ -320,19 +320,21 @@ def test_the_door(run: Path, bright: Path, tmp_path: Path) -> None:
     ("name", "backend", "says"),
     [
         ("a.onnx", "tensorrt", f"use {', '.join(BACKENDS)}"),
-        ("a.onnx", "torch", "takes the checkpoint"),
-        ("a.onnx", "compile", "takes the checkpoint"),
+        ("a.onnx", "torch", "or give the checkpoint"),
+        ("a.onnx", "compile", "or give the checkpoint"),
         ("a.onnx", None, "no such file"),
         ("a.pt2", None, "torch.export.load"),
-        ("a.safetensors", "onnxruntime", "smnet export makes it"),
-        ("a.safetensors", "openvino", r"an exported \.xml file"),
-        ("a.onnx", "openvino", "which onnxruntime runs; backend=openvino takes a file of its own"),
-        ("a.xml", "onnxruntime", "which openvino runs"),
-        ("a.xml", "torch", "takes the checkpoint"),
+        ("a.safetensors", "onnxruntime", "make one with: smnet export"),
+        ("a.safetensors", "openvino", r"runs \.xml files"),
+        ("a.onnx", "openvino", "use backend=onnxruntime"),
+        ("a.xml", "onnxruntime", "use backend=openvino"),
+        ("a.xml", "torch", "or give the checkpoint"),
         ("a.safetensors", None, "no such checkpoint"),
     ],
 )
-def test_doors_that_are_shut(tmp_path: Path, name: str, backend: str | None, says: str) -> None:
+def test_files_and_backends_that_do_not_match(
+    tmp_path: Path, name: str, backend: str | None, says: str
+) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(UserError, match=says):
         open_backend(tmp_path / name, "cpu", backend)
@@ -382,6 +384,7 @@ def test_several_threads_may_ask_at_once(bright: Path, engine: str, request: Any
 def test_openvino_is_imported_without_its_reports(described: Path) -> None:
     code = f"""
 import sys
+from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import OpenVinoBackend
 OpenVinoBackend({str(described)!r})
 assert sys.modules["openvino_telemetry"] is None
@@ -399,12 +402,12 @@ assert "torch" not in sys.modules
         (lambda x: x.write_bytes(b"\x00\x01network"), "not an OpenVINO description"),
         (lambda x: x.write_text("<?xml version='1.0'?><net><layers/></net>"), r"bright\.xml: "),
         (lambda x: x.write_text(x.read_text()[:900]), "OpenVINO cannot run it"),
-        (lambda x: _replace(x, "smnet-onnx/1", "smnet-onnx/9"), "written in the form smnet-onnx/9"),
-        (lambda x: _replace(x, "smnet-onnx/1", "other"), "not one that smnet export wrote"),
+        (lambda x: _replace(x, "smnet-onnx/1", "smnet-onnx/9"), "format smnet-onnx/9"),
+        (lambda x: _replace(x, "smnet-onnx/1", "other"), "smnet export did not write"),
         (lambda x: _replace(x, "num_classes&quot;: 3", "num_classes&quot;: 4"), "bright.xml: its"),
         (
             lambda x: _replace(x, "input_size&quot;: 32", "input_size&quot;: 33"),
-            "are not those its",
+            "do not match its metadata",
         ),
     ],
 )
@@ -422,7 +425,7 @@ def _replace(path: Path, old: str, new: str) -> None:
 
 def test_openvino_bounds_what_it_reads(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_module, "MAX_DESCRIPTION", 100)
-    with pytest.raises(UserError, match="no such file of ours is that large"):
+    with pytest.raises(UserError, match="over the limit"):
         OpenVinoBackend(described)
     with pytest.raises(UserError, match="device=cuda"):
         OpenVinoBackend(described, "cuda")

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from smnet.distributed import Processes
 from smnet.errors import UserError
-from smnet.evaluation.evaluate import score_clips
+from smnet.evaluation.scoring import score_clips
 from smnet.models import create_model
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.training import loop as train_module

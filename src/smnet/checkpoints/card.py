@@ -6,12 +6,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from smnet.checkpoints.file import Checkpoint
+from smnet.checkpoints.header import Header
 
 
-def model_card(checkpoint: Checkpoint, repo: str) -> str:
+def model_card(header: Header, repo: str) -> str:
     """Markdown with a YAML head, from what the checkpoint says about itself and nothing else."""
-    spec = checkpoint.spec
+    spec = header.spec
     family, _, trunk = spec.name.partition("_")
     head = "\n".join(
         [
@@ -37,7 +37,7 @@ def model_card(checkpoint: Checkpoint, repo: str) -> str:
         f"```\nsmnet predict hf://{repo} clip.mp4\n```",
         f'```python\nimport smnet\n\nsmnet.Recognizer.load("hf://{repo}").predict("clip.mp4")\n```',
     ]
-    for title, values in (("Results", checkpoint.metrics), ("Recipe", checkpoint.recipe)):
+    for title, values in (("Results", header.metrics), ("Recipe", header.recipe)):
         if values:
             parts += [f"## {title}", _table(values)]
     parts.append("## Classes")

@@ -1,11 +1,12 @@
-"""What a model's specification means outside of it: its JSON in a file, and its test views.
+"""The input description of a model: its JSON in a file, and the test views it implies.
 
-Without PyTorch: a checkpoint and an exported file carry the same JSON, read by the same rules.
+Checkpoints and exported files carry the same JSON. Does not import PyTorch.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +17,7 @@ from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
 
 MAX_SEGMENTS = 256
-"""A file that claims more would exhaust the memory."""
+"""Largest number of segments that a file may ask for."""
 
 _TABLE = TypeAdapter(dict[str, Any])
 _SPEC = TypeAdapter(ModelSpec)
@@ -24,14 +25,15 @@ _SPEC = TypeAdapter(ModelSpec)
 
 def dump_specification(spec: ModelSpec) -> str:
     """The specification as JSON."""
-    return json.dumps(spec.to_dict(), ensure_ascii=False)
+    return json.dumps(spec.to_dict(), ensure_ascii=False, allow_nan=False)
 
 
 def read_specification(text: str) -> ModelSpec:
-    """The specification in a file's header, which anybody may have written.
+    """The specification in a file's header, which is not trusted.
 
     Raises:
-        ValueError: it is damaged, of wrong types, or of sizes that would exhaust the memory.
+        ValueError: damaged JSON, values of wrong types, sizes that would exhaust the memory, or a
+            normalisation by which nothing can be computed.
     """
     try:
         _SPEC.validate_json(text, strict=True)  # the types
@@ -44,6 +46,10 @@ def read_specification(text: str) -> ModelSpec:
         raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
     if not 1 <= spec.input_size <= spec.short_side <= 2048:
         raise ValueError(f"input_size {spec.input_size} and short_side {spec.short_side}")
+    if not all(map(math.isfinite, (*spec.mean, *spec.std))) or min(spec.std) <= 0:
+        raise ValueError(
+            f"mean {spec.mean} and std {spec.std}: finite numbers are needed, std above 0"
+        )
     return spec
 
 
@@ -53,8 +59,8 @@ def view_plan(
     """The test views of a model: ``clips`` x ``crops``.
 
     Raises:
-        UserError: the model's sampling rule does not define a test (a validation) of so many clips;
-            crops that are not 1, 3 or 5.
+        UserError: a number of clips that the sampling rule does not define for its test or
+            validation, or crops other than 1, 3 or 5.
     """
     if crops not in (1, 3, 5):
         raise UserError(f"views {clips}x{crops}: crops must be 1, 3 or 5")

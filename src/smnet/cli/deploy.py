@@ -173,8 +173,8 @@ def push(
       smnet predict hf://me/my-actions clip.mp4
     """
     from smnet.checkpoints.card import model_card
-    from smnet.checkpoints.file import checkpoint_file, read_checkpoint
+    from smnet.checkpoints.header import checkpoint_file, read_header
     from smnet.checkpoints.hub import push as run
 
-    card = model_card(read_checkpoint(checkpoint), repo.removeprefix("hf://"))
+    card = model_card(read_header(checkpoint), repo.removeprefix("hf://"))
     typer.echo(run(checkpoint_file(checkpoint), card, repo, private=private))

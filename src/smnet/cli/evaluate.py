@@ -71,7 +71,7 @@ def evaluate(
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
       smnet evaluate runs/mine/best.onnx --data clips/
     """
-    from smnet.checkpoints.file import read_checkpoint
+    from smnet.checkpoints.header import read_header
     from smnet.console import json_text
     from smnet.data.annotations.source import ClipSource
     from smnet.evaluation.evaluate import evaluate_checkpoints
@@ -121,6 +121,6 @@ def evaluate(
     for checkpoint in checkpoints:
         expected = None
         if not is_exported(checkpoint):
-            expected = read_checkpoint(checkpoint).recipe.get("expected")
+            expected = read_header(checkpoint).recipe.get("expected")
         if expected:
             typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")

@@ -47,7 +47,9 @@ def predict(
       smnet predict model.onnx clip.mp4
     """
     from smnet.files import check_outputs
-    from smnet.inference.recognizer import Recognizer, Utilisation, find_videos
+    from smnet.inference.recognizer import Recognizer
+    from smnet.inference.sources import find_videos
+    from smnet.inference.utilisation import Utilisation
     from smnet.recipes.recipe import parse_views
     from smnet.report.tables import print_json_lines, print_predictions
 

@@ -9,12 +9,17 @@ Every complaint is one :class:`smnet.errors.UserError` line that starts with the
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from smnet.data.packed.read import PackedVideo, is_packed
 from smnet.data.video import torchcodec as torchcodec_file
 from smnet.data.video.base import Video, VideoInfo
 from smnet.data.video.frame_folder import FrameFolder
+from smnet.data.video.memory import FrameArray
 from smnet.data.video.pyav import VideoFile
 from smnet.errors import UserError
 
@@ -22,7 +27,7 @@ __all__ = ["Video", "VideoInfo", "check_decoder", "open_video", "probe"]
 
 
 def open_video(
-    path: str | os.PathLike[str],
+    path: str | os.PathLike[str] | NDArray[np.uint8],
     template: str | None = None,
     start: int | None = None,
     *,
@@ -40,7 +45,7 @@ def open_video(
     Packed clips: ``<folder>/index.arrow#<row>``, see :mod:`smnet.data.packed.read`.
 
     Args:
-        path: a file, a folder, or a row of a packed set.
+        path: a file, a folder, or a row of a packed set; or frames (T, H, W, 3) uint8.
         template: name of the frame files, such as "img_%05d.jpg"; None = find out by looking,
             which takes a folder with one kind of frames. For folders only.
         start: the number of the first frame; None = the smallest there is. For folders only.
@@ -55,9 +60,12 @@ def open_video(
         UserError: nothing there, not a video, no frames, an absurd frame size, a frame missing
             in a folder, out of time, or no such decoder.
     """
+    if isinstance(path, np.ndarray):
+        return FrameArray(path)
     name = os.fspath(path)
     if is_packed(name):
         return PackedVideo(name)
+    refuse_address(name)
     where = Path(name)
     try:
         is_folder, is_file = where.is_dir(), where.is_file()
@@ -77,6 +85,22 @@ def open_video(
     if kind == "torchcodec":
         return torchcodec_file.TorchCodecFile(name, timeout, device or "cpu")
     return VideoFile(name, timeout)
+
+
+def refuse_address(name: str) -> None:
+    """Refuse an address such as ``https://...``, which is not the name of a missing file.
+
+    Raises:
+        UserError: it is one.
+    """
+    scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", name)
+    if scheme is None:
+        return
+    live = scheme[1].lower() in ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
+    raise UserError(
+        f"{name}: an address; videos are read from files and folders only, and"
+        f" {'live streams are not supported' if live else 'are to be downloaded first'}"
+    )
 
 
 def check_decoder(decoder: str) -> None:

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smnet.checkpoints.file import checkpoint_file, load, read_checkpoint
+from smnet.checkpoints.file import open_model
+from smnet.checkpoints.header import checkpoint_file
 from smnet.checkpoints.hub import is_address
 from smnet.data.annotations.source import Source, as_source
 from smnet.errors import UserError, missing_extra
@@ -49,10 +50,10 @@ from smnet.export.writers import (
 )
 from smnet.files import atomic_path, check_outputs, temporary_folder, write_text
 from smnet.inference.exported import onnx_metadata
-from smnet.inference.torch_backend import score_views
-from smnet.models import VideoModel, to_channels_last
+from smnet.inference.torch_backend import TorchBackend
+from smnet.models import VideoModel
 from smnet.models.engines import TemporalForm
-from smnet.system import describe_machine, keep_freed_memory
+from smnet.system import describe_machine
 
 if TYPE_CHECKING:
     from smnet.export.quantise import Quantised
@@ -131,9 +132,8 @@ def export(
     data = None if calibration is None else as_source(calibration)
     read = () if data is None else (data.data, data.root, data.labels)
     check_outputs(outputs, (source, *read), overwrite)
-    model = load(checkpoint)
+    model, recipe = open_model(checkpoint)
     spec, threads = model.spec, torch.get_num_threads()
-    recipe = read_checkpoint(checkpoint).recipe
     metadata = onnx_metadata(spec, recipe, precision=precision)
     clips = data and data.with_split(recipe)
     trials = partial(trial_clips, spec, clips)
@@ -144,7 +144,7 @@ def export(
         quiet_exporter(),
     ):
         say(f"exporting {spec.name}")
-        before = _scorer(load(checkpoint))  # another copy: tracers write down the order in memory
+        before = _scorer(model)
         expected = score(before, trial)
         made, run = Path(folder, f"made{SUFFIX[to]}"), RUN[to]
         half = precision == "fp16"
@@ -239,15 +239,9 @@ def _place(made: Path, target: Path) -> int:
 
 
 def _scorer(model: VideoModel) -> Scorer:
-    """The checkpoint as ``smnet evaluate`` runs it."""
-    keep_freed_memory()
-    to_channels_last(model)
-
-    def run(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = score_views(model, torch.from_numpy(clips[:, None])).numpy()
-        return scores
-
-    return run
+    """A copy of the model as ``smnet predict`` and ``smnet evaluate`` run it."""
+    backend = TorchBackend(model, "cpu")
+    return lambda clips: backend.score(clips[:, None])
 
 
 def _check(

@@ -39,8 +39,8 @@ from smnet.errors import UserError
 from smnet.export.onnx_rewrites import put_maxima_first
 from smnet.export.parity import MAX_DROP
 from smnet.files import temporary_folder
-from smnet.inference.backends import OnnxBackend
 from smnet.inference.exported import INPUT, SCOPES
+from smnet.inference.onnx_backend import OnnxBackend
 
 RANKING_CLIPS = 8
 NEVER = ("Softmax",)

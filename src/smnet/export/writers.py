@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from smnet import __version__
 from smnet.errors import UserError
 from smnet.export.parity import Scorer
-from smnet.inference.backends import OnnxBackend
 from smnet.inference.exported import INPUT, OUTPUT, SCOPES
+from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import SECTION, OpenVinoBackend, import_openvino
 from smnet.models import VideoModel, fold_norms
 from smnet.models.engines import TemporalForm, set_temporal_form

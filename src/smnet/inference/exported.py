@@ -1,6 +1,6 @@
-"""What engines that run exported files share: the file's metadata and its interface.
+"""What the engines of exported files share: metadata, interface and scoring.
 
-Nothing here imports PyTorch.
+Pre-processing and softmax are inside an exported network. Does not import PyTorch.
 """
 
 from __future__ import annotations
@@ -10,74 +10,122 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnet.checkpoints.metadata import dump_specification, read_specification
 from smnet.data.annotations.source import split_of
-from smnet.data.loading.views import Damage, ViewPlan, read_test_views
+from smnet.data.loading.views import Damage, Scaler, ViewPlan, read_test_views
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
 
 ONNX_FORMAT = "smnet-onnx/1"
-"""Of the metadata and the interface, in an ONNX file and in an OpenVINO one."""
+"""Version of the metadata and the interface, in ONNX and OpenVINO files alike."""
 INPUT, OUTPUT = "frames", "scores"
 SCOPES = "pkg.torch.onnx.name_scopes"
-"""Where PyTorch's exporter writes the modules that a node comes from."""
+"""Key under which PyTorch's exporter writes the modules that a node comes from."""
 CLIPS_AT_ONCE = 4
-"""Clips that go through an engine together, at the most: more make it no faster, only larger."""
+"""Clips per run of an engine. More do not make it faster and need more memory."""
 
 
 class ExportedBackend(ABC):
-    """What engines that run an exported file share: pre-processing and softmax are inside it.
+    """An exported file under some engine.
+
+    A process forked after the engine has started its threads has none of them. It opens the file
+    again at its first score, as does a copy that was pickled for another process.
 
     Attributes:
-        spec: the model, as the file's metadata describe it.
-        recipe: the part of the training recipe that says how the data set was split, empty where
+        spec: the model, from the file's metadata.
+        recipe: the part of the training recipe that says how the data set was split; empty where
             the file does not say.
+        path, device, threads: as given.
     """
 
     spec: ModelSpec
     recipe: Mapping[str, Any]
+    scaler: ClassVar[Scaler] = "pillow"
 
-    def _take_metadata(self, path: str | os.PathLike[str], metadata: Mapping[str, str]) -> None:
-        """Set the attributes from a file's metadata.
+    def __init__(
+        self, path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
+    ) -> None:
+        """Open a file that ``smnet export`` wrote.
+
+        Args:
+            path: the ``.onnx`` or ``.xml`` file.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+            threads: threads per run; None is one per core.
 
         Raises:
-            UserError: a file of another origin or version, or damaged.
+            UserError: another kind of file, or no such device.
         """
-        self.spec = _specification(path, metadata)
+        self.path, self.device, self.threads = os.fspath(path), device, threads
+        self._start()
+
+    def _start(self) -> None:
+        metadata = self._open()
+        self.spec = _specification(self.path, metadata)
         self.recipe = _split(metadata.get("division", ""))
+        found, expected = self._interface()
+        if found != expected:
+            raise UserError(f"{self.path}: its inputs and outputs do not match its metadata")
+        self._process = os.getpid()
 
-    @property
-    def side(self) -> int | None:
-        return self.spec.input_size
+    @abstractmethod
+    def _open(self) -> dict[str, str]:
+        """Start the engine on the file and return the file's metadata."""
 
-    def read(self, path: str, plan: ViewPlan, damage: Damage | None = None) -> NDArray[np.uint8]:
-        return read_test_views(path, plan, damage)
-
-    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        batch, count = views.shape[:2]
-        flat = views.reshape(-1, *views.shape[2:])
-        parts = [
-            self.run(flat[first : first + CLIPS_AT_ONCE])
-            for first in range(0, len(flat), CLIPS_AT_ONCE)
-        ]
-        scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
-        return scores
+    @abstractmethod
+    def _interface(self) -> tuple[list[Any], list[Any]]:
+        """The network's ports as the engine describes them, and as the metadata imply them."""
 
     @abstractmethod
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of clips (B, T*L, 3, h, w)."""
 
+    @property
+    def shapes(self) -> tuple[list[int], list[int]]:
+        """Shapes of the input and the output, without the batch."""
+        spec = self.spec
+        frames = [spec.frames_per_clip, 3, spec.input_size, spec.input_size]
+        return frames, [spec.num_classes]
+
+    @property
+    def side(self) -> int | None:
+        return self.spec.input_size
+
+    def read(
+        self, path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
+    ) -> NDArray[np.uint8]:
+        return read_test_views(path, plan, damage)
+
+    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if os.getpid() != self._process:
+            self._start()
+        batch, count = views.shape[:2]
+        clips = views.reshape(-1, *views.shape[2:])
+        parts = [
+            self.run(clips[first : first + CLIPS_AT_ONCE])
+            for first in range(0, len(clips), CLIPS_AT_ONCE)
+        ]
+        scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
+        return scores
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.path, self.device, self.threads)
+
 
 def onnx_metadata(
     spec: ModelSpec, recipe: Mapping[str, Any] | None = None, **more: str
 ) -> dict[str, str]:
-    """What an exported file says of itself: ``spec`` is all of the specification, ``division`` the
-    split that ``recipe`` trained on; the rest is there for programs that know nothing of these."""
+    """The metadata of an exported file.
+
+    Args:
+        spec: written whole, and in parts for programs that read single values.
+        recipe: of the training; the split of the data set is kept, as ``division``.
+        more: further entries.
+    """
     if split := split_of(recipe or {}):
         more["division"] = json.dumps(split)
     return {
@@ -103,26 +151,38 @@ def _split(text: str) -> dict[str, Any]:
     return (split_of(values) if isinstance(values, dict) else None) or {}
 
 
-def bounded(file: Path, most: int) -> Path:
-    """``file``, if it is there and has no more bytes than it may.
+def read_bounded(file: Path, limit: int) -> bytes:
+    """The bytes of a file that has at most ``limit`` of them.
 
     Raises:
-        UserError: it has not.
+        UserError: no such file, or a larger one.
+    """
+    return bounded(file, limit).read_bytes()
+
+
+def bounded(file: Path, limit: int) -> Path:
+    """``file``, after a check that it exists and has at most ``limit`` bytes.
+
+    Raises:
+        UserError: no such file, or a larger one.
     """
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     size = file.stat().st_size
-    if size > most:
-        raise UserError(f"{file}: {size / 2**20:.0f} MiB; no such file of ours is that large")
+    if size > limit:
+        raise UserError(
+            f"{file}: {size / 2**20:.0f} MiB, over the limit of {limit / 2**20:.0f} MiB for an"
+            " exported file"
+        )
     return file
 
 
-def _specification(path: str | os.PathLike[str], metadata: Mapping[str, str]) -> ModelSpec:
+def _specification(path: str, metadata: Mapping[str, str]) -> ModelSpec:
     written = metadata.get("format", "")
     if written.partition("/")[0] != ONNX_FORMAT.partition("/")[0]:
-        raise UserError(f"{path}: a network, but not one that smnet export wrote")
+        raise UserError(f"{path}: a network that smnet export did not write")
     if written != ONNX_FORMAT:
-        raise UserError(f"{path}: written in the form {written}, this version reads {ONNX_FORMAT}")
+        raise UserError(f"{path}: format {written}; this version reads {ONNX_FORMAT}")
     try:
         return read_specification(metadata["spec"])
     except (KeyError, ValueError) as error:

@@ -1,43 +1,39 @@
-"""Prediction: video in, labelled scores out."""
+"""Prediction: videos in, labelled scores out."""
 
 from __future__ import annotations
 
-import glob
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.checkpoints.metadata import view_plan
-from smnet.data.annotations.listing import visible
-from smnet.data.annotations.places import is_image, is_video
 from smnet.data.loading.views import Damage
 from smnet.data.workers.pool import TIME_LIMIT
 from smnet.data.workers.prefetch import Job, Prefetcher
 from smnet.errors import UserError
-from smnet.inference.backends import Backend, check_crops, open_backend
+from smnet.inference.backends import Backend, open_backend, plan_views
+from smnet.inference.sources import Source, each_source
+from smnet.inference.utilisation import Utilisation
 from smnet.system import available_cores
 
-_Views = tuple[NDArray[np.uint8], Damage]
+Views = tuple[NDArray[np.uint8], Damage]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """Scores of one video.
+    """The scores of one video.
 
     Attributes:
         path: the video.
         labels: class names, best first.
-        scores: their probabilities, falling, summing to at most 1 over all classes.
-        error: why there are none; empty if there are.
-        damage: packets and frames that were lost or marred, of those that were tried; other frames
-            stand for them.
+        scores: their probabilities, descending; over all classes they sum to 1.
+        error: why there are no scores; empty if there are.
+        damage: packets and frames that were lost while decoding; other frames replaced them.
     """
 
     path: str
@@ -48,12 +44,12 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The best class name."""
+        """The best class name; empty after an error."""
         return self.labels[0] if self.labels else ""
 
     @property
     def score(self) -> float:
-        """Its probability."""
+        """The probability of :attr:`label`; 0 after an error."""
         return self.scores[0] if self.scores else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,53 +66,11 @@ class Prediction:
         }
 
 
-@dataclass
-class Utilisation:
-    """What kept a run of :meth:`Recognizer.predict_many` busy, in seconds.
-
-    Attributes:
-        clips: videos answered for, readable or not.
-        threads: that decode.
-        network: in which the network ran.
-        waiting: in which it could not, for the next videos were not decoded yet.
-        decoding: of all decoding threads together.
-        elapsed: from the beginning to the last answer, those of the caller between answers too, in
-            which decoding goes on.
-    """
-
-    clips: int = 0
-    threads: int = 0
-    network: float = 0.0
-    waiting: float = 0.0
-    decoding: float = 0.0
-    elapsed: float = 0.0
-
-    @property
-    def wall(self) -> float:
-        """Seconds for all, those of the caller between answers left out."""
-        return self.network + self.waiting
-
-    def __str__(self) -> str:
-        wall = max(self.wall, 1e-9)
-        share = self.decoding / max(self.elapsed, wall) / max(self.threads, 1)
-        if self.elapsed - wall > max(self.network, self.waiting):
-            limit = "what takes the answers is the limit"
-        elif self.network < self.waiting:
-            limit = "decoding is the limit"
-        elif share < 0.75:
-            limit = "the network is the limit"
-        else:  # on the same cores each looks busy while the other works
-            limit = "both are the limit"
-        return (
-            f"{self.clips} clips in {wall:.1f} s, {self.clips / wall:.1f} clips/s: network busy"
-            f" {self.network / wall:.0%}, {self.threads} decoding"
-            f" thread{'s' * (self.threads != 1)} {min(share, 1):.0%};"
-            f" {limit}"
-        )
-
-
 class Recognizer:
-    """A trained model with everything it needs to name what happens in a video.
+    """A trained model that names what happens in videos.
+
+    Several threads may share one. A child process that is forked after a prediction may use it; a
+    copy is sent to a spawned process by pickling.
 
     Example:
         >>> recognizer = Recognizer.load("runs/mine/best.safetensors")  # doctest: +SKIP
@@ -128,8 +82,7 @@ class Recognizer:
         spec = backend.spec
         self.backend = backend
         self.classes = spec.class_names or tuple(str(i) for i in range(spec.num_classes))
-        self.plan = view_plan(spec, *views)
-        check_crops(backend, self.plan)
+        self.plan = plan_views(backend, *views)
 
     @classmethod
     def load(
@@ -139,37 +92,43 @@ class Recognizer:
         views: tuple[int, int] = (1, 1),
         backend: str | None = None,
     ) -> Recognizer:
-        """Load a checkpoint, the best one of a run's folder, or an exported file.
+        """Load a checkpoint or an exported file.
 
         Args:
-            path: a ``.safetensors`` checkpoint, a folder that ``smnet train`` wrote,
-                ``hf://owner/name`` on the hub, or an ``.onnx`` or ``.xml`` file of
+            path: a ``.safetensors`` checkpoint; a folder that ``smnet train`` wrote, for its best
+                checkpoint; ``hf://owner/name`` on the hub; or an ``.onnx`` or ``.xml`` file of
                 ``smnet export``.
-            device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
-            views: clips x crops averaged for every video.
-            backend: what runs the network: ``"torch"`` or ``"compile"`` a checkpoint,
-                ``"onnxruntime"`` or ``"openvino"`` an exported file, which needs no PyTorch. None
-                is what the file is for.
+            device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+            views: clips x crops that are averaged per video.
+            backend: ``"torch"`` or ``"compile"`` for a checkpoint, ``"onnxruntime"`` or
+                ``"openvino"`` for an exported file, which need no PyTorch. None chooses by the
+                file.
 
         Raises:
             UserError: no such file, backend or device.
         """
         return cls(open_backend(path, device, backend), views)
 
-    def predict(self, source: str | os.PathLike[str], top: int = 5) -> Prediction:
-        """Name what happens in one video (a file, or a folder of frames).
+    def predict(self, source: Any, top: int = 5) -> Prediction:
+        """Name what happens in one video.
+
+        Args:
+            source: the path of a video file or a folder of frames; RGB frames (T, H, W, 3) or
+                (T, 3, H, W) uint8, as an array or a tensor; the bytes of a video file; an open
+                binary file; or an open container of PyAV.
+            top: number of classes to report.
 
         Raises:
-            UserError: the video cannot be read.
+            UserError: the video cannot be read, or its scores are not finite.
         """
-        (prediction,) = self.predict_many([source], top)
+        (prediction,) = self.predict_many([source], top, workers=1)
         if prediction.error:
             raise UserError(prediction.error)
         return prediction
 
     def predict_many(
         self,
-        sources: Iterable[str | os.PathLike[str]],
+        sources: Iterable[Any],
         top: int = 5,
         batch: int = 8,
         workers: int | None = None,
@@ -178,133 +137,82 @@ class Recognizer:
     ) -> Iterator[Prediction]:
         """Name what happens in many videos, in their order, without holding them all.
 
-        Several videos go through the network together, while others are decoded ahead of it. A
-        video that cannot be read gives a :class:`Prediction` with its ``error``.
+        Videos are decoded ahead in threads and scored in batches. A video that cannot be read gives
+        a :class:`Prediction` with its ``error``.
 
         Args:
-            sources: paths of videos or folders of frames; may be endless.
-            top: how many classes to report.
-            batch: videos that go through the network together.
-            workers: decoding threads; None is one a core, at most 8.
-            used: takes the time that decoding and the network take.
-            timeout: seconds for one video, after which it counts as unreadable.
+            sources: videos, each as in :meth:`predict`; may be endless. A single path is one video.
+            top: number of classes to report.
+            batch: videos per batch.
+            workers: decoding threads; None is one per core, at most 8. 0 decodes in the caller's
+                thread, without a time limit.
+            used: is filled with where the time went.
+            timeout: seconds per video, after which it counts as unreadable.
 
         Raises:
-            UserError: ``top``, ``batch`` or ``workers`` below 1.
+            UserError: ``top`` or ``batch`` below 1, ``workers`` below 0, or an object that is not a
+                video.
         """
         threads = min(available_cores(), 8) if workers is None else workers
-        for name, number in (("top", top), ("batch", batch), ("workers", threads)):
-            if number < 1:
-                raise UserError(f"{name} is {number}; it must be at least 1")
+        for name, number, least in (("top", top, 1), ("batch", batch, 1), ("workers", threads, 0)):
+            if number < least:
+                raise UserError(f"{name} is {number}; it must be at least {least}")
         used = used if used is not None else Utilisation()
         used.threads = threads
-        waiting: deque[Job[_Views]] = deque()
-        paths = (os.fspath(source) for source in sources)
+        remaining = iter(each_source(sources))
+        queue: deque[Job[Views]] = deque()
         with Prefetcher(self._read, threads, timeout) as prefetcher:
             began = time.perf_counter() - used.elapsed
             exhausted = False
             while True:
-                while not exhausted and len(waiting) < 2 * batch + threads:
-                    path = next(paths, None)
-                    if path is None:
+                while not exhausted and len(queue) < 2 * batch + threads:
+                    try:
+                        source = Source.of(next(remaining))
+                    except StopIteration:
                         exhausted = True
                     else:
-                        waiting.append(prefetcher.submit(path))
-                if not waiting:
+                        queue.append(prefetcher.submit(source))
+                if not queue:
                     return
-                group = [waiting.popleft() for _ in range(min(batch, len(waiting)))]
-                answers = self._score(prefetcher, group, top, used)
+                jobs = [queue.popleft() for _ in range(min(batch, len(queue)))]
+                predictions = self._score(prefetcher, jobs, top, used)
                 used.elapsed = time.perf_counter() - began
-                yield from answers
+                yield from predictions
 
-    def _read(self, path: str) -> _Views:
+    def _read(self, source: Source) -> Views:
         damage = Damage()
-        return self.backend.read(path, self.plan, damage), damage
+        with source.readable() as content:
+            return self.backend.read(content, self.plan, damage), damage
 
     def _score(
-        self, prefetcher: Prefetcher[_Views], group: list[Job[_Views]], top: int, used: Utilisation
+        self, prefetcher: Prefetcher[Views], jobs: list[Job[Views]], top: int, used: Utilisation
     ) -> list[Prediction]:
         began = time.perf_counter()
-        answers: dict[int, Prediction] = {}
-        read: dict[int, _Views] = {}
-        for number, job in enumerate(group):
+        predictions: dict[int, Prediction] = {}
+        decoded: dict[int, Views] = {}
+        for number, job in enumerate(jobs):
             try:
-                read[number] = prefetcher.result(job)
+                decoded[number] = prefetcher.result(job)
             except UserError as error:
-                answers[number] = Prediction(job.path, error=str(error))
+                predictions[number] = Prediction(str(job.path), error=str(error))
             used.decoding += job.seconds
         ready = time.perf_counter()
-        if read:
-            scores = self.backend.score(np.stack([views for views, _ in read.values()]))
-            best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-            for row, (number, (_, damage)) in enumerate(read.items()):
-                answers[number] = Prediction(
-                    group[number].path,
-                    tuple(self.classes[i] for i in best[row]),
-                    tuple(scores[row, best[row]].tolist()),
-                    damage=damage.count,
-                )
-        used.clips += len(group)
+        if decoded:
+            scores = self.backend.score(np.stack([views for views, _ in decoded.values()]))
+            for row, (number, (_, damage)) in zip(scores, decoded.items(), strict=True):
+                predictions[number] = self._prediction(str(jobs[number].path), row, top, damage)
+        failed = sum(bool(prediction.error) for prediction in predictions.values())
+        used.failed += failed
+        used.clips += len(jobs) - failed
         used.waiting += ready - began
-        used.network += time.perf_counter() - ready
-        return [answers[number] for number in range(len(group))]
+        used.inference += time.perf_counter() - ready
+        return [predictions[number] for number in range(len(jobs))]
 
-
-def find_videos(sources: Sequence[str]) -> list[str]:
-    """Paths of all videos that the words of a command line mean, in order, each once.
-
-    A word is a video file; a folder: the videos in it and below it, a folder with images and no
-    video being one, of frames; a pattern with ``*`` or ``?``; or ``@list.txt``, a file
-    with a path a line.
-
-    A file that is not there is returned too, to be told of beside the answers for the others.
-
-    Raises:
-        UserError: a word that means nothing, or none that is there.
-    """
-    found: dict[str, None] = {}
-    for word in sources:
-        if not word:
-            raise UserError("an empty name was given for a video or a folder")
-        if word.startswith("@"):
-            found.update(dict.fromkeys(_listed(word[1:])))
-        elif Path(word).is_dir():
-            found.update(dict.fromkeys(_in_folder(Path(word))))
-        elif any(c in word for c in "*?[") and not Path(word).exists():
-            matches = sorted(glob.glob(word, recursive=True))
-            if not matches:
-                raise UserError(f"{word}: no file matches this pattern")
-            found.update(dict.fromkeys(m for m in find_videos(matches)))
-        else:
-            found[word] = None
-    if not any(map(os.path.exists, found)):
-        raise UserError(f"{next(iter(found))}: no such file or folder")
-    return list(found)
-
-
-def _in_folder(folder: Path) -> list[str]:
-    videos: list[str] = []
-    unreadable: list[str] = []  # answered for as a file that may not be read is
-    for path, folders, files in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
-        names = sorted(filter(visible, files))
-        films = [name for name in names if is_video(name)]
-        if not films and any(map(is_image, names)):
-            videos.append(path)
-            folders.clear()
-            continue
-        folders[:] = sorted(filter(visible, folders))
-        videos += [str(Path(path, name)) for name in films]
-    if not videos and not unreadable:
-        raise UserError(f"{folder}: no videos below this folder")
-    return videos + unreadable
-
-
-def _listed(path: str) -> list[str]:
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a list of videos ({error})") from None
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise UserError(f"{path}: an empty list")
-    return names
+    def _prediction(
+        self, name: str, scores: NDArray[np.float32], top: int, damage: Damage
+    ) -> Prediction:
+        if not np.isfinite(scores).all():
+            return Prediction(name, error=f"{name}: the model's scores are not finite numbers")
+        best = np.argsort(-scores, kind="stable")[:top]
+        labels = tuple(self.classes[i] for i in best)
+        return Prediction(name, labels, tuple(scores[best].tolist()), damage=damage.count)

@@ -21,9 +21,10 @@ from smnet.data.loading.dataset import ClipDataset, TrainBatches
 from smnet.data.loading.loader import ClipLoader, make_loader
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
-from smnet.evaluation.evaluate import in_order, protocol_loader, score_clips, validation_plan
 from smnet.evaluation.results import Evaluation
+from smnet.evaluation.scoring import in_order, protocol_loader, score_clips, validation_plan
 from smnet.files import alone_in
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models import ModelSpec, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
@@ -312,11 +313,10 @@ def validate(
     # Running statistics differ between processes; rank 0 saves the checkpoint, so all use its own.
     processes.share(model.buffers())
     scores, problems, damaged = score_clips(
-        model,
+        TorchBackend.live(model, autocast),
         loader,
         processes,
         on_error=recipe.on_error,
-        autocast=autocast,
         progress=stop_if_requested,
     )
     val = validation_clips(clips)

@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from smnet.checkpoints.file import Checkpoint, is_checkpoint, read_checkpoint
+from smnet.checkpoints.file import Checkpoint, read_checkpoint
+from smnet.checkpoints.header import is_checkpoint
 from smnet.checkpoints.hub import is_address
 from smnet.errors import UserError
 from smnet.models import VideoModel, load_weights

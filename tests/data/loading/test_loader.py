@@ -27,7 +27,8 @@ from smnet.data.loading.loader import ClipLoader, make_loader
 from smnet.data.loading.views import ViewPlan
 from smnet.distributed import Processes
 from smnet.errors import UserError
-from smnet.evaluation.evaluate import score_clips
+from smnet.evaluation.scoring import score_clips
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models import create_model
 from smnet.training.loop import train
 from tests.conftest import tiny
@@ -210,8 +211,10 @@ def test_evaluation_ends_with_one_error(monkeypatch: pytest.MonkeyPatch) -> None
     model = create_model("tsn_resnet18", 3, 3, width=8).eval()
     processes = Processes(torch.device("cpu"))
     with pytest.raises(UserError, match=r"list\.csv:3: /clips/2\.mp4: not read within"):
-        score_clips(model, loader_of(4), processes)
-    scores, problems, _ = score_clips(model, loader_of(4), processes, on_error="skip")
+        score_clips(TorchBackend.live(model), loader_of(4), processes)
+    scores, problems, _ = score_clips(
+        TorchBackend.live(model), loader_of(4), processes, on_error="skip"
+    )
     assert list(problems) == [2]
     assert np.isnan(scores).all(1).tolist() == [False, False, True, False]
 

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from smnet.data.annotations.read import Clip
 from smnet.data.loading.transforms import protocol_views, train_view
-from smnet.data.loading.views import Damage, ViewPlan, read_frames
+from smnet.data.loading.views import Damage, ViewPlan, pillow_views, read_frames
 from smnet.data.packed.read import frames_kept
 from smnet.errors import UserError
 
@@ -55,7 +57,7 @@ class Batch:
 
 
 def read_views(
-    path: str,
+    path: str | NDArray[np.uint8],
     plan: ViewPlan,
     rng: np.random.Generator | None = None,
     mirror: bool = False,
@@ -66,7 +68,7 @@ def read_views(
     """Decode the views of one video.
 
     Args:
-        path: a video file or a folder of frames.
+        path: a video file, a folder of frames, or frames (T, H, W, 3).
         plan: how.
         rng: the randomness of a training view.
         mirror: turn left and right round (training only).
@@ -86,6 +88,8 @@ def read_views(
         if rng is None:
             raise ValueError("a training view needs an rng")
         return train_view(frames, plan.size, plan.crop, mirror, rng)
+    if plan.scaler == "pillow":
+        return torch.from_numpy(pillow_views(frames, plan))
     views = protocol_views(
         frames, plan.size, plan.short_side, plan.crops
     )  # (crops, clips*T*L, ...)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from smnet.data.workers.pool import TIME_LIMIT, timeout_message
 from smnet.errors import UserError
@@ -28,11 +28,11 @@ class Job(Generic[R]):
     """A clip that is being read; see :meth:`Prefetcher.result`.
 
     Attributes:
-        path: the clip.
+        path: the clip, or another object that ``read`` takes and that prints as its name.
         seconds: that reading took; set with the result.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: Any) -> None:
         self.path = path
         self.seconds = 0.0
         self.future: Future[R] = Future()
@@ -45,18 +45,19 @@ class Prefetcher(Generic[R]):
 
     Args:
         read: maps a path to the result.
-        threads: the largest number at work.
+        threads: the largest number at work. 0 reads each clip when its result is asked for, in the
+            caller's thread and without a time limit.
         limit: seconds for one clip.
     """
 
-    def __init__(self, read: Callable[[str], R], threads: int, limit: float = TIME_LIMIT) -> None:
-        if threads < 1:
-            raise UserError(f"workers is {threads}; it must be at least 1")
+    def __init__(self, read: Callable[[Any], R], threads: int, limit: float = TIME_LIMIT) -> None:
+        if threads < 0:
+            raise UserError(f"workers is {threads}; it must be at least 0")
         self._read, self._count, self._limit = read, threads, limit
         self._queue: SimpleQueue[Job[R] | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
 
-    def submit(self, path: str) -> Job[R]:
+    def submit(self, path: Any) -> Job[R]:
         """Queue a clip."""
         job: Job[R] = Job(path)
         self._queue.put(job)
@@ -71,6 +72,12 @@ class Prefetcher(Generic[R]):
             UserError: the clip was not read within the limit.
             Exception: whatever ``read`` raised.
         """
+        if not self._count:
+            began = time.monotonic()
+            try:
+                return self._read(job.path)
+            finally:
+                job.seconds = time.monotonic() - began
         while not wait([job.future], self._remaining(job)).done:
             if self._remaining(job) <= 0:
                 self._abandon(job)

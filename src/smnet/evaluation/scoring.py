@@ -1,0 +1,115 @@
+"""Scoring of a list of clips, each exactly once over all processes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.checkpoints.metadata import view_plan
+from smnet.data.annotations.read import Clip
+from smnet.data.loading.dataset import ClipDataset, TestBatches
+from smnet.data.loading.loader import ClipLoader, make_loader
+from smnet.data.loading.views import ViewPlan
+from smnet.data.sampling.rules import clips_of_validation
+from smnet.distributed import Processes
+from smnet.errors import UserError
+from smnet.inference.backends import Backend
+from smnet.models import ModelSpec
+
+
+class Scores(NamedTuple):
+    """The scores of a list of clips.
+
+    Attributes:
+        scores: (N, K) float32 in the order of the list; NaN for a clip that was not read.
+        problems: why clips were not read, by their index.
+        damaged: what was lost of clips that were read, by their index.
+    """
+
+    scores: NDArray[np.float32]
+    problems: dict[int, str]
+    damaged: dict[int, str]
+
+
+def validation_plan(spec: ModelSpec) -> ViewPlan:
+    """The views of validation during training: one crop of each clip that the sampling rule takes.
+
+    All published rules validate on one clip, also those that test on two or ten.
+    """
+    return view_plan(spec, clips_of_validation(spec.sampling), validation=True)
+
+
+def protocol_loader(
+    clips: Sequence[Clip],
+    plan: ViewPlan,
+    processes: Processes,
+    batch: int = 8,
+    workers: int | None = None,
+) -> ClipLoader:
+    """A loader of every clip once over all processes.
+
+    Args:
+        clips: the list.
+        plan: of :func:`smnet.inference.backends.plan_views` or :func:`validation_plan`.
+        processes: this process among the others.
+        batch: views per batch.
+        workers: see :func:`smnet.data.loading.loader.make_loader`.
+    """
+    return make_loader(
+        ClipDataset(clips, plan),
+        TestBatches(len(clips), max(1, batch // plan.views), processes.rank, processes.world),
+        workers,
+        pin_memory=processes.device.type == "cuda",
+    )
+
+
+def score_clips(
+    backend: Backend,
+    loader: ClipLoader,
+    processes: Processes,
+    *,
+    on_error: str = "raise",
+    progress: Callable[[int], None] = lambda done: None,
+) -> Scores:
+    """Score every clip of a list once over all processes.
+
+    Args:
+        backend: a checkpoint, an exported file, or the live model of a training run.
+        loader: of :func:`protocol_loader`.
+        processes: this process among the others.
+        on_error: ``"raise"`` stops at the first clip that cannot be read. ``"skip"`` reports it and
+            counts it as wrong.
+        progress: is called with the number of clips just finished.
+
+    Returns:
+        The scores, on every process.
+
+    Raises:
+        UserError: a clip cannot be read and ``on_error`` is ``"raise"``.
+    """
+    count = len(loader.dataset)
+    scores = np.full((count, backend.spec.num_classes), np.nan, dtype=np.float32)
+    problems: dict[int, str] = {}
+    damaged: dict[int, str] = {}
+    for part in loader:
+        if part.problems and on_error == "raise":
+            raise UserError(part.problems[0][1])
+        problems.update(part.problems)
+        damaged.update(part.damaged)
+        if len(part.indices):
+            scores[part.indices.numpy()] = backend.score(part.views.numpy())
+        progress(len(part.indices) + len(part.problems))
+    own = (scores[processes.rank :: processes.world], problems, damaged)
+    for rank, (rows, not_read, lost) in enumerate(processes.gather(own)):
+        scores[rank :: processes.world] = rows
+        problems.update(not_read)
+        damaged.update(lost)
+    return Scores(scores, problems, damaged)
+
+
+def in_order(messages: dict[int, str]) -> tuple[str, ...]:
+    """Messages by the index of their clip, in the order of the clips."""
+    return tuple(messages[index] for index in sorted(messages))

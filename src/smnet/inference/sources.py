@@ -1,0 +1,241 @@
+"""What can be predicted from: words of a command line, paths, and videos in memory."""
+
+from __future__ import annotations
+
+import glob
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import av
+import numpy as np
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from smnet.console import console, printable
+from smnet.data.annotations.listing import visible
+from smnet.data.annotations.places import is_image, is_video
+from smnet.data.open import refuse_address
+from smnet.data.video.base import MAX_PIXELS
+from smnet.errors import UserError
+
+MAX_BYTES = 4 * 2**30
+"""Largest video that is taken from bytes or an open file, and largest one decoded in memory."""
+SHOWN = 3
+"""Names per message of files that were left out."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One video to predict from.
+
+    Attributes:
+        name: for people; the path where there is one.
+        content: a path, frames (T, H, W, 3) uint8, the bytes of a video file, an open binary file,
+            or an open container of PyAV.
+    """
+
+    name: str
+    content: Any
+
+    def __str__(self) -> str:
+        return self.name
+
+    @classmethod
+    def of(cls, given: Any) -> Source:
+        """Name a source and check its type.
+
+        Raises:
+            UserError: an object that holds no video.
+        """
+        if isinstance(given, str | os.PathLike):
+            path = os.fsdecode(given)
+            return cls(path, path)
+        if _is_tensor(given):
+            given = given.detach().cpu().numpy()
+        if isinstance(given, np.ndarray):
+            frames = _frames(given)
+            return cls(f"<{len(frames)} frames>", frames)
+        if isinstance(given, bytes | bytearray | memoryview):
+            return cls(f"<{len(given)} bytes>", given)
+        if isinstance(given, InputContainer) or hasattr(given, "read"):
+            name = getattr(given, "name", None)
+            return cls(name if isinstance(name, str) and name else "<open file>", given)
+        raise UserError(
+            f"{type(given).__name__}: not a video; give a path, frames (T, H, W, 3) uint8, the"
+            " bytes of a video file, or an open file"
+        )
+
+    @contextmanager
+    def readable(self) -> Iterator[str | NDArray[np.uint8]]:
+        """A path or an array of frames that holds the video.
+
+        Raises:
+            UserError: a video in memory beyond :data:`MAX_BYTES`.
+        """
+        content = self.content
+        if isinstance(content, str | np.ndarray):
+            yield content
+        elif isinstance(content, InputContainer):
+            yield content.name if Path(content.name).is_file() else self._decoded(content)
+        else:
+            with tempfile.NamedTemporaryFile(prefix="smnet-") as file:
+                if hasattr(content, "read"):
+                    self._copy(content, file)
+                else:
+                    file.write(content)
+                file.flush()
+                try:
+                    yield file.name
+                except UserError as error:
+                    raise UserError(str(error).replace(file.name, self.name)) from None
+
+    def _copy(self, opened: Any, target: IO[bytes]) -> None:
+        size = 0
+        while part := opened.read(1 << 20):
+            if not isinstance(part, bytes):
+                raise UserError(f"{self.name}: opened as text; open it with mode 'rb'")
+            size += target.write(part)
+            if size > MAX_BYTES:
+                raise UserError(f"{self.name}: more than {MAX_BYTES >> 30} GiB")
+
+    def _decoded(self, container: InputContainer) -> NDArray[np.uint8]:
+        frames: list[NDArray[np.uint8]] = []
+        size = 0
+        try:
+            for frame in container.decode(video=0):
+                frames.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+                size += frames[-1].nbytes
+                if size > MAX_BYTES:
+                    raise UserError(f"{self.name}: more than {MAX_BYTES >> 30} GiB of frames")
+        except (av.FFmpegError, IndexError) as error:
+            raise UserError(f"{self.name}: cannot be decoded ({error})") from None
+        if not frames:
+            raise UserError(f"{self.name}: no frames are left in this container")
+        return np.stack(frames)
+
+
+def each_source(given: Any) -> Any:
+    """The videos in what was given: one by itself, or several in an iterable."""
+    single = (str, os.PathLike, bytes, bytearray, memoryview, InputContainer)
+    if isinstance(given, single) or hasattr(given, "read"):
+        return [given]
+    if (isinstance(given, np.ndarray) or _is_tensor(given)) and given.ndim <= 4:
+        return [given]
+    return given
+
+
+def _is_tensor(given: Any) -> bool:
+    """Whether this is a tensor of PyTorch, without importing PyTorch."""
+    return type(given).__module__.partition(".")[0] == "torch" and hasattr(given, "detach")
+
+
+def _frames(given: NDArray[Any]) -> NDArray[np.uint8]:
+    """Frames (T, H, W, 3) from these, or from (T, 3, H, W) as torchcodec has them."""
+    if given.ndim == 4 and given.shape[-1] != 3 and given.shape[1] == 3:
+        given = np.moveaxis(given, 1, -1)
+    if given.ndim != 4 or given.shape[-1] != 3 or given.dtype != np.uint8 or not given.size:
+        raise UserError(
+            f"frames {given.shape} {given.dtype}: give RGB frames (T, H, W, 3) or (T, 3, H, W),"
+            " uint8 from 0 to 255"
+        )
+    if given.shape[1] * given.shape[2] > MAX_PIXELS:
+        raise UserError(f"frames {given.shape}: more than {MAX_PIXELS} pixels per frame")
+    return given
+
+
+def find_videos(words: Sequence[str]) -> list[str]:
+    """Paths of the videos that the words of a command line stand for, in order, each once.
+
+    A word is a video file; a folder, for the videos in it and below it; a pattern with ``*`` or
+    ``?``; or ``@list.txt``, a file with one path per line. A folder with images and no video is a
+    video itself, of frames. What a pattern matches besides videos is left out and counted on
+    standard error.
+
+    A path that does not exist is returned too: prediction reports it beside the others' results.
+
+    Raises:
+        UserError: a word that stands for nothing, or no path exists.
+    """
+    found: dict[str, None] = {}
+    for word in words:
+        if not word:
+            raise UserError("an empty name was given for a video or a folder")
+        if word.startswith("@"):
+            found.update(dict.fromkeys(_in_list(word[1:])))
+        elif Path(word).is_dir():
+            found.update(dict.fromkeys(_in_folder(word)))
+        elif glob.has_magic(word) and not Path(word).exists():
+            found.update(dict.fromkeys(_matching(word)))
+        else:
+            found[word] = None
+    if not any(map(os.path.exists, found)):
+        first = next(iter(found))
+        refuse_address(first)
+        raise UserError(f"{first}: no such file or folder")
+    return list(found)
+
+
+def _matching(pattern: str) -> list[str]:
+    matches = sorted(glob.glob(pattern, recursive=True))
+    if not matches:
+        raise UserError(f"{pattern}: no file matches this pattern")
+    videos: list[str] = []
+    others: list[str] = []
+    for match in matches:
+        if Path(match).is_dir():
+            videos += _walk(match)[0]
+        elif is_video(match):
+            videos.append(match)
+        elif not is_image(match):
+            others.append(match)
+    if not videos:
+        raise UserError(
+            f"{pattern}: {len(matches)} matches, but no video and no folder of frames; a file of"
+            " another name is read if it is named itself"
+        )
+    if others:
+        names = ", ".join([Path(other).name for other in others[:SHOWN]])
+        line = f"{pattern}: {len(others)} files left out that are not videos: {names}"
+        if len(others) > SHOWN:
+            line += ", ..."
+        console.print(printable(line), markup=False, soft_wrap=True)
+    return videos
+
+
+def _in_folder(folder: str) -> list[str]:
+    videos, unreadable = _walk(folder)
+    if not videos and not unreadable:
+        raise UserError(f"{folder}: no videos below this folder")
+    return videos + unreadable
+
+
+def _walk(folder: str) -> tuple[list[str], list[str]]:
+    """The videos below a folder, and the folders that cannot be listed."""
+    videos: list[str] = []
+    unreadable: list[str] = []
+    for path, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
+        names = sorted(filter(visible, names))
+        files = [name for name in names if is_video(name)]
+        if not files and any(map(is_image, names)):
+            videos.append(path)
+            folders.clear()
+            continue
+        folders[:] = sorted(filter(visible, folders))
+        videos += [str(Path(path, name)) for name in files]
+    return videos, unreadable
+
+
+def _in_list(path: str) -> list[str]:
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a list of videos ({error})") from None
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise UserError(f"{path}: an empty list")
+    return names
