@@ -232,7 +232,7 @@ def test_predict_with_a_broken_video_among_good_ones(
         assert [line.split()[0] for line in called.out.splitlines()] == [str(p) for p in good]
         line, used = called.err.splitlines()
         assert line.startswith(f"smnet: {broken}: ")
-        assert used.startswith("4 clips in ")
+        assert used.startswith("3 videos in ")
 
 
 def test_damaged_clips_are_named(smnet: Smnet, run: Path, tmp_path: Path) -> None:
@@ -500,8 +500,8 @@ WRONG = [
     ("evaluate RUN --data DATA --split test", "no split 'test'"),
     ("evaluate RUN --data DATA --views 7x2", "crops must be 1, 3 or 5"),
     ("evaluate RUN --data DATA --views many", "write clips x crops"),
-    ("evaluate RUN --data DATA --weights 1,2", "give one share"),
-    ("evaluate RUN --data DATA --weights nan", "give one share"),
+    ("evaluate RUN --data DATA --weights 1,2", "give one number"),
+    ("evaluate RUN --data DATA --weights nan", "give one number"),
     ("evaluate RUN --data DATA --on-error ignore", "use raise or skip"),
     ("evaluate RUN --data DATA --decoder decord", "use pyav or torchcodec"),
     ("evaluate RUN --data DATA --device gpu", "no device is called 'gpu'"),

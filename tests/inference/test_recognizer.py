@@ -26,7 +26,6 @@ from smnet.console import json_text
 from smnet.data.loading.dataset import read_views
 from smnet.data.loading.views import Damage, ViewPlan
 from smnet.errors import UserError
-from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.inference.recognizer import Prediction, Recognizer
 from smnet.inference.utilisation import Utilisation
 from smnet.report.tables import print_predictions
@@ -66,15 +65,6 @@ def test_many_agree_with_one_in_their_order(recognizer: Recognizer, videos: list
         for one, other in zip(alone, answers, strict=True):
             assert one.labels == other.labels
             assert one.scores == pytest.approx(other.scores, abs=1e-5)
-
-
-def test_prediction_and_evaluation_agree(
-    run: Path, clips: Path, recognizer: Recognizer, videos: list[str]
-) -> None:
-    result = evaluate_checkpoints([str(run)], str(clips), workers=0, device="cpu")
-    assert result is not None
-    named = {path: CLASSES[k] for path, k in zip(result.paths, result.predictions, strict=True)}
-    assert {a.path: a.label for a in recognizer.predict_many(videos)} == named
 
 
 def test_views_are_averaged(run: Path, videos: list[str]) -> None:
