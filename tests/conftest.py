@@ -1,4 +1,4 @@
-"""What many tests share: a small data set of real files, and a model trained on it once."""
+"""What many tests share: a small data set of real files, a model trained on it, the devices."""
 
 from __future__ import annotations
 
@@ -41,11 +41,13 @@ TINY: dict[str, Any] = {
     "workers": 0,
     "device": "cpu",
 }
-"""The recipe of every run in the tests, but for what a test is about."""
+"""The recipe of every run in the tests, except for what a test is about."""
+
+DEVICES = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
 
 
 def pytest_configure() -> None:
-    torch.set_num_threads(1)  # on tensors this small more threads cost more than they give
+    torch.set_num_threads(1)  # for tensors this small, more threads are slower
 
 
 def class_frames(label: int, number: int, count: int = 8, size: int = 32) -> NDArray[np.uint8]:
@@ -56,7 +58,7 @@ def class_frames(label: int, number: int, count: int = 8, size: int = 32) -> NDA
 
 
 def write_clips(root: Path, splits: dict[str, int], classes: tuple[str, ...] = CLASSES) -> Path:
-    """A folder per class below a folder per split, so many clips of each class in each."""
+    """A folder per split with a folder per class; ``splits`` gives the clips per class."""
     number = 0
     for split, clips in splits.items():
         for label, name in enumerate(classes):
@@ -77,7 +79,7 @@ def tiny(data: Path | str | None = None, **changes: Any) -> Recipe:
 
 @contextlib.contextmanager
 def file_size_limit(bytes_: int) -> Iterator[None]:
-    """No file may grow beyond so many bytes: as near to a full disk as a test can come."""
+    """No file may grow beyond ``bytes_``, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, before[1]))
     try:
@@ -88,21 +90,27 @@ def file_size_limit(bytes_: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data set on disk: 3 classes, 9 clips in train/, 6 in val/. Not to be changed."""
+    """A data set on disk: 3 classes, 9 clips in train/, 6 in val/. Tests must not change it."""
     return write_clips(tmp_path_factory.mktemp("clips"), {"train": 3, "val": 2})
 
 
 @pytest.fixture(scope="session")
 def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run on ``clips``. Not to be changed."""
+    """The folder of a finished run on ``clips``. Tests must not change it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert train(tiny(clips, epochs=10), folder).finished
     return folder
 
 
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """The CPU, and a GPU where there is one."""
+    return torch.device(request.param)
+
+
 @pytest.fixture
 def said() -> Iterator[io.StringIO]:
-    """What the program tells people (its messages on standard error, without colours)."""
+    """The messages on standard error, without colours."""
     text, before = io.StringIO(), console.file
     console.file = text
     yield text
@@ -111,7 +119,7 @@ def said() -> Iterator[io.StringIO]:
 
 @dataclass(frozen=True)
 class Called:
-    """How a call of the command line ended."""
+    """The result of a call of the command line."""
 
     status: int
     out: str
