@@ -1,23 +1,20 @@
-"""What the temporal modules cost in seconds and bytes, not only in multiply-adds.
+"""The cost of the temporal modules in seconds and bytes, beside their multiply-adds.
 
     python benchmarks/cost.py                       # the family on ResNet-50, 8 frames of 224
     python benchmarks/cost.py tsn_resnet18 smnet_resnet18 --size 112 --rounds 5
     python benchmarks/cost.py tsn_resnet50 tsn_resnet50+compile smnet_resnet50+compile
 
-Every figure is a ratio to the first model, measured in the same run: the models take turns, medians
-of CPU time are compared, so that other work on the machine hits all alike. Peak memory is that of a
-training step in a fresh process, less what the same process needs before it; the median of five.
-What runs under torch.compile has none, for the compiler's own cannot be told from it.
-The table goes to standard output, the figures to benchmarks/results/cost.json.
+Every figure is a ratio to the first model of the same run. The models take turns; a ratio is the
+median over rounds, with its quartiles in the table. Peak memory is that of a training step in a
+fresh process, less what the process needs before it; the median of five. Models under torch.compile
+have none, since the compiler's own memory cannot be separated.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
 import multiprocessing
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +22,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from common import RESULTS, keep, table
+from common import parse, parser, publish, table
+from smnet.experiments.profile import time_models, training_step
+from smnet.experiments.study import read_models
 from smnet.models import VideoModel, create_model, multiply_adds, parameter_count, to_channels_last
 from smnet.system import keep_freed_memory
 
@@ -45,10 +44,9 @@ COMPILED = "+compile"
 
 
 def build(word: str) -> VideoModel:
-    """``name`` or ``name:option=value`` -> the model, channels innermost."""
-    name, _, option = word.removesuffix(COMPILED).partition(":")
-    key, _, value = option.partition("=")
-    model = create_model(name, 174, **({key: value} if option else {}))
+    """The model of ``name:option=value`` with channels last."""
+    (row,) = read_models(word.removesuffix(COMPILED))
+    model = create_model(row.model, 174, **row.options)
     to_channels_last(model)
     return model
 
@@ -57,111 +55,81 @@ def clip_for(model: Any, size: int) -> torch.Tensor:
     return torch.randn(1, model.spec.frames_per_clip, 3, size, size)
 
 
-def forward(model: nn.Module, clip: torch.Tensor) -> None:
-    model.eval()
-    with torch.inference_mode():
-        model(clip)
-
-
-def train_step(model: nn.Module, clip: torch.Tensor) -> None:
-    model.train()
+def step(network: nn.Module, clip: torch.Tensor) -> None:
+    """One training step."""
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-6)
     labels = torch.zeros(len(clip), dtype=torch.long)
-    torch.nn.functional.cross_entropy(model(clip), labels).backward()
-    model.zero_grad(set_to_none=True)
-
-
-def medians(
-    networks: list[nn.Module],
-    clips: list[torch.Tensor],
-    rounds: int,
-    do: Callable[[nn.Module, torch.Tensor], None],
-) -> list[float]:
-    """Median CPU seconds of ``do`` for each network and its clip, the networks taking turns."""
-    times: list[list[float]] = [[] for _ in networks]
-    for turn in range(rounds + 1):
-        for k, (network, clip) in enumerate(zip(networks, clips, strict=True)):
-            began = time.process_time()
-            do(network, clip)
-            if turn:  # the first round warms up
-                times[k].append(time.process_time() - began)
-    return [statistics.median(t) for t in times]
+    training_step(network, clip, labels, optimizer)
 
 
 def peak_bytes(word: str, size: int, make: Callable[[str], nn.Module] = build) -> float:
-    """Memory that a training step adds to a process that holds the model and its gradients: the
-    median of fresh processes, for how the C library lays it out varies by a tenth."""
+    """Bytes that a training step adds to a process with the model and its gradients.
+
+    The median of fresh processes: the memory layout of the C library varies by a tenth.
+    """
     if word.endswith(COMPILED):
         return math.nan
-    found = []
+    peaks = []
     for _ in range(PEAKS):
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            found.append(pool.apply(_peak, (make, word, size)))
-    return statistics.median(found)
+            peaks.append(pool.apply(_peak, (make, word, size)))
+    return statistics.median(peaks)
 
 
 def _peak(make: Callable[[str], nn.Module], word: str, size: int) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     model = make(word)
-    train_step(model, clip_for(model, 48))  # what libraries allocate once is there before
+    step(model, clip_for(model, 48))  # libraries allocate their own memory in the first step
     before = resident("VmRSS")
-    train_step(model, clip_for(model, size))
+    step(model, clip_for(model, size))
     return resident("VmHWM") - before
 
 
-def resident(what: str) -> int:
-    """Bytes of memory that this process has now (``VmRSS``) or had at the most (``VmHWM``).
+def resident(key: str) -> int:
+    """Current (``VmRSS``) or peak (``VmHWM``) memory of this process in bytes.
 
-    Not ``getrusage``: its maximum begins with that of the process which started this one.
+    ``getrusage`` does not serve: its maximum starts with that of the parent process.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    (line,) = (line for line in status.splitlines() if line.startswith(what))
+    (line,) = (line for line in status.splitlines() if line.startswith(key))
     return int(line.split()[1]) * 1024
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=FAMILY)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "cost.json")
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="*", default=FAMILY)
+    arguments.add_argument("--size", type=int, default=224)
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--title", default="The family on ResNet-50, 8 segments of 224 x 224")
+    given = parse(arguments)
     torch.set_num_threads(given.threads)
-    keep_freed_memory()  # as smnet train does
+    keep_freed_memory()  # as in training
     models = [build(word) for word in given.models]
     networks: list[nn.Module] = [
         torch.compile(model) if word.endswith(COMPILED) else model  # type: ignore[misc]
         for word, model in zip(given.models, models, strict=True)
     ]
-    clips = [clip_for(model, given.size) for model in models]
-    fast = medians(networks, clips, given.rounds, forward)
-    slow = medians(networks, clips, given.rounds, train_step)
+    timings = time_models(models, given.size, 1, torch.device("cpu"), given.rounds, networks)
     memory = [peak_bytes(word, given.size) for word in given.models]
-    rows = [
-        {
-            "model": word,
-            "parameters": parameter_count(model),
-            "gmacs": multiply_adds(model, size=given.size) / 1e9,
-            "forward": fast[k] / fast[0],
-            "train": slow[k] / slow[0],
-            "memory": None if math.isnan(memory[k]) else memory[k] / memory[0],
-        }
-        for k, (word, model) in enumerate(zip(given.models, models, strict=True))
-    ]
-    print(f"ratios to {rows[0]['model']}\n")
-    header = ["model", "parameters", "GMAC", "forward", "train step", "peak memory"]
-    columns = ("gmacs", "forward", "train", "memory")
     cells = [
         [
-            str(row["model"]),
-            f"{row['parameters'] / 1e6:.2f} M",
-            *("-" if row[k] is None else f"{row[k]:.2f}" for k in columns),
+            word,
+            f"{parameter_count(model) / 1e6:.2f} M",
+            f"{multiply_adds(model, size=given.size) / 1e9:.2f}",
+            str(timings.ratio(2 * k)),
+            str(timings.ratio(2 * k + 1, 1)),
+            "-" if math.isnan(memory[k]) else f"{memory[k] / memory[0]:.2f}",
         ]
-        for row in rows
+        for k, (word, model) in enumerate(zip(given.models, models, strict=True))
     ]
-    print(table(header, cells))
-    keep(given.out, {"seconds": {"forward": fast[0], "train": slow[0]}, "rows": rows})
+    header = ["model", "parameters", "GMAC", "forward", "training step", "peak memory"]
+    note = (
+        f"Ratios to the first row, {given.rounds} rounds of {timings.clock} time, with quartiles."
+        f" {timings.median(0):.2f} s forward and {timings.median(1):.2f} s per step there."
+    )
+    publish(given, "cost", given.title, table(header, cells), note, timings.warning)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,7 @@ hits all alike; every figure is a ratio to plain sequential decoding with PyAV. 
 with those of decoding everything, bit by bit. Second part: clips a second out of the loader of
 training, from files and packed, against those that networks take in training.
 
-Tables go to standard output, the figures to benchmarks/results/decode.json; ``--page FILE`` puts
-the tables of ratios into that page, too.
+The tables are written to benchmarks/results/decode.md.
 """
 
 from __future__ import annotations
@@ -27,13 +26,12 @@ from typing import Any
 import av
 import numpy as np
 
-from common import RESULTS, command, commit, keep, table
+from common import parse, parser, publish, table
 from feeding import eaten, made, make_tree, pack_tree
 from films import make_films
 from readers import OF_FOLDERS, READERS, Choose, Frames, Reader, installed
 from smnet.data.annotations.places import is_video
 from smnet.data.sampling.rules import sample
-from smnet.files import write_text
 
 PATTERNS: dict[str, Callable[[int], Any]] = {
     "8 segments": lambda n: sample(n, 8, mode="test"),
@@ -159,47 +157,26 @@ def loader_table(facts: dict[str, Any]) -> str:
     return table([f"clips made / eaten, {facts['size']} pixels", *facts["eaten"]], cells)
 
 
-def page_tables(
-    rows: list[dict[str, Any]], loader: dict[str, Any] | None, libraries: dict[str, str]
-) -> str:
-    """Ratios only: absolute times say more of the machine than of the programs."""
-    versions = {name: libraries[name] for name in READERS}
-    said = ", ".join(f"{name} {number}" for name, number in libraries.items())
-    parts = [decoding_table(rows, versions, absolute=False)]
-    parts += [loader_table(loader)] if loader else []
-    return "\n\n".join([*parts, f"Commit {commit()}: `{command()}`. {said}."])
-
-
-def write_page(page: Path, text: str) -> None:
-    """Put the tables between the two marks of a page."""
-    begin, end = "<!-- tables: begin -->\n", "<!-- tables: end -->\n"
-    before, _, rest = page.read_text(encoding="utf-8").partition(begin)
-    _, found, after = rest.partition(end)
-    if not found:
-        raise SystemExit(f"{page}: has no lines {begin.strip()} and {end.strip()}")
-    write_text(page, f"{before}{begin}{text}\n{end}{after}")
-
-
 def numbers(text: str) -> list[int]:
     return [int(word) for word in text.split(",")]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--clips", type=Path, help="a folder of video files, instead of drawn ones")
-    parser.add_argument("--patterns", nargs="*", default=list(PATTERNS), choices=list(PATTERNS))
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--no-loader", action="store_true", help="the first part only")
-    parser.add_argument("--models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--workers", type=numbers, default=[1, 2])
-    parser.add_argument("--threads", type=int, default=1, help="of the network")
-    parser.add_argument("--loader-films", type=int, default=2, help="how many of the films")
-    parser.add_argument("--copies", type=int, default=16, help="of each, in the loader's tree")
-    parser.add_argument("--page", type=Path, help="write the tables of ratios there, too")
-    parser.add_argument("--out", type=Path, default=RESULTS / "decode.json")
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument(
+        "--clips", type=Path, help="a folder of video files, instead of drawn ones"
+    )
+    arguments.add_argument("--patterns", nargs="*", default=list(PATTERNS), choices=list(PATTERNS))
+    arguments.add_argument("--rounds", type=int, default=9)
+    arguments.add_argument("--no-loader", action="store_true", help="the first part only")
+    arguments.add_argument("--models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
+    arguments.add_argument("--size", type=int, default=112)
+    arguments.add_argument("--batch", type=int, default=8)
+    arguments.add_argument("--workers", type=numbers, default=[1, 2])
+    arguments.add_argument("--threads", type=int, default=1, help="of the network")
+    arguments.add_argument("--loader-films", type=int, default=2, help="how many of the films")
+    arguments.add_argument("--copies", type=int, default=16, help="of each, in the loader's tree")
+    given = parse(arguments)
     versions = installed()
     for name, number in versions.items():
         print(f"{name}: {number}")
@@ -218,10 +195,11 @@ def main() -> None:
     if loader:
         print(f"\n{loader_table(loader)}\n\n{loader}")
     libraries = {**versions, "FFmpeg of PyAV": av.ffmpeg_version_info}
-    if given.page:
-        write_page(given.page, page_tables(rows, loader, libraries))
-    print(f"\ncommit {commit()}; libraries {libraries}")
-    keep(given.out, {"libraries": libraries, "rows": rows, "loader": loader})
+    text = ", ".join(f"{name} {number}" for name, number in libraries.items())
+    title = f"Readers of video files, ratios to {BASE}"
+    tables = [decoding_table(rows, versions, absolute=False)]
+    tables += [loader_table(loader)] if loader else []
+    publish(given, "decode", title, *tables, f"{text}.")
 
 
 if __name__ == "__main__":

@@ -1,19 +1,17 @@
-"""What exporting buys: backends x precisions, by latency, throughput, share of peak and accuracy.
+"""Exported models: engines and precisions, by latency, throughput, share of peak and accuracy.
 
     python benchmarks/deploy.py                                        # TSN-R50 and SMNet-R50
     python benchmarks/deploy.py --checkpoint runs/mine --data clips/   # and the top-1 each costs
 
 All backends of a model take turns in one process with the same number of threads. With one thread
-times are CPU seconds, so that other work on the machine hits all alike, else wall seconds. The peak
-is that of a large matrix product in the same run, in int8 for the int8 rows; fp16 rows are measured
-against the fp32 peak, which a CPU that computes in 16 bits exceeds. Without --data int8 takes its
-ranges from random clips, and no accuracy is given. Results go to benchmarks/results/deploy.json.
+times are CPU time, else wall time. The peak is that of a large matrix product in the same run, in
+int8 for the int8 rows; fp16 rows are compared with the fp32 peak, which a CPU that computes in 16
+bits exceeds. Without --data int8 takes its ranges from random clips, and no accuracy is measured.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -26,7 +24,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import RESULTS, keep, table
+from common import parse, parser, publish, table
 from smnet.checkpoints.file import load
 from smnet.errors import UserError
 from smnet.export.parity import Scorer, Trial, drop_of, score, trial_clips
@@ -40,6 +38,7 @@ from smnet.export.writers import (
 )
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.torch_backend import TorchBackend
+from smnet.measure import Timings, clock_for, in_turns
 from smnet.models import VideoModel, create_model, multiply_adds, to_channels_last
 from smnet.system import keep_freed_memory
 
@@ -112,27 +111,17 @@ def exported_networks(
     return dict(sorted(made.items(), key=lambda row: row[0].split()[0]))
 
 
-def clock(threads: int) -> float:
-    return time.process_time() if threads == 1 else time.perf_counter()
-
-
-def medians(
-    networks: dict[str, Scorer], clips: np.ndarray, rounds: int, threads: int
-) -> dict[str, float]:
-    """Median seconds for ``clips``, the networks taking turns after one round of warming up."""
-    times: dict[str, list[float]] = {name: [] for name in networks}
-    for turn in range(rounds + 1):
-        for name, network in networks.items():
-            began = clock(threads)
-            network(clips)
-            if turn:
-                times[name].append(clock(threads) - began)
-    return {name: statistics.median(taken) for name, taken in times.items()}
+def timed(networks: dict[str, Scorer], clips: np.ndarray, rounds: int, threads: int) -> Timings:
+    """Time the networks on ``clips`` in turns."""
+    calls = [lambda network=network: network(clips) for network in networks.values()]
+    return in_turns(calls, rounds, clock=clock_for(threads))
 
 
 def peaks(threads: int) -> dict[str, float]:
-    """Operations a second of a large matrix product, by number format: the best of several sizes,
-    libraries and turns, for none of them is the fastest on every processor."""
+    """Operations per second of a large matrix product, by number format.
+
+    The best of several sizes, libraries and rounds: none is the fastest on every processor.
+    """
     found: dict[str, float] = {}
     for side in SIDES:
         a, b = (np.random.default_rng(k).random((side, side), np.float32) for k in range(2))
@@ -150,11 +139,12 @@ def peaks(threads: int) -> dict[str, float]:
 
 
 def _best(product: Callable[[], object], threads: int) -> float:
+    now = time.process_time if threads == 1 else time.perf_counter
     taken = []
     for _ in range(8):
-        began = clock(threads)
+        began = now()
         product()
-        taken.append(clock(threads) - began)
+        taken.append(now() - began)
     return min(taken)
 
 
@@ -188,7 +178,7 @@ def _engine_product(side: int, kind: str, threads: int) -> Callable[[], object]:
 
 def measure(
     name: str, model: VideoModel, trial: Trial, ranges: Trial, given: argparse.Namespace
-) -> list[dict[str, object]]:
+) -> list[list[str]]:
     networks: dict[str, Scorer] = {}
     clips = np.ascontiguousarray(trial.clips[np.arange(given.batch) % len(trial.clips)])
     with TemporaryDirectory(prefix="smnet-") as folder:
@@ -205,8 +195,8 @@ def measure(
                 continue
             networks[label] = network
             print(f"{name}, {label}: ready", flush=True)
-        one = medians(networks, clips[:1], given.rounds, given.threads)
-        many = medians(networks, clips, max(given.rounds // 2, 1), given.threads)
+        one = timed(networks, clips[:1], given.rounds, given.threads)
+        many = timed(networks, clips, max(given.rounds // 2, 1), given.threads)
         drops: dict[str, float] = {}
         if given.data is not None:
             expected = score(networks[UNIT], trial)
@@ -214,41 +204,25 @@ def measure(
                 label: drop_of(expected, network, trial) for label, network in networks.items()
             }
     operations = 2 * multiply_adds(model, size=model.spec.input_size)
-    first = one[UNIT]
-    rows: list[dict[str, object]] = []
-    for label, seconds in one.items():
+    unit = list(networks).index(UNIT)
+    rows: list[list[str]] = []
+    for k, label in enumerate(networks):
+        seconds = one.median(k)
         peak = given.peaks.get("int8" if label.endswith("int8") else "fp32")
         rows.append(
-            {
-                "model": name,
-                "backend": label,
-                "latency_ms": 1000 * seconds,
-                "speedup": first / seconds,
-                "clips_per_second": given.batch / many[label],
-                "of_peak": operations / seconds / peak if peak else None,
-                "drop": drops.get(label),
-            }
+            [
+                name,
+                label,
+                f"{1000 * seconds:.0f}",
+                str(one.ratio(unit, k)),
+                f"{given.batch / many.median(k):.2f}",
+                f"{operations / seconds / peak:.0%}" if peak else "-",
+                f"{drops[label]:.1f}" if label in drops else "-",
+            ]
         )
+    if one.warning:
+        print(one.warning)
     return rows
-
-
-def print_rows(rows: list[dict[str, object]], batch: int) -> None:
-    header = ("model", "backend", "1 clip, ms", "faster", f"clips/s at {batch}", "of peak", "drop")
-    lines = []
-    for row in rows:
-        share, drop = row["of_peak"], row["drop"]
-        lines.append(
-            (
-                str(row["model"]),
-                str(row["backend"]),
-                f"{row['latency_ms']:.0f}",
-                f"{row['speedup']:.2f}",
-                f"{row['clips_per_second']:.2f}",
-                "-" if share is None else f"{share:.0%}",
-                "-" if drop is None else f"{drop:.1f}",
-            )
-        )
-    print(table(header, lines))
 
 
 def versions() -> dict[str, str]:
@@ -262,20 +236,20 @@ def versions() -> dict[str, str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
-    parser.add_argument("--checkpoint", help="measure this instead of random weights")
-    parser.add_argument("--data", help="its data set: ranges of int8, drop of top-1 in points")
-    parser.add_argument("--size", type=int, default=224, help="of crops, for random weights")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--batch", type=int, default=4, help="clips for the throughput")
-    parser.add_argument("--ranges", type=int, default=16, help="clips for the ranges of int8")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
+    arguments.add_argument("--checkpoint", help="measure this instead of random weights")
+    arguments.add_argument("--data", help="its data set: ranges of int8, drop of top-1 in points")
+    arguments.add_argument("--size", type=int, default=224, help="of crops, for random weights")
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--batch", type=int, default=4, help="clips for the throughput")
+    arguments.add_argument("--ranges", type=int, default=16, help="clips for the ranges of int8")
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument(
         "--skip", nargs="*", default=[], help="such as openvino 'torch compile fp32'"
     )
-    parser.add_argument("--out", type=Path, default=RESULTS / "deploy.json")
-    given = parser.parse_args()
+    arguments.add_argument("--title", default="ResNet-50, 8 segments of 224 x 224")
+    given = parse(arguments)
     torch.set_num_threads(given.threads)
     keep_freed_memory()  # as smnet evaluate and predict do
     given.peaks = peaks(given.threads)
@@ -290,12 +264,11 @@ def main() -> None:
             rows += measure(
                 Path(name).stem if given.checkpoint else name, model, trial, ranges, given
             )
-    print("\npeaks: " + ", ".join(f"{k} {v / 1e9:.0f} Gop/s" for k, v in given.peaks.items()))
-    print_rows(rows, given.batch)
-    keep(
-        given.out,
-        {"peaks": given.peaks, "versions": versions(), "batch": given.batch, "rows": rows},
-    )
+    header = ["model", "backend", "ms per clip", "speedup", "clips/s", "of peak", "points lost"]
+    peaks_line = ", ".join(f"{k} {v / 1e9:.0f} Gop/s" for k, v in given.peaks.items())
+    libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
+    note = f"Clips/s in batches of {given.batch}. Peaks: {peaks_line}. {libraries}."
+    publish(given, "deploy", given.title, table(header, rows), note)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,24 @@
-"""Training and inference on a GPU: clips a second, memory, and the fraction of the chip's peak.
+"""Training and inference on a GPU: clips per second, memory, and the share of the chip's peak.
 
     python benchmarks/gpu.py                        # SMNet and TSN on ResNet-50, 8 frames of 224
     python benchmarks/gpu.py tsm_resnet50 smnet_resnet50 --batches 32,64 --modes bf16,bf16+compile
 
-The peak is that of a large matrix product in the same type and the same run, not the data sheet's.
-MFU is the model's multiply-adds (forward once, backward twice) in two operations each, over the
-time of a step and over that peak. A mode is a type (fp32, tf32, bf16, fp16), with ``+compile`` for
-torch.compile. Where there is no GPU it says so and ends.
+The peak is that of a large matrix product of the same type in the same run. MFU is the operations
+of the model (two per multiply-add; backward counts twice) per second over that peak. A mode is a
+type (fp32, tf32, bf16, fp16), with ``+compile`` for torch.compile. Without a GPU the script ends
+with a message.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 
-from common import RESULTS, keep, table
+from common import parse, parser, publish, table
 from smnet.models import create_model, multiply_adds, to_channels_last
 
 CLASSES = 174
@@ -33,7 +31,7 @@ TYPES = {
 
 
 def seconds(do: Callable[[], object], rounds: int, warmup: int = 3) -> float:
-    """Median seconds of a call, between events of the device."""
+    """Median seconds of a call between two events of the device."""
     for _ in range(warmup):
         do()
     times = []
@@ -53,7 +51,7 @@ def allow_tf32(kind: str) -> None:
 
 
 def peak(kind: str, side: int = 8192) -> float:
-    """Operations a second of a square matrix product in a type."""
+    """Operations per second of a square matrix product of a type."""
     allow_tf32(kind)
     a = torch.randn(side, side, device="cuda", dtype=TYPES[kind])
     b = torch.randn(side, side, device="cuda", dtype=TYPES[kind])
@@ -61,7 +59,7 @@ def peak(kind: str, side: int = 8192) -> float:
 
 
 def measure(name: str, option: str, mode: str, batch: int, size: int, rounds: int) -> dict:
-    """One model in one mode: clips a second of training and inference, and peak memory."""
+    """One model in one mode: clips per second of training and inference, and peak memory."""
     kind, _, compiled = mode.partition("+")
     allow_tf32(kind)
     key, _, value = option.partition("=")
@@ -110,18 +108,17 @@ def measure(name: str, option: str, mode: str, batch: int, size: int, rounds: in
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
-    parser.add_argument("--batches", default="8,32")
-    parser.add_argument("--modes", default="tf32,bf16,bf16+compile")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--out", type=Path, default=RESULTS / "gpu.json")
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("models", nargs="*", default=["tsn_resnet50", "smnet_resnet50"])
+    arguments.add_argument("--batches", default="8,32")
+    arguments.add_argument("--modes", default="tf32,bf16,bf16+compile")
+    arguments.add_argument("--size", type=int, default=224)
+    arguments.add_argument("--rounds", type=int, default=10)
+    given = parse(arguments)
     modes = given.modes.split(",")
     for mode in modes:
         if mode.partition("+")[0] not in TYPES:
-            parser.error(f"no mode {mode}: use {', '.join(TYPES)}, with +compile or without")
+            arguments.error(f"no mode {mode}: use {', '.join(TYPES)}, with +compile or without")
     if not torch.cuda.is_available():
         print("no GPU that PyTorch can use here; nothing measured")
         return
@@ -159,8 +156,9 @@ def main() -> None:
         ]
         for row in rows
     ]
-    print("\n" + table(header, cells))
-    keep(given.out, {"gemm_operations_per_second": peaks, "rows": rows})
+    peaks_line = ", ".join(f"{kind} {peak / 1e12:.0f} Top/s" for kind, peak in peaks.items())
+    title = f"Training and inference, crops of {given.size}"
+    publish(given, "gpu", title, table(header, cells), f"Peaks: {peaks_line}.")
 
 
 if __name__ == "__main__":

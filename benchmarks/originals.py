@@ -1,4 +1,4 @@
-"""The originals' own code beside ours: the same answers from the same weights, and what each costs.
+"""The published repositories beside this package: equal scores from equal weights, and the cost.
 
     git clone https://github.com/mit-han-lab/temporal-shift-module originals/temporal-shift-module
     git clone https://github.com/liu-zhy/temporal-adaptive-module originals/temporal-adaptive-module
@@ -7,19 +7,17 @@
     pip install torchvision
     python benchmarks/originals.py originals/
 
-Networks are built by that code, on ResNet-50 with random weights and statistics, saved as it saves
-them, and read by ``smnet.checkpoints.convert``. Scores and the gradient in the input are compared
-in float64; then, as in cost.py, all take turns, and CPU time and peak memory are given of the
-original TSN's.
-The originals run as they are published, but for three things: they fetch no weights when they are
-built, their consensus function, of a form that PyTorch has given up, is the mean that it computes,
-and the batch normalisation is not frozen, as in their commands for Something-Something.
-TEA is not among them: its published code does not parse.
+The networks are built by the published code, on ResNet-50 with random weights and statistics,
+saved as it saves them, and read by ``smnet.checkpoints.convert``. Scores and the gradient of the
+input are compared in float64. Then all take turns, as in cost.py, and cost is relative to the
+original TSN. The published code runs unchanged except in three points: it downloads no weights,
+its consensus function, of a form that PyTorch has removed, is replaced by the mean that it
+computes, and batch normalisation is not frozen, as in its commands for Something-Something. TEA
+is not included: its published code has a syntax error.
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -35,13 +33,15 @@ import torch
 from torch import Tensor, nn
 
 import cost
-from common import RESULTS, keep, table
+from common import parse, parser, publish, table
 from smnet.checkpoints.convert import convert
+from smnet.experiments.profile import forward_pass
+from smnet.measure import clock_for, in_turns
 from smnet.models import VideoModel
 from smnet.system import keep_freed_memory
 
 SEGMENTS, CLASSES = 8, 174
-# Family: the repository's folder, the module with its network, what the constructor is told.
+# Family: folder of the repository, module of its network, arguments of its constructor.
 FAMILIES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "tsn": ("temporal-shift-module", "ops.models", {}),
     "tsm": ("temporal-shift-module", "ops.models", {"is_shift": True}),
@@ -54,7 +54,7 @@ SMNET = ("smnet_resnet50", "smnet_resnet50:place=after_conv1")
 
 
 class Original(nn.Module):
-    """One of theirs, which takes clips as ours do: (B, F, 3, H, W) -> (B, classes)."""
+    """A published network with our interface: (B, F, 3, H, W) -> (B, classes)."""
 
     def __init__(self, network: nn.Module, frames_per_clip: int) -> None:
         super().__init__()
@@ -72,18 +72,18 @@ class Mean(nn.Module):
 
 def original(root: Path, family: str) -> Original:
     folder, module, options = FAMILIES[family]
-    told = {"base_model": "resnet50", "dropout": 0.5, "partial_bn": False, **options}
+    arguments = {"base_model": "resnet50", "dropout": 0.5, "partial_bn": False, **options}
     with _importing(root / folder), contextlib.redirect_stdout(io.StringIO()):
         if family == "tdn":
             _without_weights(importlib.import_module("ops.tdn_net"), "fbresnet50")
-        network = importlib.import_module(module).TSN(CLASSES, SEGMENTS, "RGB", **told)
+        network = importlib.import_module(module).TSN(CLASSES, SEGMENTS, "RGB", **arguments)
     network.consensus = Mean()
     return Original(network, SEGMENTS * (5 if family == "tdn" else 1))
 
 
 @contextlib.contextmanager
 def _importing(folder: Path) -> Iterator[None]:
-    """Imports come from this repository; all of them call their packages by the same names."""
+    """Import from this repository. All repositories use the same package names."""
     for name in [name for name in sys.modules if name.split(".")[0] in ("ops", "models", "archs")]:
         del sys.modules[name]
     sys.path.insert(0, str(folder))
@@ -94,14 +94,17 @@ def _importing(folder: Path) -> Iterator[None]:
 
 
 def _without_weights(module: Any, name: str) -> None:
-    """``module.name(segments, pretrained)`` builds the network and fetches nothing."""
+    """Make ``module.name(segments, pretrained)`` ignore ``pretrained``."""
     published = getattr(module, name)
     setattr(module, name, lambda *args: published(*args[:1]))
 
 
 def prepare_torchvision() -> None:
-    """Import it for the originals. Its wheel declares a few operators by what its compiled part
-    defines; beside a CPU build of PyTorch that part does not load, and nothing here needs it."""
+    """Import torchvision, which the published code needs.
+
+    Its wheel declares operators of its compiled part, which does not load beside a CPU build of
+    PyTorch and is not needed here.
+    """
     try:
         library = torch.library.Library("torchvision", "FRAGMENT")
         for missing in ("nms", "qnms"):
@@ -114,7 +117,7 @@ def prepare_torchvision() -> None:
 
 
 def randomised(network: Original) -> Original:
-    """Random statistics, scales and head, of a size that leaves the scores about one."""
+    """Set random statistics, scales and head, with scores of about one."""
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
@@ -127,7 +130,7 @@ def randomised(network: Original) -> Original:
 
 
 def converted(network: Original, family: str, folder: Path) -> VideoModel:
-    """Saved as its own program saves it (ACTION without ``module.``), and read by ours."""
+    """Save the network as its own code does (ACTION without ``module.``) and convert it."""
     prefix = "" if family == "action" else "module."
     state = {f"{prefix}{key}": tensor for key, tensor in network.network.state_dict().items()}
     file = folder / f"{family}.pth.tar"
@@ -136,7 +139,7 @@ def converted(network: Original, family: str, folder: Path) -> VideoModel:
 
 
 def differences(theirs: Original, ours: VideoModel, size: int) -> tuple[float, float]:
-    """Largest difference of scores and of the input's gradient, over the largest value."""
+    """Largest difference of scores and of the input gradient, relative to the largest value."""
     clip = cost.clip_for(ours, size).double()
     found = []
     for network in (theirs.double().eval(), ours.double().eval()):
@@ -157,13 +160,12 @@ def build(root: Path, word: str) -> nn.Module:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where the repositories lie, by their names")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=RESULTS / "originals.json")
-    given = parser.parse_args()
+    arguments = parser(__doc__)
+    arguments.add_argument("folder", type=Path, help="folder of the cloned repositories")
+    arguments.add_argument("--size", type=int, default=224)
+    arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--threads", type=int, default=1)
+    given = parse(arguments)
     for folder, _, _ in FAMILIES.values():
         if not (given.folder / folder).is_dir():
             sys.exit(f"originals.py: {given.folder / folder} is not there (see --help)")
@@ -185,20 +187,27 @@ def main() -> None:
     make = partial(build, given.folder)
     networks = [make(word) for word in words]
     clips = [cost.clip_for(network, given.size) for network in networks]
-    fast = cost.medians(networks, clips, given.rounds, cost.forward)
-    slow = cost.medians(networks, clips, given.rounds, cost.train_step)
+    calls = [
+        partial(do, network, clip)
+        for network, clip in zip(networks, clips, strict=True)
+        for do in (forward_pass, cost.step)
+    ]
+    timings = in_turns(calls, given.rounds, clock=clock_for(given.threads))
     memory = [cost.peak_bytes(word, given.size, make) for word in words]
-    rows = [
-        {"model": word, "forward": f / fast[0], "train": s / slow[0], "memory": m / memory[0]}
-        for word, f, s, m in zip(words, fast, slow, memory, strict=True)
-    ]
-    print(f"\nratios to {words[0]}\n")
     cells = [
-        [row["model"], *(f"{row[key]:.2f}" for key in ("forward", "train", "memory"))]
-        for row in rows
+        [
+            word,
+            str(timings.ratio(2 * k)),
+            str(timings.ratio(2 * k + 1, 1)),
+            f"{memory[k] / memory[0]:.2f}",
+        ]
+        for k, word in enumerate(words)
     ]
-    print(table(["model", "forward", "train step", "peak memory"], cells))
-    keep(given.out, {"equality": equality, "rows": rows})
+    equal = [[family, f"{a:.0e}", f"{b:.0e}"] for family, (a, b) in equality.items()]
+    differ = table(["family", "scores", "gradient of the input"], equal)
+    publish(given, "originals", "Differences of scores and gradients", differ)
+    costs = table(["model", "forward", "training step", "peak memory"], cells)
+    publish(given, "originals", "Cost", costs, timings.warning)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from smnet.checkpoints.file import Checkpoint, save_checkpoint
 from smnet.errors import UserError
 from smnet.experiments import compare as compare_module
 from smnet.experiments.compare import compare, latencies
-from smnet.experiments.study import Variant
+from smnet.experiments.study import Candidate
 from smnet.experiments.table import Row
 from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipes.recipe import Recipe, read_recipe
@@ -29,7 +29,7 @@ from tests.conftest import tiny, write_clips
 
 def test_latencies_are_times() -> None:
     models = [create_model("tsn_resnet18", 3, 1, width=8) for _ in range(2)]
-    times = latencies(models, rounds=1)
+    times = latencies(models)
     assert len(times) == 2
     assert all(0 < t < 5 for t in times)
 
@@ -40,7 +40,7 @@ def test_latencies_are_of_networks_as_they_predict() -> None:
     model.layer2[0].temporal.register_forward_pre_hook(
         lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
     )
-    latencies([model], rounds=1)
+    latencies([model])
     assert set(seen) == {True}
 
 
@@ -51,8 +51,8 @@ def compared(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
 
 
 VARIANTS = [
-    Variant("TSN", "tsn_resnet18"),
-    Variant("SMNet, last", "smnet_resnet18", {"blocks": "last"}),
+    Candidate("TSN", "tsn_resnet18"),
+    Candidate("SMNet, last", "smnet_resnet18", {"blocks": "last"}),
 ]
 TSN, SMNET_LAST = "tsn-resnet18", "smnet-resnet18-blocks-last"
 
@@ -105,7 +105,7 @@ def test_rows_of_other_data_do_not_mix(kept: str, tmp_path: Path) -> None:
         (tmp_path / "out" / f"{TSN}-seed0" / "resume.pt").unlink()
     before = (tmp_path / "out" / "table.json").read_bytes()
     (data / "val" / "falling" / "1.mp4").write_bytes((data / "val/rising/0.mp4").read_bytes())
-    says = "then 3 training and 3 validation clips of 3 classes, now 3 training and 4 validation"
+    says = "before 3 training and 3 validation clips of 3 classes, now 3 training and 4 validation"
     with pytest.raises(UserError, match=says):
         compare(tiny(data, epochs=1), VARIANTS, 1, tmp_path / "out")
     assert (tmp_path / "out" / "table.json").read_bytes() == before
@@ -126,9 +126,9 @@ def test_what_is_there_is_looked_at_before_the_first_run(
     if changed == "data":
         data = shutil.copytree(clips, tmp_path / "d")
         shutil.copy(data / "val/rising/0.mp4", data / "val/falling/9.mp4")
-        recipe, says = tiny(data, epochs=1), "the data set is not the one"
+        recipe, says = tiny(data, epochs=1), "the data set has changed"
     elif changed == "recipe":
-        recipe, says = tiny(clips, epochs=1, lr=0.3), "a run of another recipe is there"
+        recipe, says = tiny(clips, epochs=1, lr=0.3), "contains a run with another recipe"
     elif changed == "log":
         (run / "log.jsonl").write_bytes((run / "log.jsonl").read_bytes()[:-20])
     elif changed == "checkpoint":
@@ -137,7 +137,7 @@ def test_what_is_there_is_looked_at_before_the_first_run(
         (run / changed).unlink()
     monkeypatch.setattr(compare_module, "train", None)
     with pytest.raises(UserError, match=says):
-        compare(recipe, [Variant("new", "stm_resnet18"), *VARIANTS], 2, out)
+        compare(recipe, [Candidate("new", "stm_resnet18"), *VARIANTS], 2, out)
     assert (out / "table.md").read_bytes() == before
 
 
@@ -159,7 +159,7 @@ def test_a_whole_table_stays_whole_until_there_is_more(
     out = shutil.copytree(compared[0], tmp_path / "out")
     written: list[int] = []
     monkeypatch.setattr(compare_module, "write_tables", lambda rows, *_: written.append(len(rows)))
-    compare(tiny(clips, epochs=1), [*VARIANTS, Variant("TSM", "tsm_resnet18")], 1, out)
+    compare(tiny(clips, epochs=1), [*VARIANTS, Candidate("TSM", "tsm_resnet18")], 1, out)
     assert written == [3, 3]  # without and with the latencies
 
 
@@ -186,7 +186,7 @@ def test_what_is_finished_needs_no_resume_file(
         file.unlink()
     last = out / f"{TSN}-seed0" / "last.safetensors"
     before = last.read_bytes()
-    with pytest.raises(UserError, match=r"another recipe is there \(lr: 0\.01 then, 0\.3 now\)"):
+    with pytest.raises(UserError, match=r"run with another recipe \(lr: 0\.01 then, 0\.3 now\)"):
         compare(tiny(clips, epochs=1, lr=0.3), VARIANTS, 2, out)
     again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
@@ -198,7 +198,7 @@ def test_there_must_be_clips_to_compare_by(tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1})
     rows = [f"{path},{path.parent.name},train" for path in sorted(data.rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
-    with pytest.raises(UserError, match="has no validation clips, by which models are compared"):
+    with pytest.raises(UserError, match="has no validation clips to compare models on"):
         compare(tiny(tmp_path / "list.csv"), VARIANTS, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -236,7 +236,7 @@ def test_not_inside_the_data_nor_twice_at_once(clips: Path, tmp_path: Path) -> N
 
 
 def test_the_same_network_twice(clips: Path, tmp_path: Path) -> None:
-    wide = Variant("wide", "tsn_resnet18", {"width": 8})  # as the recipe has it
+    wide = Candidate("wide", "tsn_resnet18", {"width": 8})  # as the recipe has it
     with pytest.raises(UserError, match="TSN and wide are the same"):
         compare(tiny(clips), [VARIANTS[0], wide], 1, tmp_path / "out")
 
@@ -258,13 +258,13 @@ def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips:
 @pytest.mark.parametrize(
     ("variant", "says"),
     [
-        (Variant("b", "smnet_resnet19"), "b: no model is called 'smnet_resnet19'"),
-        (Variant("b", "smnet_resnet18", {"gruops": 4}), "b: .*no option 'gruops'.*'groups'"),
-        (Variant("b", "tsn_resnet18"), "TSN and b are the same: tsn_resnet18"),
+        (Candidate("b", "smnet_resnet19"), "b: no model is called 'smnet_resnet19'"),
+        (Candidate("b", "smnet_resnet18", {"gruops": 4}), "b: .*no option 'gruops'.*'groups'"),
+        (Candidate("b", "tsn_resnet18"), "TSN and b are the same: tsn_resnet18"),
     ],
 )
 def test_a_variant_that_cannot_be_is_found_before_the_first_run(
-    clips: Path, tmp_path: Path, variant: Variant, says: str
+    clips: Path, tmp_path: Path, variant: Candidate, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
         compare(tiny(clips), [VARIANTS[0], variant], 1, tmp_path / "out")
@@ -319,7 +319,7 @@ def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
 
 def test_how_far_it_is_is_said(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
     recipe = tiny(clips, epochs=1)
-    compare(recipe, [Variant("[TSN]", "tsn_resnet18")], 1, tmp_path / "out")
+    compare(recipe, [Candidate("[TSN]", "tsn_resnet18")], 1, tmp_path / "out")
     assert "[TSN], seed 0: run 1 of 1 ─" in said.getvalue()
     said.seek(said.truncate(0))
     compare(recipe, VARIANTS, 2, tmp_path / "out")
@@ -344,7 +344,7 @@ def test_nothing_starts_from_a_run_that_is_not_finished(
         patch.setattr(compare_module, "train", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
             compare(tiny(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
-    assert "the comparison goes on by the same command" in said.getvalue()
+    assert "the same command resumes the comparison" in said.getvalue()
     half = began[1] / "recipe.yaml"
     half.write_text(half.read_text().replace("epochs: 1\n", "epochs: 2\n"))
     assert (began[1] / "last.safetensors").is_file()

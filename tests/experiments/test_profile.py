@@ -14,15 +14,16 @@ from torch import Tensor, nn
 
 from smnet.errors import UserError
 from smnet.experiments.profile import (
-    Comparison,
     Part,
     Profile,
+    ProfileTable,
     parts_of,
     profile,
     saved_for_backward,
-    times,
+    time_models,
 )
-from smnet.experiments.profile_report import Measured, draw, print_comparison, read_results, time_of
+from smnet.experiments.profile_report import Accuracy, draw, print_profiles, read_results, time_of
+from smnet.measure import Ratio
 from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, parameter_count
 from smnet.models.base import is_temporal
 from smnet.models.registry import FAMILIES, Family
@@ -126,10 +127,9 @@ def test_the_models_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
         model.register_forward_pre_hook(note)
     before = [model.fc.weight.clone() for model in models]
-    forward, step = times(models, 32, 2, CPU, rounds=2)
+    timings = time_models(models, 32, 2, CPU, rounds=2)
     assert called == ["ae", "at", "be", "bt"] * 3
-    assert len(forward) == len(step) == 2
-    assert all(t > 0 for t in forward + step)
+    assert [len(taken) for taken in timings.seconds] == [2] * 4
     assert not torch.equal(before[0], models[0].fc.weight)  # a step was made
 
 
@@ -168,7 +168,7 @@ def test_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
         (["smnet_resnet19"], {}, "^no model is called 'smnet_resnet19'"),
         (["smnet_resnet18:groups=3"], {}, "^smnet_resnet18:groups=3: groups must divide"),
         (["tsn_resnet18"], {"options": {"groups": 1}}, "has no option 'groups'"),
-        (["tsn_resnet18"] * 2, {}, "named twice"),
+        (["tsn_resnet18"] * 2, {}, "given twice"),
         (["tsn_resnet18"], {"device": "gpu"}, "no device is called 'gpu'"),
     ],
 )
@@ -181,20 +181,24 @@ def test_mistakes(names: list[str], keys: dict[str, Any], says: str) -> None:
 # --- For people.
 
 
-def made_up() -> Comparison:
+def made_up() -> ProfileTable:
     parts = [Part("stem", 10, 100), Part("res2", 70, 700), Part("head", 20, 200)]
     temporal = [Part("layer1.0.temporal", 25, 50)]
-    one = Profile("tsn_resnet18", 100, 1000, 2_000_000, 0.01, 0.04, parts)
-    two = Profile("smnet_resnet18", 100, 1000, 3_000_000, 0.015, 0.05, parts, temporal)
-    return Comparison([one, two], one, 8, 224, 2, "cpu")
+    same = Ratio(1, 1, 1)
+    one = Profile("tsn_resnet18", 100, 1000, 2_000_000, 0.01, 0.04, same, same, parts)
+    ratios = (Ratio(1.5, 1.4, 1.6), Ratio(1.25, 1.2, 1.3))
+    two = Profile("smnet_resnet18", 100, 1000, 3_000_000, 0.015, 0.05, *ratios, parts, temporal)
+    return ProfileTable([one, two], one, 8, 224, 2, "cpu", "cpu", "the machine was busy")
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     found = made_up()
     assert found.profiles[1].share("parameters") == 0.25
     assert found.profiles[1].share("macs") == 0.05
-    print_comparison(found)
-    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    print_profiles(found)
+    text = capsys.readouterr().out
+    assert "the machine was busy" in text
+    rows = [line.split() for line in text.splitlines()]
     assert next(r for r in rows if r[:1] == ["smnet_resnet18"])[-2:] == ["1.50", "1.25"]
     assert next(r for r in rows if r[:1] == ["res2"])[-1] == "70.0%"
     assert next(r for r in rows if r[:1] == ["temporal"])[-3:] == ["25.0%", "0.00", "5.0%"]
@@ -218,14 +222,16 @@ def test_accuracy_over_cost(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_is_not_drawn_over_time() -> None:
     found = made_up()
-    plain = Measured("SMNet", "smnet_resnet18", 0.8, None, 1.8, {})
+    plain = Accuracy("SMNet", "smnet_resnet18", 0.8, None, 1.8, {})
     other = replace(plain, label="groups", options={"groups": 1})
     assert time_of(plain, [plain, other], found) == pytest.approx(1.5)
     assert time_of(other, [plain, other], found) is None
     old = replace(plain, options=None)  # of a table that does not say
     assert time_of(old, [old, replace(old, model="tsn_resnet18")], found) == pytest.approx(1.5)
     assert time_of(old, [old, old], found) is None
-    grouped = replace(found.profiles[1], model="smnet_resnet18:groups=1", forward=0.03)
+    grouped = replace(
+        found.profiles[1], model="smnet_resnet18:groups=1", forward_ratio=Ratio(3, 3, 3)
+    )
     found.profiles.append(grouped)
     assert time_of(plain, [plain, other], found) == pytest.approx(1.5)
     assert time_of(other, [plain, other], found) == pytest.approx(3)
@@ -269,8 +275,8 @@ def test_the_verb(smnet: Callable[..., Any], tmp_path: Path) -> None:
     assert done.status == 0, done.err
     assert "in units of tsn_resnet18" in done.out
     for more, says in (
-        (["--plot", "x.png"], "--plot draws what --results says"),
-        (["--plot", "x.txt", "--results", "t.json"], "x.txt: a picture is drawn as"),
+        (["--plot", "x.png"], "--plot draws the accuracies of --results"),
+        (["--plot", "x.txt", "--results", "t.json"], "x.txt: a picture needs the suffix"),
         (["--options", "groups"], "write key=value"),
     ):
         done = smnet(*words, *more)

@@ -10,7 +10,7 @@ import torch
 
 from smnet.errors import UserError
 from smnet.experiments.compare import check_study, folder_name
-from smnet.experiments.study import Variant, read_models, read_study
+from smnet.experiments.study import Candidate, read_models, read_study
 from smnet.models import create_model
 from smnet.recipes.recipe import Recipe
 
@@ -39,8 +39,8 @@ def test_a_study_of_ones_own(tmp_path: Path) -> None:
         "  after: {model: smnet_resnet18, options: {place: after_conv1}}\n"
     )
     assert read_study(str(file)) == [
-        Variant("plain", "tsn_resnet18"),
-        Variant("after", "smnet_resnet18", {"place": "after_conv1"}),
+        Candidate("plain", "tsn_resnet18"),
+        Candidate("after", "smnet_resnet18", {"place": "after_conv1"}),
     ]
 
 
@@ -61,7 +61,7 @@ def test_a_file_that_is_no_study(tmp_path: Path, content: str) -> None:
 
 def test_a_study_of_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("variants: {}")
-    with pytest.raises(UserError, match=r"bad\.yaml: a study without variants"):
+    with pytest.raises(UserError, match=r"bad\.yaml: the study has no variants"):
         read_study(str(tmp_path / "bad.yaml"))
 
 
@@ -87,15 +87,18 @@ def test_models_of_a_line_with_their_options() -> None:
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("tsn_resnet18:width", "tsn_resnet18:width: write its options as :key=value, not :width"),
-        ("tsn_resnet18:", "write its options as :key=value, not :$"),
+        ("tsn_resnet18:width", "tsn_resnet18:width: write options as :key=value, not :width"),
+        ("tsn_resnet18:", "write options as :key=value, not :$"),
         ("tsn_resnet18:width=[", "not YAML"),
-        ("tsn_resnet18:width=8:width=16", "an option is there twice"),
+        ("tsn_resnet18:width=8:width=16", "an option is given twice"),
         ("tsn_resnet18:widht=8", "has no option 'widht'; did you mean 'width'"),
-        ("tsn_resnet18,,tsm_resnet18", "'tsn_resnet18,,tsm_resnet18': '' is no model's name"),
-        ("tsn_resnet18,", "'' is no model's name"),
-        ("smnet_resnet18:stages=4,5", r"'5' is no model's name; a list .* brackets, stages=\[4,5"),
-        ("tdn_mobilenetv2", "tdn stands on resnet18, resnet34, resnet50, resnet101$"),
+        ("tsn_resnet18,,tsm_resnet18", "'tsn_resnet18,,tsm_resnet18': '' is not a model name"),
+        ("tsn_resnet18,", "'' is not a model name"),
+        (
+            "smnet_resnet18:stages=4,5",
+            r"'5' is not a model name; write lists in brackets, stages=\[4,5",
+        ),
+        ("tdn_mobilenetv2", "the trunks of tdn are resnet18, resnet34, resnet50, resnet101$"),
     ],
 )
 def test_lines_that_are_no_models(line: str, said: str) -> None:
@@ -113,12 +116,12 @@ def test_a_study_with_a_key_that_is_none(tmp_path: Path) -> None:
 def test_a_label_that_no_line_can_hold(tmp_path: Path) -> None:
     study = tmp_path / "bad.yaml"
     study.write_text('variants: {"a\\e[31m": {model: tsn_resnet18}}')
-    with pytest.raises(UserError, match=r"'a\\x1b\[31m' is no label"):
+    with pytest.raises(UserError, match=r"the label 'a\\x1b\[31m' has unprintable"):
         read_study(str(study))
 
 
 def test_the_row_is_named_whatever_is_wrong_with_it() -> None:
-    rows = [Variant("a", "smnet_resnet18", {"groups": {"a": 1}})]
+    rows = [Candidate("a", "smnet_resnet18", {"groups": {"a": 1}})]
     with pytest.raises(UserError, match=r"^a: groups must be"):
         check_study(Recipe(), rows)
 

@@ -32,12 +32,14 @@ from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.export import export as export_module
 from smnet.export import parity as parity_module
 from smnet.export import quantise as quantise_module
-from smnet.export.export import SUFFIX, Exported, export
+from smnet.export import writers as writers_module
+from smnet.export.export import Exported, export
 from smnet.export.onnx_rewrites import put_maxima_first, use_engine_forms
 from smnet.export.parity import Trial, compare, drop_of, parity_table, score, trial_clips
 from smnet.export.quantise import _Maker, _rank, part_of, quantise
 from smnet.export.writers import (
     Deployed,
+    check_precision,
     quiet_exporter,
     run_onnx,
     run_openvino,
@@ -197,6 +199,34 @@ def test_what_the_exporter_refuses_is_one_error(
         write_onnx(None, tmp_path / "model.onnx", {}, opset)  # type: ignore[arg-type]
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith("(This is step 2/3 of exporting)")
+
+
+@pytest.mark.parametrize("opset", [18, 20])
+def test_the_opset_of_the_file_is_the_one_asked_for(opset: int, tmp_path: Path) -> None:
+    model = small("tsn_resnet18")
+    with quiet_exporter():
+        write_onnx(trace(model), tmp_path / "model.onnx", onnx_metadata(model.spec), opset)
+    written = onnx.load(tmp_path / "model.onnx").opset_import
+    assert [entry.version for entry in written if not entry.domain] == [opset]
+
+
+def test_an_exporter_that_silently_writes_another_opset(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = program_of(small("tsn_resnet18"))
+    export_program = torch.onnx.export
+    monkeypatch.setattr(
+        torch.onnx, "export", lambda *a, **k: export_program(*a, **{**k, "opset_version": 18})
+    )
+    with pytest.raises(UserError, match=r"--opset 21: PyTorch .* wrote this model in opset 18"):
+        write_onnx(program, tmp_path / "model.onnx", {}, 21)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exporter_that_silently_writes_another_precision(exported: Exported) -> None:
+    check_precision(exported.path, "fp32")
+    with pytest.raises(UserError, match="--precision fp16: the exporter wrote fp32 instead"):
+        check_precision(exported.path, "fp16")
 
 
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, "tsm_mobilenetv2"])
@@ -369,6 +399,7 @@ def test_the_report(net: Path, exported: Exported) -> None:
     assert parity["agreement"] == 1
     assert parity["top1_before"] == parity["top1_after"] > 0.6
     assert min(parity["ms_before"], parity["ms_after"]) > 0
+    assert 0 < parity["speedup_low"] <= parity["speedup"] <= parity["speedup_high"]
     assert {"onnxruntime", "torch", "processor"} <= set(report["machine"])
 
 
@@ -556,7 +587,7 @@ def test_openvino_int8(net: Path, data: Path, tmp_path: Path) -> None:
 
 def test_half_precision(net: Path, data: Path, tmp_path: Path) -> None:
     for to in ("onnx", "torch", *(["openvino"] if find_spec("openvino") else [])):
-        path = tmp_path / f"half{SUFFIX[to]}"
+        path = tmp_path / f"half{writers_module.ENGINES[to].suffix}"
         made = export(net, path, to=to, precision="fp16", calibration=str(data))
         assert made.parity.agreement == 1
         assert made.parity.max_abs > 0
@@ -599,7 +630,7 @@ def test_parity_by_hand(
     assert drop_of(expected, AFTER, trial) == pytest.approx(drop)
     assert found.to_dict()["drop"] == found.drop
     table = parity_table(found, "a", "b")
-    assert table.row_count == (5 if labels else 4)
+    assert table.row_count == (6 if labels else 5)
 
 
 def test_a_tie_is_no_best_class() -> None:
@@ -701,10 +732,16 @@ def test_clips_of_a_trial(net: Path, data: Path, tmp_path: Path) -> None:
     ("given", "says"),
     [
         ({"to": "coreml"}, "--to coreml: use onnx, openvino, torch"),
-        ({"precision": "int4"}, "--precision int4: use fp32, fp16, int8"),
+        ({"precision": "int4"}, "--precision int4: --to onnx has fp32, fp16, int8"),
         ({"precision": "int8"}, "give --calibration DATA"),
-        ({"to": "torch", "precision": "int8", "calibration": "x"}, "--to torch has no int8"),
-        ({"to": "torch", "opset": 18}, "has no opset"),
+        (
+            {"to": "torch", "precision": "int8", "calibration": "x"},
+            "--precision int8: --to torch has fp32, fp16",
+        ),
+        ({"to": "torch", "opset": 18}, "--to torch has none"),
+        ({"opset": 13}, "--opset 13: use 18 to "),
+        ({"opset": 0}, "--opset 0: use 18 to "),
+        ({"opset": 9999}, "--opset 9999: use 18 to "),
         ({"out": "model.pb"}, r"ends in \.onnx"),
         ({"calibration": "nowhere"}, "nowhere"),
     ],
@@ -729,8 +766,8 @@ def test_a_file_that_says_something_else_is_not_written(
     net: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wrong = random_start(load(net))
-    right = export_module.trace
-    monkeypatch.setattr(export_module, "trace", lambda model, half: right(wrong, half))
+    right = writers_module.trace
+    monkeypatch.setattr(writers_module, "trace", lambda model, half: right(wrong, half))
     with pytest.raises(UserError, match=r"exported scores differ .* nothing was written"):
         export(net, tmp_path / "x.pt2", to="torch")
     assert list(tmp_path.iterdir()) == []

@@ -83,14 +83,14 @@ def compare(
     given = {"data": data, "format": format}
     recipe = read_recipe(name, keys, {k: v for k, v in given.items() if v is not None})
     recipe = recipe.model_copy(update=absolute_paths(recipe))
-    variants = read_study(study) if study is not None else read_models(str(models))
-    check_study(recipe, variants, trunk)
+    candidates = read_study(study) if study is not None else read_models(str(models))
+    check_study(recipe, candidates, trunk)
     if drawn:
         from smnet.experiments.demo import draw
 
         folder = draw(Path(out) / "motion", **MOTION).root
         recipe = recipe.model_copy(update={"data": absolute(folder)})
-    run(recipe, variants, seeds, Path(out), trunk)
+    run(recipe, candidates, seeds, Path(out), trunk)
     typer.echo((Path(out) / "table.md").read_text(encoding="utf-8"))
 
 
@@ -131,7 +131,7 @@ def profile(
       smnet profile smnet_resnet18 tsm_resnet18 --plot cost.png --results runs/compare/table.json
     """
     from smnet.experiments.profile import profile as run
-    from smnet.experiments.profile_report import draw, print_comparison, read_results
+    from smnet.experiments.profile_report import draw, print_profiles, read_results
     from smnet.experiments.study import read_models
     from smnet.files import check_outputs
     from smnet.recipes.recipe import read_recipe
@@ -145,7 +145,7 @@ def profile(
     named = {row.model for word in models for row in read_models(word)}
     rows = read_results(results, named) if results else []
     table = read_recipe(None, [f"options.{word}" for word in options or []]).options
-    comparison = run(
+    profiles = run(
         models,
         segments=segments,
         size=size,
@@ -155,12 +155,12 @@ def profile(
         rounds=rounds,
     )
     if plot is not None:  # before printing: standard output may be a closed pipe
-        draw(plot, comparison, rows)
+        draw(plot, profiles, rows)
         typer.echo(f"written: {plot}", err=True)
     if as_json:
-        typer.echo(json.dumps(comparison.to_dict(), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(profiles.to_dict(), indent=2, ensure_ascii=False))
     else:
-        print_comparison(comparison)
+        print_profiles(profiles)
 
 
 def demo(

@@ -1,4 +1,4 @@
-"""Many models under one recipe: each trained with the same data, budget and seeds, in one table."""
+"""Train several models under one recipe and report them in one table."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from smnet.checkpoints.file import Checkpoint, read_checkpoint
 from smnet.console import clock, console
 from smnet.data.annotations.read import ClipSet
 from smnet.errors import UserError
-from smnet.experiments.study import Variant
+from smnet.experiments.profile import forward_pass
+from smnet.experiments.study import Candidate
 from smnet.experiments.table import Row, is_comparison, write_tables
 from smnet.files import alone_in
+from smnet.measure import clock_for, in_turns
 from smnet.models import VideoModel, multiply_adds, parameter_count, to_channels_last
 from smnet.models.registry import new_model
 from smnet.recipes.recipe import Recipe, other_values, read_recipe
@@ -38,121 +41,148 @@ from smnet.training.state import check_data
 
 MOTION = {"train_clips": 300, "val_clips": 200, "size": 96}
 MOTION_BUDGET = ("epochs=24",)
-"""What is compared on where no data are given: with the demo's 800 clips all methods meet at the
-top, and a table would tell nothing."""
-
-
-def check_study(recipe: Recipe, variants: Sequence[Variant], trunk: str | None = None) -> list[str]:
-    """Names of the variants' models, on ``trunk`` if one is given.
-
-    Raises:
-        UserError: one that cannot be built; two that are the same.
-    """
-    names = [f"{v.model.partition('_')[0]}_{trunk}" if trunk else v.model for v in variants]
-    labels: dict[str, str] = {}
-    for variant, model in zip(variants, names, strict=True):
-        _check(recipe, variant, model)
-        name = folder_name(model, {**recipe.options, **variant.options}, 0)
-        if name in labels:
-            raise UserError(f"{labels[name]} and {variant.label} are the same: {model}")
-        labels[name] = variant.label
-    return names
-
-
-def compare(
-    recipe: Recipe, variants: Sequence[Variant], seeds: int, out: Path, trunk: str | None = None
-) -> list[Row]:
-    """Train every variant with every seed and write ``table.md``, ``.json`` and ``.png``.
-
-    What is finished in ``out`` already is kept, also for another study that has the same variant;
-    what was interrupted is gone on with. All variants get the recipe's budget; seed 0, 1, ...
-    changes initialisation, order and augmentation.
-
-    Args:
-        recipe: data, budget and protocol for all. Where its weights are the folder of an earlier
-            comparison, each run starts from the run of the same variant and seed there.
-        variants: the rows.
-        seeds: runs of each.
-        out: folder of the comparison.
-        trunk: put every variant on this trunk instead.
-
-    Raises:
-        UserError: whatever a training run may raise; what is finished there learned from other data
-            or by another recipe; or another process is writing there.
-        KeyboardInterrupt: a run was interrupted; the same command goes on.
-    """
-    # All that can be wrong with a later run, now and not after hours of training the others.
-    names = check_study(recipe, variants, trunk)
-    clips = read_training_clips(recipe)
-    check_folder_is_not_data(out, clips)
-    if not validation_clips(clips):
-        raise UserError(
-            f"{recipe.data}: has no validation clips, by which models are compared; give a split"
-            " val, or leave the split to be drawn"
-        )
-    plan = [
-        (variant, [_planned(recipe, variant, model, seed, out) for seed in range(seeds)])
-        for variant, model in zip(variants, names, strict=True)
-    ]
-    for variant, runs in plan:
-        _check_weights(variant, runs, clips)
-    with alone_in(out):
-        data = data_fingerprint(clips)
-        for _, runs in plan:
-            for run in runs:
-                _check_run(run, data)
-        return _train_all(recipe, plan, out, data)
+"""The drawn data set without --data. With the 800 clips of the demo all methods reach the top."""
+LATENCY_ROUNDS = 7
 
 
 @dataclass(frozen=True)
-class _Run:
-    """A run of a comparison: its recipe, and the folder that keeps it."""
+class Run:
+    """One training run of a comparison.
+
+    Attributes:
+        recipe: its recipe, with model, options, weights and seed.
+        folder: its folder.
+    """
 
     recipe: Recipe
     folder: Path
 
 
-def _planned(recipe: Recipe, variant: Variant, model: str, seed: int, out: Path) -> _Run:
-    name = folder_name(model, variant.options, seed)
+def check_study(
+    recipe: Recipe, candidates: Sequence[Candidate], trunk: str | None = None
+) -> list[str]:
+    """The registry names of the candidates, on ``trunk`` if one is given.
+
+    Raises:
+        UserError: a model cannot be built, or two candidates are equal.
+    """
+    names = [f"{c.model.partition('_')[0]}_{trunk}" if trunk else c.model for c in candidates]
+    labels: dict[str, str] = {}
+    for candidate, model in zip(candidates, names, strict=True):
+        options = {**recipe.options, **candidate.options}
+        try:
+            with torch.device("meta"):
+                new_model(model, 2, recipe.segments, options)
+        except ValueError as error:
+            raise candidate.refused(error) from None
+        name = folder_name(model, options, 0)
+        if name in labels:
+            raise UserError(f"{labels[name]} and {candidate.label} are the same model: {model}")
+        labels[name] = candidate.label
+    return names
+
+
+def compare(
+    recipe: Recipe,
+    candidates: Sequence[Candidate],
+    seeds: int,
+    out: Path,
+    trunk: str | None = None,
+) -> list[Row]:
+    """Train every candidate with every seed and write ``table.md``, ``.json`` and ``.png``.
+
+    Finished runs in ``out`` are kept, also those of another study with the same candidate;
+    interrupted runs are resumed. Seeds 0, 1, ... change initialisation, order and augmentation.
+
+    Args:
+        recipe: data, budget and protocol of all runs. If its weights are the folder of another
+            comparison, each run starts from the run of the same candidate and seed there.
+        candidates: the rows of the table.
+        seeds: runs per candidate.
+        out: folder of the comparison.
+        trunk: trunk for all candidates, in place of their own.
+
+    Raises:
+        UserError: as :func:`smnet.training.loop.train`; a run in ``out`` has another recipe or
+            other data; or another process writes to ``out``.
+        KeyboardInterrupt: a run was interrupted. The same command resumes the comparison.
+    """
+    # Everything that can fail in a later run is checked before the first one.
+    names = check_study(recipe, candidates, trunk)
+    clips = read_training_clips(recipe)
+    check_folder_is_not_data(out, clips)
+    if not validation_clips(clips):
+        raise UserError(
+            f"{recipe.data}: has no validation clips to compare models on; add a split named val,"
+            " or remove the split column so that one is drawn"
+        )
+    runs_of = [
+        [_plan_run(recipe, candidate, model, seed, out) for seed in range(seeds)]
+        for candidate, model in zip(candidates, names, strict=True)
+    ]
+    for candidate, runs in zip(candidates, runs_of, strict=True):
+        _check_weights(candidate, runs, clips)
+    with alone_in(out):
+        data = data_fingerprint(clips)
+        for run in (run for runs in runs_of for run in runs):
+            _check_run(run, data)
+        return _train_all(recipe, list(zip(candidates, runs_of, strict=True)), out, data)
+
+
+def _plan_run(recipe: Recipe, candidate: Candidate, model: str, seed: int, out: Path) -> Run:
+    name = folder_name(model, candidate.options, seed)
     changes = {
         "model": model,
-        "options": {**recipe.options, **variant.options},
-        "weights": _weights(recipe, name),
+        "options": {**recipe.options, **candidate.options},
+        "weights": _start_weights(recipe, name),
         "seed": seed,
     }
-    return _Run(recipe.model_copy(update=changes), out / name)
+    return Run(recipe.model_copy(update=changes), out / name)
 
 
-def _check_weights(variant: Variant, runs: list[_Run], clips: ClipSet) -> None:
-    """``UserError`` for weights from which runs that are not begun yet could not start."""
-    fresh = [run.recipe for run in runs if not (run.folder / "recipe.yaml").exists()]
-    for weights, recipe in {recipe.weights: recipe for recipe in fresh}.items():
+def _start_weights(recipe: Recipe, run: str) -> str:
+    """The weights of a recipe; of a comparison, those of the run with the same name."""
+    if not is_comparison(recipe.weights):
+        return recipe.weights
+    folder = Path(recipe.weights) / run
+    if not _is_finished(folder):
+        raise UserError(
+            f"weights={recipe.weights}: that comparison has no finished run {run}; run it there"
+            " first, with as many seeds"
+        )
+    return str(folder / "last.safetensors")
+
+
+def _check_weights(candidate: Candidate, runs: list[Run], clips: ClipSet) -> None:
+    """Refuse start weights that do not fit the runs that have not started yet."""
+    new_runs = [run.recipe for run in runs if not (run.folder / "recipe.yaml").exists()]
+    for weights, recipe in {recipe.weights: recipe for recipe in new_runs}.items():
         try:
             if weights != "none":
                 start_from(build_model(recipe, clips), weights, frozen_norms=recipe.freeze_norm)
         except UserError as error:
-            raise variant.refused(error) from None
+            raise candidate.refused(error) from None
 
 
-def _check_run(run: _Run, data: dict[str, Any]) -> None:
-    """``UserError`` for a run that is there and is of another recipe, of other data or damaged."""
+def _check_run(run: Run, data: dict[str, Any]) -> None:
+    """Refuse an existing run with another recipe, other data, or damaged files."""
     recipe, folder = run.recipe, run.folder
     if not any((folder / name).exists() for name in ("resume.pt", "last.safetensors")):
         return
-    with _told_with(folder):
+    with _explain_damage(folder):
         earlier = read_recipe(str((folder / "recipe.yaml").resolve(strict=True)))
-        _training(folder)
+        _training_rows(folder)
     if others := other_values(earlier.model_dump(mode="json"), recipe):
         raise UserError(
-            f"{folder}: a run of another recipe is there ({'; '.join(others)}); choose another"
+            f"{folder}: contains a run with another recipe ({'; '.join(others)}); choose another"
             " --out"
         )
     _is_finished(folder, data)
 
 
 @contextmanager
-def _told_with(folder: Path) -> Iterator[None]:
-    """What cannot be read of a run is told with what to do about it."""
+def _explain_damage(folder: Path) -> Iterator[None]:
+    """Add what to do to the errors of a run that cannot be read."""
     try:
         yield
     except (UserError, OSError, ValueError, LookupError) as error:
@@ -163,44 +193,29 @@ def _told_with(folder: Path) -> Iterator[None]:
 
 
 def _train_all(
-    recipe: Recipe, plan: list[tuple[Variant, list[_Run]]], out: Path, data: dict[str, Any]
+    recipe: Recipe, plan: list[tuple[Candidate, list[Run]]], out: Path, data: dict[str, Any]
 ) -> list[Row]:
-    """The rows of the variants, from the runs of each."""
+    """Train the runs that are not finished and return a row per candidate."""
     rows: list[Row] = []
     models: list[VideoModel] = []
     seeds = len(plan[0][1])
     total, number = len(plan) * seeds, 0
-    taken: list[float] = []
-    for variant, runs in plan:
-        before = len(taken)
+    durations: list[float] = []
+    for candidate, runs in plan:
+        before = len(durations)
         for run in runs:
             number += 1
-            heading = f"{variant.label}, seed {run.recipe.seed}: run {number} of {total}"
-            if taken:
-                left = statistics.mean(taken) * (total - number + 1)
+            heading = f"{candidate.label}, seed {run.recipe.seed}: run {number} of {total}"
+            if durations:
+                left = statistics.mean(durations) * (total - number + 1)
                 heading += f", about {clock(left)} left"
             console.rule(Text(heading))
             began = time.monotonic()
             if _train(run, data):
-                taken.append(time.monotonic() - began)
-        measured = [_last(run.folder).metrics["val"] for run in runs]
-        trained = _last(runs[0].folder).build()
-        models.append(trained)
-        rows.append(
-            Row(
-                variant.label,
-                runs[0].recipe.model,
-                [m["top1"] for m in measured],
-                parameter_count(trained),
-                multiply_adds(trained, size=trained.spec.input_size) / 1e9,
-                math.nan,
-                [sum(epoch["seconds"] for epoch in _training(run.folder)) for run in runs],
-                max(m.get("unreadable", 0) for m in measured),
-                dict(variant.options),
-                [_training(run.folder)[-1]["top1"] for run in runs],
-            )
-        )
-        if len(taken) > before:  # or a table that was whole would lose rows for a while
+                durations.append(time.monotonic() - began)
+        models.append(_last(runs[0].folder).build())
+        rows.append(_row(candidate, runs, models[-1]))
+        if len(durations) > before:  # a complete table is not replaced by a shorter one
             write_tables(rows, recipe, seeds, out)
     for row, latency in zip(rows, latencies(models), strict=True):
         row.latency = latency
@@ -208,54 +223,44 @@ def _train_all(
     return rows
 
 
-@torch.inference_mode()
-def latencies(models: Sequence[VideoModel], rounds: int = 7) -> list[float]:
-    """Median forward time of one clip through each model, seconds, on the device at hand.
+def _row(candidate: Candidate, runs: list[Run], model: VideoModel) -> Row:
+    """The row of finished runs, without its latency."""
+    measured = [_last(run.folder).metrics["val"] for run in runs]
+    return Row(
+        candidate.label,
+        runs[0].recipe.model,
+        [m["top1"] for m in measured],
+        parameter_count(model),
+        multiply_adds(model, size=model.spec.input_size) / 1e9,
+        math.nan,
+        [sum(epoch["seconds"] for epoch in _training_rows(run.folder)) for run in runs],
+        max(m.get("unreadable", 0) for m in measured),
+        dict(candidate.options),
+        [_training_rows(run.folder)[-1]["top1"] for run in runs],
+    )
 
-    The models take turns, so that what else the machine does hits all alike.
-    """
+
+def latencies(models: Sequence[VideoModel]) -> list[float]:
+    """Median seconds of a forward pass of one clip, measured in turns, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    times: list[list[float]] = [[] for _ in models]
-    inputs = []
+    candidates: list[Callable[[], object]] = []
     for model in models:
-        to_channels_last(model)  # as they train, evaluate and predict
-        spec = model.to(device).eval().spec
-        side = spec.input_size
-        inputs.append(torch.randn(1, spec.frames_per_clip, 3, side, side, device=device))
-    for turn in range(rounds + 2):
-        for k, (model, clip) in enumerate(zip(models, inputs, strict=True)):
-            began = time.perf_counter()
-            model(clip)
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn >= 2:  # the first two warm up
-                times[k].append(time.perf_counter() - began)
-    return [statistics.median(t) for t in times]
-
-
-def _check(recipe: Recipe, variant: Variant, model: str) -> None:
-    try:
-        with torch.device("meta"):
-            new_model(model, 2, recipe.segments, {**recipe.options, **variant.options})
-    except ValueError as error:
-        raise variant.refused(error) from None
-
-
-def _weights(recipe: Recipe, run: str) -> str:
-    """What a run starts from: the recipe's weights, or those that it has in another comparison."""
-    if not is_comparison(recipe.weights):
-        return recipe.weights
-    earlier = Path(recipe.weights)
-    if not _is_finished(earlier / run):
-        raise UserError(
-            f"weights={recipe.weights}: that comparison has no finished run {run}; make it there"
-            " first, with as many seeds"
-        )
-    return str(earlier / run / "last.safetensors")
+        to_channels_last(model.to(device))
+        side = model.spec.input_size
+        clip = torch.randn(1, model.spec.frames_per_clip, 3, side, side, device=device)
+        candidates.append(partial(forward_pass, model, clip))
+    timings = in_turns(
+        candidates,
+        LATENCY_ROUNDS,
+        warmup=2,
+        clock=clock_for(torch.get_num_threads(), device.type),
+        synchronise=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
+    )
+    return [timings.median(k) for k in range(len(models))]
 
 
 def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
-    """Whether a run has all its epochs, and learned from ``data``: ``UserError`` if from others."""
+    """Whether a run has all its epochs. Raises ``UserError`` if it was trained on other data."""
     last = run / "last.safetensors"
     if not last.is_file():  # written after every epoch
         return False
@@ -266,31 +271,31 @@ def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
 
 
 def _last(run: Path) -> Checkpoint:
-    """The checkpoint that a run's last epoch left."""
-    with _told_with(run):
+    """The checkpoint of a run's last epoch."""
+    with _explain_damage(run):
         return read_checkpoint(run / "last.safetensors")
 
 
-def _train(run: _Run, data: dict[str, Any]) -> bool:
-    """Train, or go on with it; False where that is done already."""
+def _train(run: Run, data: dict[str, Any]) -> bool:
+    """Train or resume a run. Returns False if it was finished already."""
     if _is_finished(run.folder, data):
         console.print("finished already", markup=False)
         return False
     outcome = train(run.recipe, run.folder, resume=(run.folder / "resume.pt").exists())
     if outcome.stop_requested:
-        console.print("the comparison goes on by the same command", markup=False)
+        console.print("the same command resumes the comparison", markup=False)
         raise KeyboardInterrupt
     return True
 
 
-def _training(run: Path) -> list[dict[str, Any]]:
-    """What a run's log says of each epoch of training."""
+def _training_rows(run: Path) -> list[dict[str, Any]]:
+    """The rows of a run's log about training, one per epoch."""
     lines = (run / "log.jsonl").read_text(encoding="utf-8").splitlines()
     return [row for row in map(json.loads, lines) if row["kind"] == "train"]
 
 
 def folder_name(model: str, options: Mapping[str, Any], seed: int) -> str:
-    """Where a run of a variant is kept: by what it is, so that studies share it."""
+    """The folder of a run. It depends on model and options only, so that studies share runs."""
     words = [model, *(f"{key}={value}" for key, value in sorted(options.items()))]
-    what = "-".join("".join(c if c.isalnum() else " " for c in " ".join(words)).split())
-    return f"{what}-seed{seed}"
+    name = "-".join("".join(c if c.isalnum() else " " for c in " ".join(words)).split())
+    return f"{name}-seed{seed}"

@@ -1,4 +1,4 @@
-"""The demo: draw the motion data set, train SMNet and TSN on it alike, and report."""
+"""The demo: draw the motion data set, train SMNet and TSN on it, and write a report."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from smnet.training.loop import train
 FAMILIES = ("smnet", "tsn")
 TRUNK = "resnet18"
 DRAWN = (800, 200)
-"""Clips to train and to validate on, over all classes."""
+"""Numbers of training and validation clips."""
 
 
 def run_demo(out: Path, quick: bool = False) -> Path:
-    """Do the whole of it in ``out``; what an earlier, interrupted demo left there is gone on with.
+    """Run the demo in ``out``. An interrupted demo is resumed.
 
     Args:
-        out: a folder of the demo's own.
-        quick: few clips and two epochs: shows that everything works, teaches little.
+        out: folder of the demo.
+        quick: few clips and two epochs, which checks that everything works.
 
     Returns:
         The path of ``report.html``.
@@ -47,12 +47,12 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         console.rule(f"{family}, {recipe.epochs} epochs")
         outcome = train(recipe, folder, resume=(folder / "resume.pt").exists())
         if outcome.stop_requested:
-            console.print("the demo goes on by the same command")
+            console.print("the same command resumes the demo")
             raise KeyboardInterrupt
         trained.append(examine(family, folder, clips))
     shown = predict_samples(out, clips, quick)
     for model in trained:
-        console.print(f"{model.name:16} top-1 {model.result.top(1)} on held-out clips")
+        console.print(f"{model.name:16} top-1 {model.result.top(1)} on validation clips")
     console.print(f"the demo took {clock(time.monotonic() - began)}")
     page = report_page(
         "SMNet and TSN on the motion data set",
@@ -68,7 +68,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
 
 
 def draw(root: Path, train_clips: int, val_clips: int, size: int = 72) -> ClipSet:
-    """The data set ``motion`` in ``root``, drawn if it is not there yet."""
+    """Draw the data set ``motion`` in ``root`` unless it exists."""
     with progress_bar() as bar:
         task = bar.add_task("drawing clips", total=train_clips + val_clips, note="")
         write_motion(
@@ -82,13 +82,13 @@ def draw(root: Path, train_clips: int, val_clips: int, size: int = 72) -> ClipSe
 
 
 def examine(family: str, folder: Path, clips: ClipSet) -> Trained:
-    """Evaluate the last checkpoint of a run on the held-out clips, and collect its curve.
+    """Evaluate the last checkpoint of a run on the validation clips, and read its curves.
 
-    The last, not the best: choosing an epoch by the clips that are then reported would flatter.
+    The best checkpoint was chosen on these clips, so its accuracy would be biased.
     """
     checkpoint = folder / "last.safetensors"
     result = evaluate_checkpoints([str(checkpoint)], clips.root, batch=16)
-    assert result is not None  # the demo runs in one process
+    assert result is not None  # only None on other processes than the first
     rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     loss = {row["epoch"]: row["loss"] for row in rows if row["kind"] == "train"}
     top1 = {row["epoch"]: row["top1"] for row in rows if row["kind"] == "val"}
@@ -97,7 +97,7 @@ def examine(family: str, folder: Path, clips: ClipSet) -> Trained:
     gmacs = multiply_adds(model, size=model.spec.input_size) / 1e9
     cost: dict[str, Any] = {
         "parameters": f"{parameter_count(model) / 1e6:.2f} M",
-        "GMAC a clip": f"{gmacs:.2f}",
+        "GMAC per clip": f"{gmacs:.2f}",
         "training": clock(seconds),
     }
     curve = [(epoch, loss[epoch], top1[epoch]) for epoch in sorted(top1)]
@@ -105,7 +105,7 @@ def examine(family: str, folder: Path, clips: ClipSet) -> Trained:
 
 
 def predict_samples(out: Path, clips: ClipSet, quick: bool) -> list[Shown]:
-    """One held-out clip of each class, with what both models say."""
+    """One validation clip of each class, with the predictions of both models."""
     chosen = {clip.label: clip for clip in reversed(clips.splits["val"])}
     samples = [chosen[label] for label in sorted(chosen)]
     answers = {}

@@ -1,13 +1,12 @@
-"""What models cost: parameters, multiply-adds, memory of training and time, side by side."""
+"""The cost of models side by side: parameters, multiply-adds, training memory and time."""
 
 from __future__ import annotations
 
 import re
-import statistics
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,24 +16,25 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from smnet.distributed import choose_device
 from smnet.errors import UserError
-from smnet.experiments.study import Variant, read_models
+from smnet.experiments.study import Candidate, read_models
+from smnet.measure import Ratio, Timings, clock_for, in_turns
 from smnet.models import VideoModel, list_models, parameter_count, to_channels_last
 from smnet.models.base import on_meta
 from smnet.models.registry import new_model
 from smnet.system import describe_machine
 
 CLASSES = 174
-"""Classes of the profiled models, those of Something-Something."""
+"""Classes of the profiled models, as in Something-Something."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """A stage or a temporal module of a model.
+    """The cost of a stage or a temporal module of a model.
 
     Attributes:
-        name: of the stage, or of the module in the model.
-        parameters: learned values in it.
-        macs: multiply-adds of one clip in it.
+        name: name of the stage, or of the module in the model.
+        parameters: number of learned values.
+        macs: multiply-adds per clip.
     """
 
     name: str
@@ -42,18 +42,19 @@ class Part:
     macs: int
 
 
-@dataclass
+@dataclass(frozen=True)
 class Profile:
-    """What one model costs.
+    """The cost of one model.
 
     Attributes:
-        model: its name, with options of its own.
-        parameters: learned values.
-        macs: multiply-adds of one clip.
-        saved: bytes that a forward pass keeps for the backward pass, a clip, without the weights.
-        forward, step: seconds of a batch through the network, and of a training step; medians.
-        stages: all of the model, in the order of its layers.
-        temporal: the temporal modules, which are part of the stages too.
+        model: its name and options.
+        parameters: number of learned values.
+        macs: multiply-adds per clip.
+        saved: bytes per clip that a forward pass keeps for the backward pass, without the weights.
+        forward, step: median seconds of a forward pass and of a training step, per batch.
+        forward_ratio, step_ratio: the same in units of the reference model.
+        stages: the whole model, in the order of its layers.
+        temporal: the temporal modules, which are also part of the stages.
     """
 
     model: str
@@ -62,6 +63,8 @@ class Profile:
     saved: int
     forward: float
     step: float
+    forward_ratio: Ratio
+    step_ratio: Ratio
     stages: list[Part] = field(default_factory=list)
     temporal: list[Part] = field(default_factory=list)
 
@@ -71,8 +74,8 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Profiles measured in turn on one machine; times are relative to ``reference``."""
+class ProfileTable:
+    """Profiles that were measured in turns on one machine."""
 
     profiles: list[Profile]
     reference: Profile
@@ -80,15 +83,19 @@ class Comparison:
     size: int
     batch: int
     device: str
+    clock: str
+    warning: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: seconds, bytes, and the ratios to the reference."""
+        """Plain values for JSON: seconds, bytes, and ratios to the reference with quartiles."""
         return {
             "machine": describe_machine(),
             "device": self.device,
             "segments": self.segments,
             "size": self.size,
             "batch": self.batch,
+            "clock": self.clock,
+            "warning": self.warning,
             "reference": self.reference.model,
             "models": [
                 {
@@ -98,8 +105,10 @@ class Comparison:
                     "saved_bytes": p.saved,
                     "forward_seconds": p.forward,
                     "step_seconds": p.step,
-                    "forward_ratio": p.forward / self.reference.forward,
-                    "step_ratio": p.step / self.reference.step,
+                    "forward_ratio": p.forward_ratio.value,
+                    "forward_quartiles": [p.forward_ratio.low, p.forward_ratio.high],
+                    "step_ratio": p.step_ratio.value,
+                    "step_quartiles": [p.step_ratio.low, p.step_ratio.high],
                     "temporal_parameters": p.share("parameters"),
                     "temporal_macs": p.share("macs"),
                     "stages": [vars(part) for part in p.stages],
@@ -119,91 +128,98 @@ def profile(
     options: Mapping[str, Any] | None = None,
     device: str = "auto",
     rounds: int = 5,
-) -> Comparison:
+) -> ProfileTable:
     """Measure models side by side.
 
-    Times are relative to TSN on the trunk of the first model: the first among the models, or else
-    one of the same width that is measured along. A trunk without TSN is measured against the first
-    model itself.
+    Times are in units of TSN on the trunk of the first model. If TSN is not among the models, it is
+    measured in addition. If that trunk has no TSN, the first model is the reference.
 
     Args:
-        names: models, see ``smnet models``, each with options of its own after colons
+        names: models, each with its own options after colons
             (``smnet_resnet50:place=after_conv1``).
-        segments, size, batch: T, the side of the crops in pixels, clips in a timed batch.
-        options: of every model.
+        segments, size, batch: T, side of the crops in pixels, clips per timed batch.
+        options: options of every model.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
-        rounds: timed turns of each model, after one that warms up.
+        rounds: timed rounds, after one that warms up.
 
     Raises:
-        UserError: an unknown model or option, an input that a model cannot take, too little memory.
+        UserError: an unknown model or option, an input that a model cannot take, or out of memory.
     """
     place = choose_device(device)
-    given = dict(options or {})
+    shared = dict(options or {})
     rows = [row for name in names for row in read_models(name)]
-    everyone = {row.label: row for row in rows}
-    if len(everyone) < len(rows):
-        raise UserError(f"a model is named twice: {', '.join(names)}")
-    unit = _unit(rows)
-    everyone.setdefault(unit.label, unit)
-    models, profiles = [], []
+    by_label = {candidate.label: candidate for candidate in rows}
+    if len(by_label) < len(rows):
+        raise UserError(f"a model is given twice: {', '.join(names)}")
+    reference = _reference(rows)
+    by_label.setdefault(reference.label, reference)
+    reference_number = list(by_label).index(reference.label)
     try:
-        for name, row in everyone.items():
-            shared = given if row in rows else {k: v for k, v in given.items() if k == "width"}
-            model = _built(row, segments, shared)
-            stages, temporal = parts_of(model, size)
-            profiles.append(
-                Profile(
-                    name,
-                    parameter_count(model),
-                    sum(part.macs for part in stages),
-                    saved_for_backward(model, size, place),
-                    0.0,
-                    0.0,
-                    stages,
-                    temporal,
-                )
+        models = [
+            _build(
+                candidate,
+                segments,
+                shared if candidate in rows else {k: v for k, v in shared.items() if k == "width"},
             )
-            models.append(model)
-        forward, step = times(models, size, batch, place, rounds)
+            for candidate in by_label.values()
+        ]
+        parts = [parts_of(model, size) for model in models]
+        saved = [saved_for_backward(model, size, place) for model in models]
+        timings = time_models(models, size, batch, place, rounds)
     except torch.OutOfMemoryError:
-        raise UserError("the memory does not suffice; use a smaller --batch or --size") from None
+        raise UserError("out of memory; use a smaller --batch or --size") from None
     except (ValueError, RuntimeError) as error:
         raise UserError(str(error).strip().splitlines()[0]) from None
-    for one, passed, stepped in zip(profiles, forward, step, strict=True):
-        one.forward, one.step = passed, stepped
-    return Comparison(
+    profiles = [
+        Profile(
+            label,
+            parameter_count(models[k]),
+            sum(part.macs for part in parts[k][0]),
+            saved[k],
+            timings.median(2 * k),
+            timings.median(2 * k + 1),
+            timings.ratio(2 * k, 2 * reference_number),
+            timings.ratio(2 * k + 1, 2 * reference_number + 1),
+            *parts[k],
+        )
+        for k, label in enumerate(by_label)
+    ]
+    return ProfileTable(
         profiles[: len(rows)],
-        profiles[list(everyone).index(unit.label)],
+        profiles[reference_number],
         segments,
         size,
         batch,
         place.type,
+        timings.clock,
+        timings.warning,
     )
 
 
-def _unit(rows: list[Variant]) -> Variant:
+def _reference(rows: list[Candidate]) -> Candidate:
     """The model in whose times the others are given."""
     first = rows[0]
     name = f"tsn_{first.model.partition('_')[2]}"
     if not list_models(name):
         return first
     width = {k: v for k, v in first.options.items() if k == "width"}
-    along = Variant(":".join([name, *(f"{k}={v}" for k, v in width.items())]), name, width)
-    return next((row for row in rows if row.model == name), along)
+    tsn = Candidate(":".join([name, *(f"{k}={v}" for k, v in width.items())]), name, width)
+    return next((candidate for candidate in rows if candidate.model == name), tsn)
 
 
-def _built(row: Variant, segments: int, shared: dict[str, Any]) -> VideoModel:
+def _build(candidate: Candidate, segments: int, shared: dict[str, Any]) -> VideoModel:
     try:
-        return new_model(row.model, CLASSES, segments, {**shared, **row.options})
+        model = new_model(candidate.model, CLASSES, segments, {**shared, **candidate.options})
     except ValueError as error:
-        raise row.refused(error) from None
+        raise candidate.refused(error) from None
+    return model
 
 
 def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:
-    """The stages of a model, which together are all of it, and its temporal modules.
+    """The cost of each stage and of each temporal module of a model.
 
-    Every multiply-add is counted, as :func:`smnet.models.multiply_adds` does, for the innermost
-    module that it happens in.
+    The stages add up to the model. Multiply-adds are counted as in
+    :func:`smnet.models.multiply_adds` and belong to the innermost module that computes them.
     """
     macs = _macs_by_module(model, size)
     stages: dict[str, Counter[str]] = {}
@@ -212,20 +228,19 @@ def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:
     def add(name: str, quantity: str, count: int) -> None:
         if count or quantity == "parameters":
             stages.setdefault(_stage(name), Counter())[quantity] += count
-        found = re.match(r"(?:.*?\.)?temporal(?=\.|$)", name)
-        if found:
-            temporal.setdefault(found[0], Counter())[quantity] += count
+        if inside := re.match(r"(?:.*?\.)?temporal(?=\.|$)", name):
+            temporal.setdefault(inside[0], Counter())[quantity] += count
 
     for name, parameter in model.named_parameters():
         add(name.rpartition(".")[0], "parameters", parameter.numel())
     for name, module in model.named_modules():
-        if name.endswith("temporal"):  # also where it learns nothing and multiplies nothing
+        if name.endswith("temporal"):  # modules without parameters and multiply-adds too
             add(name, "parameters", 0)
         add(name, "macs", macs[name] if module is not model else 0)
     add("", "macs", macs[""])
 
-    def listed(found: dict[str, Counter[str]]) -> list[Part]:
-        return [Part(name, c["parameters"], c["macs"]) for name, c in found.items()]
+    def listed(counts: dict[str, Counter[str]]) -> list[Part]:
+        return [Part(name, c["parameters"], c["macs"]) for name, c in counts.items()]
 
     order = list(dict.fromkeys(_stage(name) for name, _ in model.named_modules()))
     ranked = sorted(listed(stages), key=lambda part: (part.name == "head", order.index(part.name)))
@@ -270,7 +285,7 @@ def _macs_by_module(model: VideoModel, size: int) -> Counter[str]:
 
 
 def _stage(name: str) -> str:
-    """The stage that a module stands in: the stem, res2 to res5, the head, or a part's own name."""
+    """The stage of a module: the stem, res2 to res5, the head, or the module's own name."""
     first, _, rest = name.partition(".")
     if first.startswith("layer") and first[5:].isdecimal():
         return f"res{int(first[5:]) + 1}"
@@ -281,9 +296,9 @@ def _stage(name: str) -> str:
 
 
 def saved_for_backward(model: VideoModel, size: int, device: torch.device) -> int:
-    """Bytes that autograd keeps of one clip between forward and backward, each storage once.
+    """Bytes per clip that autograd keeps between forward and backward; each storage counts once.
 
-    Weights and running statistics are there anyway and do not count; the clip itself does.
+    Weights and running statistics do not count; the clip does.
     """
     model = model.to(device).train()
     to_channels_last(model)
@@ -302,51 +317,58 @@ def saved_for_backward(model: VideoModel, size: int, device: torch.device) -> in
     return sum(kept.values())
 
 
-def times(
-    models: Sequence[VideoModel], size: int, batch: int, device: torch.device, rounds: int
-) -> tuple[list[float], list[float]]:
-    """Median seconds of a forward pass and of a training step of each model.
+def time_models(
+    models: Sequence[VideoModel],
+    size: int,
+    batch: int,
+    device: torch.device,
+    rounds: int,
+    networks: Sequence[nn.Module] | None = None,
+) -> Timings:
+    """Time a forward pass and a training step of each model, in turns.
 
-    The models take turns, so that what else the machine does hits all alike. A step is forward,
-    cross-entropy, backward and SGD with momentum, in full precision.
+    A step is forward, cross-entropy, backward and SGD with momentum, in float32.
+
+    Args:
+        models: the models; they are moved to ``device`` with channels last.
+        size, batch, device, rounds: see :func:`profile`.
+        networks: what is called in place of the models, such as their compiled forms.
+
+    Returns:
+        Candidate 2k is the forward pass of model k, candidate 2k+1 its training step.
     """
-    forward: list[list[float]] = [[] for _ in models]
-    step: list[list[float]] = [[] for _ in models]
     labels = torch.arange(batch, device=device) % CLASSES
-    inputs = [_clips(model, batch, size, device) for model in models]
-    optimizers = [torch.optim.SGD(m.parameters(), lr=1e-6, momentum=0.9) for m in models]
-    for model in models:
+    candidates: list[Callable[[], object]] = []
+    for model, network in zip(models, networks or models, strict=True):
         to_channels_last(model.to(device))
+        clips = _clips(model, batch, size, device)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
+        candidates.append(partial(forward_pass, network, clips))
+        candidates.append(partial(training_step, network, clips, labels, optimizer))
+    return in_turns(
+        candidates,
+        rounds,
+        clock=clock_for(torch.get_num_threads(), device.type),
+        synchronise=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
+    )
 
-    def timed(call: Callable[[], object]) -> float:
-        _finish(device)
-        began = time.perf_counter()
-        call()
-        _finish(device)
-        return time.perf_counter() - began
 
-    def learn(model: VideoModel, clips: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(model(clips), labels).backward()
-        optimizer.step()
+def forward_pass(network: nn.Module, clips: Tensor) -> None:
+    """One forward pass in evaluation mode."""
+    network.eval()
+    with torch.inference_mode():
+        network(clips)
 
-    for turn in range(rounds + 1):
-        for k, (model, clips) in enumerate(zip(models, inputs, strict=True)):
-            with torch.inference_mode():
-                model.eval()
-                passed = timed(lambda: model(clips))  # noqa: B023
-            model.train()
-            stepped = timed(lambda: learn(model, clips, optimizers[k]))  # noqa: B023
-            if turn:  # the first warms up
-                forward[k].append(passed)
-                step[k].append(stepped)
-    return [statistics.median(t) for t in forward], [statistics.median(t) for t in step]
+
+def training_step(
+    network: nn.Module, clips: Tensor, labels: Tensor, optimizer: torch.optim.Optimizer
+) -> None:
+    """Forward, cross-entropy, backward and the update."""
+    network.train()
+    optimizer.zero_grad(set_to_none=True)
+    F.cross_entropy(network(clips), labels).backward()
+    optimizer.step()
 
 
 def _clips(model: VideoModel, batch: int, size: int, device: torch.device) -> Tensor:
     return torch.randn(batch, model.spec.frames_per_clip, 3, size, size, device=device)
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

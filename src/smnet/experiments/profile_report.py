@@ -1,4 +1,4 @@
-"""Profiles for people: tables on the terminal, and accuracy over cost as a picture."""
+"""Print profiles as tables, and draw accuracy over cost."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from rich.console import Console
 from rich.table import Table
 
 from smnet.errors import UserError
-from smnet.experiments.profile import Comparison, Part, Profile
+from smnet.experiments.profile import Part, Profile, ProfileTable
 from smnet.experiments.study import read_models
 from smnet.report.plotting import drawn_name, load_pyplot, save_picture
 from smnet.system import describe_machine
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A row of a table of ``smnet compare``: what a model reached (shares in [0, 1]).
+class Accuracy:
+    """The accuracy of a model in a table of ``smnet compare``; shares are in [0, 1].
 
-    ``options`` are those that tell it from other rows; None in tables that do not say.
+    ``options`` are None in tables of early versions.
     """
 
     label: str
@@ -34,50 +34,53 @@ class Measured:
     options: dict[str, Any] | None = None
 
 
-def print_comparison(found: Comparison) -> None:
-    """A row a model, then what its stages and its temporal modules are of it."""
+def print_profiles(profiles: ProfileTable) -> None:
+    """Print one row per model, then the shares of its stages and temporal modules."""
     console = Console(highlight=False, emoji=False)
-    table = _table("model", "parameters", "GMAC a clip", "saved, MB a clip", "forward", "step")
-    for p in found.profiles:
+    table = _table("model", "parameters", "GMAC/clip", "saved MB/clip", "forward", "step")
+    for p in profiles.profiles:
         table.add_row(
             p.model.replace(":", "\n:"),  # a narrow table breaks lines anywhere
             f"{p.parameters / 1e6:.2f} M",
             _three(p.macs / 1e9),
             _three(p.saved / 1e6),
-            f"{p.forward / found.reference.forward:.2f}",
-            f"{p.step / found.reference.step:.2f}",
+            f"{p.forward_ratio.value:.2f}",
+            f"{p.step_ratio.value:.2f}",
         )
     console.print(table)
-    reference = found.reference
+    reference = profiles.reference
     console.print(
-        f"\nforward and step (of training) in units of {reference.model}:"
-        f" {1e3 * reference.forward:.1f} and {1e3 * reference.step:.1f} ms a batch of"
-        f" {found.batch}; {found.segments} segments of {found.size} x {found.size}, float32"
+        f"\nforward pass and training step in units of {reference.model}:"
+        f" {1e3 * reference.forward:.1f} and {1e3 * reference.step:.1f} ms ({profiles.clock} time)"
+        f" per batch of {profiles.batch}; {profiles.segments} segments of {profiles.size} x"
+        f" {profiles.size}, float32; medians of ratios measured in turns"
     )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
-    console.print(f"{found.device}: {machine}", soft_wrap=True)
-    for p in found.profiles:
+    console.print(f"{profiles.device}: {machine}", soft_wrap=True)
+    if profiles.warning:
+        console.print(profiles.warning, soft_wrap=True)
+    for p in profiles.profiles:
         console.print(f"\n{p.model}, shares:")
         console.print(_parts(p))
 
 
 def _three(number: float) -> str:
-    """A number of three digits or more: 0.0885, 0.885, 8.85, 88.5, 885, 8850."""
+    """At least three significant digits: 0.0885, 0.885, 8.85, 88.5, 885, 8850."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> list[Measured]:
-    """The rows of ``table.json`` files of ``smnet compare`` that are of the named models.
+def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> list[Accuracy]:
+    """The rows of the given models in ``table.json`` files of ``smnet compare``.
 
     Raises:
-        UserError: no such file, one of another kind, or no row of these models.
+        UserError: a file is missing or of another kind, or no row is of these models.
     """
     rows = []
     for file in files:
         try:
             table = json.loads(Path(file).read_text(encoding="utf-8"))
             rows += [
-                Measured(
+                Accuracy(
                     str(row["label"]),
                     str(row["model"]),
                     float(row["mean"]),
@@ -94,22 +97,21 @@ def read_results(files: Sequence[str | os.PathLike[str]], models: set[str]) -> l
     chosen = [row for row in rows if row.model in models]
     if not chosen:
         trained = ", ".join(sorted({row.model for row in rows})) or "none"
-        raise UserError(f"the results are of other models ({trained}); name those to draw them")
+        raise UserError(f"the results are of other models ({trained}); profile those to draw them")
     return chosen
 
 
-def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measured]) -> None:
-    """Accuracy over multiply-adds (as trained) and over time (as just measured).
+def draw(path: str | os.PathLike[str], profiles: ProfileTable, rows: Sequence[Accuracy]) -> None:
+    """Draw accuracy over multiply-adds (as trained) and over forward time (as profiled).
 
-    A row whose options are not those of a model that was measured just now is drawn over
-    multiply-adds alone.
+    A row whose model and options were not profiled appears over multiply-adds only.
     """
     pyplot = load_pyplot()
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
     for number, row in enumerate(rows):
         half = row.half_width or 0.0
         down, up = min(half, row.top1), min(half, 1 - row.top1)  # a share is from 0 to 1
-        timed = time_of(row, rows, found)
+        timed = time_of(row, rows, profiles)
         costs = (row.gmacs,) if timed is None else (row.gmacs, timed)
         for axes, cost in zip(panels, costs, strict=False):
             axes.errorbar(
@@ -123,7 +125,9 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
             )
     figure.legend(loc="outside right upper", frameon=False)
     for axes, label in zip(
-        panels, ("GMAC a clip", f"forward time, of {found.reference.model}"), strict=True
+        panels,
+        ("GMAC per clip", f"forward time relative to {profiles.reference.model}"),
+        strict=True,
     ):
         axes.set_xlabel(label)
         axes.grid(alpha=0.3)
@@ -132,15 +136,15 @@ def draw(path: str | os.PathLike[str], found: Comparison, rows: Sequence[Measure
     save_picture(path, figure, dpi=130)
 
 
-def time_of(row: Measured, rows: Sequence[Measured], found: Comparison) -> float | None:
-    """Forward time of the network of a row, of the reference; None if it was not measured."""
+def time_of(row: Accuracy, rows: Sequence[Accuracy], profiles: ProfileTable) -> float | None:
+    """Forward time of a row relative to the reference; None if it was not profiled."""
     options = row.options
     if options is None and [other.model for other in rows].count(row.model) == 1:
         options = {}
-    for profile in found.profiles:
-        (variant,) = read_models(profile.model)
-        if (variant.model, variant.options) == (row.model, options):
-            return profile.forward / found.reference.forward
+    for profile in profiles.profiles:
+        (profiled,) = read_models(profile.model)
+        if (profiled.model, profiled.options) == (row.model, options):
+            return profile.forward_ratio.value
     return None
 
 

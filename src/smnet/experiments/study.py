@@ -1,4 +1,4 @@
-"""The rows of a comparison: models that differ in name or options, from a study or a line."""
+"""The models of a comparison, from a study file or from the command line."""
 
 from __future__ import annotations
 
@@ -15,24 +15,30 @@ from smnet.recipes.recipe import key_and_value, nearest, read_yaml
 
 
 @dataclass(frozen=True)
-class Variant:
-    """A row of the table: what differs from the recipe."""
+class Candidate:
+    """A model and options, compared with others under one recipe.
+
+    Attributes:
+        label: its name in the table.
+        model: registry name.
+        options: options in addition to those of the recipe.
+    """
 
     label: str
     model: str
     options: dict[str, Any] = field(default_factory=dict)
 
     def refused(self, error: Exception) -> UserError:
-        """What is wrong with the row, which is named unless the error names it."""
+        """The error, with the label in front unless the message contains the model's name."""
         named = self.label.partition(":")[0] == self.model and self.model in str(error)
         return UserError(str(error) if named else f"{self.label}: {error}")
 
 
-def read_study(name: str) -> list[Variant]:
-    """The variants of a study by name, or of a YAML file of the same form.
+def read_study(name: str) -> list[Candidate]:
+    """Read a study by name, or a YAML file of the same form.
 
     Raises:
-        UserError: no such study, or a file of another form.
+        UserError: the study does not exist, or the file has another form.
     """
     folder = files("smnet.recipes.studies")
     known = sorted(e.name.removesuffix(".yaml") for e in folder.iterdir() if ".yaml" in e.name)
@@ -54,45 +60,46 @@ def read_study(name: str) -> list[Variant]:
                 raise UserError(f"{name}: unknown key {key!r}{hint}")
         for label, row in table.items():
             if not str(label).isprintable():
-                raise UserError(f"{name}: {label!r} is no label; write letters on one line")
+                raise UserError(f"{name}: the label {label!r} has unprintable characters")
             for key in row if isinstance(row, dict) else ():
                 if key not in ("model", "options"):
                     hint = nearest(str(key), ("model", "options"))
                     raise UserError(f"{name}: {label}: unknown key {key!r}{hint}")
-        variants = [_variant(label, **row) for label, row in table.items()]
+        variants = [_candidate(label, **row) for label, row in table.items()]
     except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
         reason = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) else ""
         raise UserError(
             f"{name}: a study has variants: {{label: {{model: …, options: …}}}}{reason}"
         ) from None
     if not variants:
-        raise UserError(f"{name}: a study without variants")
+        raise UserError(f"{name}: the study has no variants")
     return variants
 
 
-def read_models(text: str) -> list[Variant]:
-    """The variants of a line: models' names with commas, each with its options after colons
+def read_models(text: str) -> list[Candidate]:
+    """Read model names separated by commas, each with its options after colons
     (``tdn_resnet18,smnet_resnet18:groups=2:stages=[4,5]``).
 
     Raises:
-        UserError: a word that begins with no name, an option that is no ``key=value``, or twice.
+        UserError: a name does not start with a letter, or an option is not ``key=value`` or is
+            given twice.
     """
-    variants: list[Variant] = []
+    models: list[Candidate] = []
     for word in re.split(r",(?![^\[]*\])", text):
         model, *pairs = (part.strip() for part in word.split(":"))
         if not re.match("[A-Za-z]", model):
-            hint = "; a list is written in brackets, stages=[4,5]" if variants else ""
-            raise UserError(f"{text!r}: {model!r} is no model's name{hint}")
+            hint = "; write lists in brackets, stages=[4,5]" if models else ""
+            raise UserError(f"{text!r}: {model!r} is not a model name{hint}")
         for pair in pairs:
             if "=" not in pair:
-                raise UserError(f"{word.strip()}: write its options as :key=value, not :{pair}")
+                raise UserError(f"{word.strip()}: write options as :key=value, not :{pair}")
         options = dict(map(key_and_value, pairs))
         if len(options) < len(pairs):
-            raise UserError(f"{word.strip()}: an option is there twice")
-        variants.append(Variant(word.strip(), model, options))
-    return variants
+            raise UserError(f"{word.strip()}: an option is given twice")
+        models.append(Candidate(word.strip(), model, options))
+    return models
 
 
-def _variant(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Variant:
-    # A row of other keys, and options whose keys are no words, do not fit and are a TypeError.
-    return Variant(str(label), str(model), dict(**(options or {})))
+def _candidate(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Candidate:
+    # Unknown keys, and option names that are not strings, raise TypeError here.
+    return Candidate(str(label), str(model), dict(**(options or {})))

@@ -1,4 +1,4 @@
-"""The table of a comparison: its rows, what they say with their uncertainty, and a picture."""
+"""The table of a comparison: rows with confidence intervals, as markdown, JSON and a picture."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from smnet.recipes.recipe import Recipe
 from smnet.report.plotting import drawn_name, load_pyplot, save_picture
 from smnet.system import describe_machine
 
-# Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; that for 20 beyond.
+# Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; the last holds beyond.
 STUDENT = (
     *(12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23),
     *(2.20, 2.18, 2.16, 2.14, 2.13, 2.12, 2.11, 2.10, 2.09, 2.09),
@@ -26,17 +26,19 @@ STUDENT = (
 
 @dataclass
 class Row:
-    """What was measured of a variant.
+    """The results of one model.
 
     Attributes:
-        top1: validation top-1 of the last epoch, one a seed.
-        parameters: learned values.
-        gmacs: multiply-adds of one clip, 1e9.
-        latency: forward time of one clip, seconds, median.
-        seconds: training time, one a seed.
-        not_read: validation clips that could not be read and count as wrong, at most.
-        options: of the model, besides those of the recipe.
-        learned: training top-1 of the last epoch, on augmented clips, one a seed.
+        label: its name in the table.
+        model: registry name.
+        top1: validation top-1 of the last epoch, per seed.
+        parameters: number of learned values.
+        gmacs: multiply-adds per clip, in 1e9.
+        latency: median forward time of one clip, seconds.
+        seconds: training time, per seed.
+        not_read: largest number of unreadable validation clips; they count as wrong.
+        options: model options in addition to those of the recipe.
+        learned: training top-1 of the last epoch on augmented clips, per seed.
     """
 
     label: str
@@ -56,22 +58,22 @@ class Row:
 
     @property
     def half_width(self) -> float:
-        """Half the 95 % interval of the mean over seeds; NaN for one seed."""
+        """Half the 95 % confidence interval of the mean over seeds; NaN for one seed."""
         return half_width(self.top1)
 
     def over(self, other: Row) -> tuple[float, float]:
-        """How much more top-1 than another row has, seed by seed: mean and :func:`half_width`.
+        """The paired difference of top-1 to another row: mean over seeds and :func:`half_width`.
 
-        A seed that is hard for one model is hard for others, so this tells finer differences than
-        the two means with their intervals do.
+        A seed that is hard for one model is hard for others, so the paired difference has a
+        smaller interval than the difference of two means.
         """
-        pairs = zip(self.top1, other.top1, strict=False)  # the seeds that both have
+        pairs = zip(self.top1, other.top1, strict=False)  # the seeds of both rows
         differences = [mine - theirs for mine, theirs in pairs]
         return statistics.fmean(differences), half_width(differences)
 
 
 def half_width(values: Sequence[float]) -> float:
-    """Half the 95 % interval of the mean of a sample (Student's t); NaN for one value."""
+    """Half the 95 % confidence interval of a mean (Student's t); NaN for one value."""
     if len(values) < 2:
         return math.nan
     quantile = STUDENT[min(len(values) - 2, len(STUDENT) - 1)]
@@ -79,14 +81,16 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> None:
-    """``table.md``, ``table.json`` and, where matplotlib is installed, ``table.png``."""
+    """Write ``table.md``, ``table.json`` and, if matplotlib is installed, ``table.png``."""
     facts = {
         "machine": describe_machine(),
         "seeds": seeds,
         "recipe": recipe.model_dump(mode="json"),
     }
     values = [asdict(row) | {"mean": row.mean, "half_width": row.half_width} for row in rows]
-    text = json.dumps(_finite({**facts, "rows": values}), indent=2, ensure_ascii=False)
+    text = json.dumps(
+        _finite({**facts, "rows": values}), indent=2, ensure_ascii=False, allow_nan=False
+    )
     write_text(out / "table.json", text + "\n")
     write_text(out / "table.md", markdown(rows, recipe, seeds))
     try:
@@ -96,11 +100,11 @@ def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> 
 
 
 def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
-    """The table for people, with what it was measured on."""
+    """The table in Markdown, with budget and machine below it."""
     base = rows[0].latency
     lines = [
-        "| model | top-1, mean of seeds | over the first row | in training | parameters"
-        " | GMAC a clip | latency, of the first row |",
+        "| model | top-1, mean of seeds | difference to first row | training top-1 | parameters"
+        " | GMAC per clip | latency / first row |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
@@ -121,9 +125,8 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
         f"{recipe.epochs} epochs,{options} {recipe.segments} segments of"
         f" {recipe.size} x {recipe.size}, weights {_from_where(recipe)},"
         f" {seeds} seed{'s' if seeds > 1 else ''};"
-        " last epoch, one view; ± is a 95 % interval of the mean over seeds, of the difference seed"
-        " by seed; in training: top-1 of the last epoch on augmented clips, low where a network has"
-        " not learned yet"
+        " last epoch, one view; ± is the 95 % interval of the mean over seeds, for differences of"
+        " the paired differences; training top-1 is that of the last epoch on augmented clips"
     )
     not_read = max(row.not_read for row in rows)
     if not_read:
@@ -133,7 +136,7 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
 
 def _from_where(recipe: Recipe) -> str:
     name = Path(recipe.weights).name
-    return f"of each one's own run in {name}" if is_comparison(recipe.weights) else name
+    return f"from the same run in {name}" if is_comparison(recipe.weights) else name
 
 
 def _interval(half: float) -> str:
@@ -141,11 +144,11 @@ def _interval(half: float) -> str:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """Accuracy over multiply-adds. ``UserError`` if matplotlib is missing."""
+    """Draw accuracy over multiply-adds. Raises ``UserError`` if matplotlib is missing."""
     pyplot = load_pyplot()
     figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     most, least = max(row.gmacs for row in rows), min(row.gmacs for row in rows)
-    span = max(most - least, 0.2 * most)  # or differences that mean nothing would fill the picture
+    span = max(most - least, 0.2 * most)  # small differences must not fill the picture
     apart = 0.025 * span
     for number, row in enumerate(rows):
         near = [k for k, other in enumerate(rows) if abs(other.gmacs - row.gmacs) < apart]
@@ -160,7 +163,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             label=drawn_name(row.label),
         )
     figure.legend(loc="outside right upper", frameon=False)
-    axes.set_xlabel("GMAC a clip (points that would meet are moved apart)")
+    axes.set_xlabel("GMAC per clip (overlapping points are moved apart)")
     axes.set_ylabel("top-1, %")
     axes.grid(alpha=0.3)
     axes.set_xlim(least - 0.2 * span, most + 0.2 * span)
@@ -168,12 +171,12 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 
 
 def is_comparison(weights: str) -> bool:
-    """Whether that is the folder of one, be it interrupted in its first run."""
+    """Whether ``weights`` is the folder of a comparison, finished or not."""
     return any(Path(weights).glob("*-seed0/recipe.yaml"))
 
 
 def _finite(value: Any) -> Any:
-    """NaN has no place in JSON."""
+    """Replace NaN and infinity by None, which JSON can store."""
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -1,9 +1,8 @@
-"""A trained network as a file that runs without the program that trained it: ONNX, OpenVINO, or a
-torch.export program.
+"""Export a checkpoint to a file that runs without this program: ONNX, OpenVINO or torch.export.
 
-What goes in are frames as they were decoded and cropped, uint8; what comes out are softmax scores.
-Normalisation is inside, BN is folded into the convolutions, the batch may be of any size. Class
-names, sampling and sizes are in the file's metadata.
+Input are decoded and cropped frames, uint8; output are softmax scores. Normalisation is part of
+the graph, BN is folded into the convolutions, and the batch may have any size. Class names,
+sampling and sizes are in the metadata of the file.
 """
 
 from __future__ import annotations
@@ -11,23 +10,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from smnet.checkpoints.file import open_model
 from smnet.checkpoints.header import checkpoint_file
 from smnet.checkpoints.hub import is_address
-from smnet.data.annotations.source import Source, as_source
+from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.errors import UserError, missing_extra
 from smnet.export.parity import (
     MAX_DROP,
@@ -40,41 +36,31 @@ from smnet.export.parity import (
     score,
     trial_clips,
 )
-from smnet.export.writers import (
-    RUN,
-    quiet_exporter,
-    trace,
-    write_onnx,
-    write_openvino,
-    write_program,
-)
+from smnet.export.writers import ENGINES, OPSETS, Engine, check_precision, quiet_exporter
 from smnet.files import atomic_path, check_outputs, temporary_folder, write_text
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.torch_backend import TorchBackend
-from smnet.models import VideoModel
-from smnet.models.engines import TemporalForm
+from smnet.models import ModelSpec, VideoModel
 from smnet.system import describe_machine
 
 if TYPE_CHECKING:
     from smnet.export.quantise import Quantised
 
-SUFFIX = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2"}
-PRECISIONS = ("fp32", "fp16", "int8")
-NEEDS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("onnx", "onnxscript", "onnxruntime", "openvino"),
-    "torch": (),
-}
 CALIBRATION_CLIPS = 64
 TOLERANCE = 1e-3
-"""Largest difference of a score that rounding can explain in fp32."""
+"""Largest difference of an fp32 score that rounding can explain."""
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the file, the report beside it, and what that says.
+    """What :func:`export` wrote.
 
-    ``bytes`` is the size of all that is needed to run it.
+    Attributes:
+        path: the exported file.
+        report: the JSON report beside it.
+        bytes: size of all files that are needed to run it.
+        parity: its scores and speed compared with the checkpoint's.
+        quantised: what became int8; None for other precisions.
     """
 
     path: Path
@@ -95,36 +81,35 @@ def export(
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
-    """Export a checkpoint, compare the file with it, and write both the file and the comparison.
+    """Export a checkpoint, compare the file with it, and write the file and a report.
 
     Args:
         checkpoint: see :func:`smnet.checkpoints.file.read_checkpoint`.
-        out: the file; None is beside the checkpoint, ``.onnx``, ``.xml`` (and ``.bin``) or
-            ``.pt2``, with ``-fp16`` or ``-int8`` before it.
-        to: ``"onnx"``, ``"openvino"`` or ``"torch"`` (a program that ``torch.export.load`` reads).
-        precision: ``"fp32"``; ``"fp16"``, half the size, and faster only where the processor
-            computes in 16 bits; or ``"int8"`` (not torch), by static calibration.
-        calibration: a data set, in any form that training takes. Where it leaves the split open,
-            it is split as for the training of the checkpoint. int8 takes the ranges from clips
-            of its train split; scores are compared on its val split. None compares on random
-            clips.
-        opset: version of the ONNX operators; None is PyTorch's choice.
+        out: the file. None writes beside the checkpoint, with the suffix ``.onnx``, ``.xml`` (and
+            ``.bin``) or ``.pt2``, preceded by ``-fp16`` or ``-int8``.
+        to: ``"onnx"``, ``"openvino"`` or ``"torch"`` (for ``torch.export.load``).
+        precision: ``"fp32"``; ``"fp16"``, half the size, and faster only if the processor computes
+            in 16 bits; or ``"int8"`` (not torch), by static calibration.
+        calibration: a data set in any form that training takes. An open split is that of the
+            checkpoint's training. int8 takes its ranges from clips of the train split; scores are
+            compared on the val split. None compares on random clips.
+        opset: version of the ONNX operators; None is PyTorch's default.
         overwrite: replace existing files that smnet did not write.
-        say: takes a line for people.
+        say: receives lines of progress.
 
     Raises:
-        UserError: settings that do not go together, an extra that is not installed, data that
-            cannot be read, scores that are not those of the checkpoint, or fp16 or int8 at more
-            than :data:`smnet.export.parity.MAX_DROP` points of top-1. Nothing is written then.
+        UserError: conflicting settings, a missing extra, unreadable data, scores that differ from
+            the checkpoint's, or an fp16 or int8 file that loses more than
+            :data:`smnet.export.parity.MAX_DROP` points of top-1. Nothing is written then.
     """
-    _check(to, precision, calibration, opset)
+    engine = _check(to, precision, calibration, opset)
     if out is None and is_address(checkpoint):
-        raise UserError(f"{checkpoint}: is on the hub; say with --out where the export goes")
+        raise UserError(f"{checkpoint}: is on the hub; give the file to write with --out")
     source = checkpoint_file(checkpoint)
-    ending = f"{'' if precision == 'fp32' else f'-{precision}'}{SUFFIX[to]}"
+    ending = f"{'' if precision == 'fp32' else f'-{precision}'}{engine.suffix}"
     target = Path(out) if out is not None else source.with_name(source.stem + ending)
-    if target.suffix != SUFFIX[to]:
-        raise UserError(f"{target}: --to {to} writes a file whose name ends in {SUFFIX[to]}")
+    if target.suffix != engine.suffix:
+        raise UserError(f"{target}: --to {to} writes a file whose name ends in {engine.suffix}")
     report = target.with_name(target.name + ".json")
     outputs = {"--out": target, "the report": report}
     if to == "openvino" and not target.exists():  # the weights of our own .xml are ours too
@@ -136,50 +121,28 @@ def export(
     spec, threads = model.spec, torch.get_num_threads()
     metadata = onnx_metadata(spec, recipe, precision=precision)
     clips = data and data.with_split(recipe)
-    trials = partial(trial_clips, spec, clips)
     quantised = None
     with (
         temporary_folder() as folder,
-        trials(split="val", most=MOST_CLIPS) as trial,
+        trial_clips(spec, clips, split="val", most=MOST_CLIPS) as trial,
         quiet_exporter(),
     ):
         say(f"exporting {spec.name}")
         before = _scorer(model)
         expected = score(before, trial)
-        made, run = Path(folder, f"made{SUFFIX[to]}"), RUN[to]
-        half = precision == "fp16"
-        if to == "torch":
-            write_program(trace(model, half), made, metadata)
-        elif to == "onnx" and precision != "int8":
-            write_onnx(trace(model, half), made, metadata, opset)
+        made = Path(folder, f"made{engine.suffix}")
+        if precision == "int8":
+            whole = engine.write_fp32_onnx(model, made, metadata, opset)
+
+            def top1_lost(file: Path) -> float:
+                engine.finish(file, made, metadata)
+                return drop_of(expected, engine.run(made, threads), trial)
+
+            quantised = _quantise(whole, engine, spec, clips, trial, top1_lost, say)
         else:
-            form: TemporalForm = "shifts" if to == "openvino" else "films"
-            whole, int8 = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
-            write_onnx(trace(model, form=form), whole, metadata, opset, form)
-
-            def finish(file: Path) -> Scorer:
-                if to == "openvino":
-                    write_openvino(file, made, metadata, half)
-                else:
-                    shutil.copyfile(file, made)
-                return run(made, threads)
-
-            if precision == "int8":
-                with _ranges(trials, trial, say) as ranges:
-                    from smnet.export.quantise import quantise
-
-                    quantised = quantise(
-                        whole,
-                        int8,
-                        ranges,
-                        lambda file: drop_of(expected, finish(file), trial),
-                        say,
-                        "openvino" if to == "openvino" else "onnxruntime",
-                    )
-            else:
-                finish(whole)
-        after = run(made, threads)
-        parity = compare(before, after, trial, threads, expected)
+            engine.write(model, made, metadata, precision == "fp16", opset)
+        check_precision(made, precision)
+        parity = compare(before, engine.run(made, threads), trial, threads, expected)
         _accept(source, precision, parity)
         size = _place(made, target)
     facts: dict[str, Any] = {
@@ -191,29 +154,38 @@ def export(
         "precision": precision,
         "parity": parity.to_dict(),
         "int8": quantised and asdict(quantised),
-        "machine": describe_machine() | {name: version(name) for name in NEEDS[to]},
+        "machine": describe_machine() | {name: version(name) for name in engine.packages},
     }
-    write_text(report, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(report, text + "\n")
     return Exported(target, report, size, parity, quantised)
 
 
-@contextmanager
-def _ranges(
-    trials: Callable[..., AbstractContextManager[Trial]], trial: Trial, say: Callable[[str], None]
-) -> Iterator[NDArray[np.uint8]]:
-    """The clips for int8's ranges, after a word on what they and the others can tell."""
-    with trials(split="train", most=CALIBRATION_CLIPS) as ranges:
+def _quantise(
+    whole: Path,
+    engine: Engine,
+    spec: ModelSpec,
+    clips: ClipSource | None,
+    trial: Trial,
+    top1_lost: Callable[[Path], float],
+    say: Callable[[str], None],
+) -> Quantised:
+    """Quantise an ONNX file with ranges from the train split; the last trial is the result."""
+    from smnet.export.quantise import quantise
+
+    with trial_clips(spec, clips, split="train", most=CALIBRATION_CLIPS) as ranges:
         say(f"calibrating on {ranges.source}, comparing on {trial.source}")
         one = 100 / len(trial.clips)
         if one > MAX_DROP:
-            say(f"{len(trial.clips)} clips show a drop in steps of {one:.1f} points only")
+            say(f"with {len(trial.clips)} clips, the loss is known in steps of {one:.1f} points")
         if trial.labels is None:
-            say("their labels are not the model's: each disagreement counts as a loss")
-        yield ranges.clips
+            say("the labels are not those of the model: each disagreement counts as a loss")
+        int8 = whole.with_name("int8.onnx")
+        return quantise(whole, int8, ranges.clips, top1_lost, say, engine.quantiser)
 
 
 def _accept(source: Path, precision: str, parity: Parity) -> None:
-    """Refuse scores that are not the checkpoint's."""
+    """Refuse scores that differ from the checkpoint's."""
     if precision == "fp32" and parity.max_abs > TOLERANCE:
         raise UserError(
             f"{source}: the exported scores differ from the checkpoint's by up to"
@@ -228,8 +200,7 @@ def _accept(source: Path, precision: str, parity: Parity) -> None:
 
 
 def _place(made: Path, target: Path) -> int:
-    """Put what was made where it was wanted, nothing of it unless all of it is written; its size
-    in bytes."""
+    """Move the finished files to their place, all or none. Returns their size in bytes."""
     files = [made, *([made.with_suffix(".bin")] if made.suffix == ".xml" else [])]
     with ExitStack() as written:
         for file in files:
@@ -244,25 +215,24 @@ def _scorer(model: VideoModel) -> Scorer:
     return lambda clips: backend.score(clips[:, None])
 
 
-def _check(
-    to: str,
-    precision: str,
-    calibration: Source | None,
-    opset: int | None,
-) -> None:
-    if to not in SUFFIX:
-        raise UserError(f"--to {to}: use {', '.join(SUFFIX)}")
-    if precision not in PRECISIONS:
-        raise UserError(f"--precision {precision}: use {', '.join(PRECISIONS)}")
-    if to == "torch" and precision == "int8":
-        raise UserError("--to torch has no int8; use --to onnx or --to openvino")
-    if to == "torch" and opset is not None:
-        raise UserError("--to torch has no opset; --opset is of ONNX")
+def _check(to: str, precision: str, calibration: Source | None, opset: int | None) -> Engine:
+    """The engine of ``to``, after a check of the settings and of the installed packages."""
+    if to not in ENGINES:
+        raise UserError(f"--to {to}: use {', '.join(ENGINES)}")
+    engine = ENGINES[to]
+    if precision not in engine.precisions:
+        raise UserError(f"--precision {precision}: --to {to} has {', '.join(engine.precisions)}")
+    if opset is not None:
+        if to == "torch":
+            raise UserError("--opset is a version of ONNX operators; --to torch has none")
+        if opset not in OPSETS:
+            raise UserError(f"--opset {opset}: use {OPSETS[0]} to {OPSETS[-1]}")
     if precision == "int8" and calibration is None:
         raise UserError(
             "--precision int8 needs clips to calibrate on: give --calibration DATA, the data set"
             " that the model was trained on, or clips of where it will be used"
         )
-    for module in NEEDS[to]:
-        if find_spec(module) is None:
-            raise missing_extra(module, "openvino" if module == "openvino" else "export")
+    for package in engine.packages:
+        if find_spec(package) is None:
+            raise missing_extra(package, "openvino" if package == "openvino" else "export")
+    return engine

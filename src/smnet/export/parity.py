@@ -1,14 +1,12 @@
-"""Whether an exported network still says what the trained one says, and how fast it is."""
+"""Compare an exported network with its checkpoint: scores, top-1 and speed."""
 
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -26,6 +24,7 @@ from smnet.errors import UserError
 from smnet.evaluation.metrics import top_k
 from smnet.files import temporary_folder
 from smnet.inference.exported import CLIPS_AT_ONCE
+from smnet.measure import Ratio, clock_for, in_turns
 from smnet.models import ModelSpec
 
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -34,10 +33,10 @@ Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 MAX_DROP = 0.5
 """Points of top-1, in percent, that fp16 or int8 may cost."""
 MOST_CLIPS = 500
-"""Clips that are compared at the most, evenly spread over a longer list."""
+"""Most clips that are compared, evenly spread over a longer list."""
 RANDOM_CLIPS = 8
 ROUNDS, SECONDS = 15, 20.0
-"""Timed rounds, and what they may take together; three are always run."""
+"""Timed rounds, and the seconds after which no further round starts."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +44,9 @@ class Trial:
     """The clips on which two networks are compared.
 
     Attributes:
-        clips: (N, T*L, 3, h, w) uint8, one view each; on the disk where they are many.
-        labels: (N,) in the model's classes, or None where they are not known.
-        source: where they come from, in words.
+        clips: (N, T*L, 3, h, w) uint8, one view each; a memory map for a data set.
+        labels: (N,) in the model's classes; None if they are unknown.
+        source: description of the clips for people.
     """
 
     clips: NDArray[np.uint8]
@@ -57,17 +56,19 @@ class Trial:
 
 @dataclass(frozen=True)
 class Parity:
-    """The trained network (before) against the exported one (after).
+    """The checkpoint (before) compared with the exported network (after).
 
     Attributes:
-        clips: how many were compared.
-        source: what they were.
-        max_abs: largest difference of a score.
-        max_rel: largest difference over the score before, of scores of at least 1 %.
-        agreement: share of clips whose best class is the same, and the best alone.
-        top1_before, top1_after: shares of clips that are right, where labels are known.
-        ms_before, ms_after: medians for one clip, in turns.
-        threads: of both.
+        clips: number of clips.
+        source: description of the clips.
+        max_abs: largest absolute difference of a score.
+        max_rel: largest relative difference, of scores of at least 1 %.
+        agreement: share of clips with the same best class.
+        top1_before, top1_after: top-1 shares; None without labels.
+        ms_before, ms_after: median milliseconds for one clip, measured in turns.
+        speedup: median of before over after, round by round, with its quartiles.
+        threads: threads of both.
+        warning: one line if the machine was busy while the times were measured.
     """
 
     clips: int
@@ -79,18 +80,21 @@ class Parity:
     top1_after: float | None
     ms_before: float
     ms_after: float
+    speedup: Ratio
     threads: int
+    warning: str = ""
 
     @property
     def drop(self) -> float:
-        """Points of top-1 lost, in percent; without labels every disagreement counts as a loss."""
+        """Lost top-1 in percent points; without labels each disagreement counts as a loss."""
         if self.top1_before is None or self.top1_after is None:
             return _points(1 - self.agreement)
         return _points(self.top1_before - self.top1_after)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        return {**asdict(self), "drop": self.drop, "speedup": self.ms_before / self.ms_after}
+        spread = {"speedup_low": self.speedup.low, "speedup_high": self.speedup.high}
+        return {**asdict(self), "drop": self.drop, "speedup": self.speedup.value, **spread}
 
 
 @contextmanager
@@ -100,16 +104,16 @@ def trial_clips(
     split: str,
     most: int,
 ) -> Iterator[Trial]:
-    """Clips of a data set under the 1x1 test view; random ones without a data set.
+    """Clips of a data set under the 1x1 test view; random clips without a data set.
 
     Args:
-        spec: of the model that is to see them.
+        spec: the model whose input the clips become.
         source: the data set.
-        split: whose clips; another one that exists takes the place of one that is missing.
-        most: no more than so many, evenly spread over the list.
+        split: preferred split; the first existing one of val, train and others replaces it.
+        most: largest number of clips, evenly spread over the list.
 
     Raises:
-        UserError: no data there, or a clip that cannot be read.
+        UserError: the data set has no clips, or a clip cannot be read.
     """
     shape = (spec.frames_per_clip, 3, spec.input_size, spec.input_size)
     if source is None:
@@ -133,7 +137,7 @@ def trial_clips(
 
 
 def score(network: Scorer, trial: Trial) -> NDArray[np.float32]:
-    """Scores (N, K) of a trial's clips, in turn one, two, ... at a time: as they are used."""
+    """Scores (N, K) of the clips, in batches of 1, 2, ... clips, which covers all batch sizes."""
     with progress_bar() as bar:
         task = bar.add_task("scoring", total=len(trial.clips), note="")
         rows: list[NDArray[np.float32]] = []
@@ -154,17 +158,29 @@ def compare(
     threads: int,
     expected: NDArray[np.float32],
 ) -> Parity:
-    """Scores of all clips by both, and the time for one; ``expected`` is ``score(before, trial)``.
+    """Compare the scores of all clips, and the time for one clip.
+
+    Args:
+        before, after: the checkpoint and the exported network.
+        trial: the clips.
+        threads: threads of both networks.
+        expected: ``score(before, trial)``.
 
     Raises:
-        UserError: scores that are not finite.
+        UserError: the exported network gives scores that are not finite.
     """
     found = score(after, trial)
     if not np.isfinite(found).all():
         raise UserError("the exported network gives scores that are not finite numbers")
     differences = np.abs(found - expected)
     counted = expected >= 0.01
-    ms_before, ms_after = _time_in_turns((before, after), trial.clips[:1])
+    clip = trial.clips[:1]
+    timings = in_turns(
+        [lambda: before(clip), lambda: after(clip)],
+        ROUNDS,
+        clock=clock_for(threads),
+        limit=SECONDS,
+    )
     return Parity(
         clips=len(expected),
         source=trial.source,
@@ -173,9 +189,11 @@ def compare(
         agreement=_share(found, expected.argmax(1)),
         top1_before=None if trial.labels is None else _share(expected, trial.labels),
         top1_after=None if trial.labels is None else _share(found, trial.labels),
-        ms_before=ms_before,
-        ms_after=ms_after,
+        ms_before=1000 * timings.median(0),
+        ms_after=1000 * timings.median(1),
+        speedup=timings.ratio(0, 1),
         threads=threads,
+        warning=timings.warning,
     )
 
 
@@ -188,17 +206,17 @@ def drop_of(expected: NDArray[np.float32], after: Scorer, trial: Trial) -> float
 
 
 def _share(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Of clips that have their label alone for the best class, as ``smnet evaluate`` counts."""
+    """Share of clips whose label is the best class; a tie counts as wrong, as in evaluate."""
     return float(top_k(scores, labels, 1).mean())
 
 
 def _points(share: float) -> float:
-    """In percent, without the last digits, which would make one clip of 200 more than 0.5."""
+    """In percent, rounded so that one clip of 200 is exactly 0.5."""
     return round(100 * share, 6)
 
 
 def parity_table(parity: Parity, before: str, after: str) -> Table:
-    """The report for people."""
+    """The comparison as a table."""
     table = Table("", before, after, box=None, pad_edge=False, title=parity.source)
     table.title_justify = "left"
     for column in table.columns[1:]:
@@ -213,11 +231,13 @@ def parity_table(parity: Parity, before: str, after: str) -> Table:
         f"{parity.ms_before:.1f} ms",
         f"{parity.ms_after:.1f} ms",
     )
+    table.add_row("speedup, median (quartiles)", "", str(parity.speedup))
+    table.caption, table.caption_justify = parity.warning or None, "left"
     return table
 
 
 def _random_clips(shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
-    """Clips of coarse moving patterns: noise of single pixels would all look alike to a network."""
+    """Coarse random patterns. Noise of single pixels would look the same to a network."""
     rng = np.random.default_rng(0)
     frames, channels, height, width = shape
     coarse = rng.integers(0, 256, (RANDOM_CLIPS, frames, channels, 8, 8), dtype=np.uint8)
@@ -233,7 +253,7 @@ def _choose(clip_set: ClipSet, split: str) -> tuple[Sequence[Clip], str]:
 
 
 def _labels(spec: ModelSpec, clip_set: ClipSet, clips: Sequence[Clip]) -> NDArray[np.int64] | None:
-    """The clips' labels as the model numbers its classes, where they all have one it knows."""
+    """Labels in the model's classes; None if a clip has no label or an unknown class."""
     if any(clip.label < 0 for clip in clips):
         return None
     if spec.class_names is None:
@@ -256,18 +276,3 @@ def _read(spec: ModelSpec, clips: Sequence[Clip], into: NDArray[np.uint8]) -> No
                 raise UserError(problem)
             into[batch.indices.numpy()] = batch.views[:, 0].numpy()
             bar.advance(task)
-
-
-def _time_in_turns(networks: tuple[Scorer, Scorer], clip: NDArray[np.uint8]) -> tuple[float, float]:
-    """Median milliseconds of each for one clip; in turns, so that both see the same machine."""
-    for network in networks:
-        network(clip)
-    taken: list[tuple[float, float]] = []
-    began = time.perf_counter()
-    while len(taken) < 3 or (len(taken) < ROUNDS and time.perf_counter() - began < SECONDS):
-        marks = [time.perf_counter()]
-        for network in networks:
-            network(clip)
-            marks.append(time.perf_counter())
-        taken.append((1000 * (marks[1] - marks[0]), 1000 * (marks[2] - marks[1])))
-    return median(t[0] for t in taken), median(t[1] for t in taken)

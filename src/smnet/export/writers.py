@@ -1,4 +1,4 @@
-"""The files of an exported network: how each is written, and how it is run once to compare it."""
+"""The engines of exported files: how each file is written, read back, and run."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 import json
 import logging
 import re
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +27,18 @@ from smnet.inference.openvino_backend import SECTION, OpenVinoBackend, import_op
 from smnet.models import VideoModel, fold_norms
 from smnet.models.engines import TemporalForm, set_temporal_form
 
+OPSETS = range(18, 26)
+"""Versions of the ONNX operators that PyTorch's exporter writes."""
+
 
 class Deployed(nn.Module):
-    """A model between its pre-processing and its softmax.
+    """A model with its normalisation and softmax, and with BN folded into the convolutions.
 
     Args:
-        model: it is left as it is.
-        half: weights and arithmetic in float16, but for the softmax.
-        form: of its temporal convolutions, where an engine wants another than theirs.
+        model: the trained model; it is not changed.
+        half: weights and arithmetic in float16, except the softmax.
+        form: form of the temporal convolutions that the engine runs fastest; None keeps the
+            model's own.
 
     Shape:
         frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32.
@@ -61,11 +67,10 @@ class Deployed(nn.Module):
 def trace(
     model: VideoModel, half: bool = False, form: TemporalForm | None = None
 ) -> torch.export.ExportedProgram:
-    """The program of a model from frames to scores, for batches of any size; see
-    :class:`Deployed`.
+    """Trace :class:`Deployed` for batches of any size.
 
     Raises:
-        UserError: PyTorch cannot make one of this model.
+        UserError: PyTorch cannot trace this model.
     """
     spec = model.spec
     size = (2, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
@@ -89,11 +94,18 @@ def write_onnx(
     opset: int | None = None,
     form: TemporalForm | None = None,
 ) -> None:
-    """Write an ONNX file; ``opset`` None is PyTorch's choice, ``form`` that of the program: with
-    one go :func:`smnet.export.onnx_rewrites.use_engine_forms`.
+    """Write an ONNX file.
+
+    Args:
+        program: from :func:`trace`.
+        path: the file.
+        metadata: stored in the file.
+        opset: version of the ONNX operators; None is the exporter's default.
+        form: the form of the program. With a form the graph is also rewritten for the engine, see
+            :func:`smnet.export.onnx_rewrites.use_engine_forms`.
 
     Raises:
-        UserError: the program cannot be written in that opset.
+        UserError: the program cannot be written, or not in that opset.
     """
     import onnx
 
@@ -116,10 +128,16 @@ def write_onnx(
         )
         raise UserError(f"{what} ({_in_a_line(error)})") from error
     model = made.model_proto
+    written = next(entry.version for entry in model.opset_import if not entry.domain)
+    if opset not in (None, written):  # the exporter keeps its default if a conversion fails
+        raise UserError(
+            f"--opset {opset}: PyTorch {torch.__version__} wrote this model in opset {written}"
+            f" instead; use --opset {written}, or leave --opset out"
+        )
     model.producer_name, model.producer_version = "smnet-video", __version__
     onnx.helper.set_model_props(model, metadata)
     for item in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
-        # Stack traces, with the paths of this machine. Which part a node is of, quantise.py reads.
+        # Remove stack traces, which contain paths of this machine. quantise.py needs the scopes.
         kept = [entry for entry in item.metadata_props if entry.key == SCOPES]
         del item.metadata_props[:]
         item.metadata_props.extend(kept)
@@ -135,13 +153,13 @@ def _in_a_line(error: Exception) -> str:
 
 
 def write_openvino(onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:
-    """Write an ONNX file as OpenVINO's ``path`` (.xml) and the .bin beside it.
+    """Convert an ONNX file to OpenVINO's .xml and .bin.
 
     Args:
-        onnx: fp32, or int8 as :mod:`smnet.export.quantise` makes it.
-        path: the .xml.
-        metadata: for its rt_info.
-        half: keep the weights in float16.
+        onnx: fp32, or int8 from :mod:`smnet.export.quantise`.
+        path: the .xml; the .bin is written beside it.
+        metadata: stored in its rt_info.
+        half: store the weights in float16.
     """
     openvino = import_openvino()
     model = openvino.Core().read_model(onnx)
@@ -153,23 +171,23 @@ def write_openvino(onnx: Path, path: Path, metadata: dict[str, str], half: bool 
 def write_program(
     program: torch.export.ExportedProgram, path: Path, metadata: dict[str, str]
 ) -> None:
-    """Write what ``torch.export.load`` reads, with the metadata as its extra file smnet.json."""
+    """Write a file for ``torch.export.load``, with the metadata as its extra file smnet.json."""
     text = json.dumps(metadata, ensure_ascii=False)
     torch.export.save(program, path, extra_files={"smnet.json": text})
 
 
 def run_onnx(file: Path, threads: int) -> Scorer:
-    """The scores of an ONNX file on the CPU."""
+    """A function that scores clips with an ONNX file on the CPU."""
     return OnnxBackend(file, "cpu", threads).run
 
 
 def run_openvino(file: Path, threads: int) -> Scorer:
-    """The scores of an OpenVINO file on the CPU."""
+    """A function that scores clips with an OpenVINO file on the CPU."""
     return OpenVinoBackend(file, "cpu", threads).run
 
 
 def run_program(file: Path, threads: int) -> Scorer:
-    """The scores of a torch.export program; ``threads`` are those of PyTorch, set already."""
+    """A function that scores clips with a torch.export program, on PyTorch's own threads."""
     del threads
     module = torch.export.load(file).module()
 
@@ -181,22 +199,100 @@ def run_program(file: Path, threads: int) -> Scorer:
     return run
 
 
-RUN: dict[str, Callable[[Path, int], Scorer]] = {
-    "onnx": run_onnx,
-    "openvino": run_openvino,
-    "torch": run_program,
+@dataclass(frozen=True)
+class Engine:
+    """An engine that a model can be exported to.
+
+    Attributes:
+        suffix: of the exported file.
+        precisions: values of ``--precision`` that it takes.
+        packages: Python packages that exporting to it needs.
+        form: form of the temporal convolutions in int8 files, and in all files of OpenVINO.
+        quantiser: name of the quantisation scheme, see :func:`smnet.export.quantise.quantise`.
+        run: opens an exported file.
+    """
+
+    suffix: str
+    precisions: tuple[str, ...]
+    packages: tuple[str, ...]
+    form: TemporalForm | None
+    quantiser: str
+    run: Callable[[Path, int], Scorer]
+
+    def write(
+        self, model: VideoModel, path: Path, metadata: dict[str, str], half: bool, opset: int | None
+    ) -> None:
+        """Write a file with float32 or float16 weights."""
+        if self.suffix == ".pt2":
+            write_program(trace(model, half), path, metadata)
+        elif self.suffix == ".onnx":
+            write_onnx(trace(model, half), path, metadata, opset)
+        else:
+            self.finish(self.write_fp32_onnx(model, path, metadata, opset), path, metadata, half)
+
+    def write_fp32_onnx(
+        self, model: VideoModel, path: Path, metadata: dict[str, str], opset: int | None
+    ) -> Path:
+        """Write the ONNX file that is quantised or converted, beside ``path``."""
+        source = path.with_name("fp32.onnx")
+        write_onnx(trace(model, form=self.form), source, metadata, opset, self.form)
+        return source
+
+    def finish(self, onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:
+        """Turn an ONNX file in the engine's form into the exported file."""
+        if self.suffix == ".onnx":
+            shutil.copyfile(onnx, path)
+        else:
+            write_openvino(onnx, path, metadata, half)
+
+
+_ONNX = ("onnx", "onnxscript", "onnxruntime")
+ENGINES = {
+    "onnx": Engine(".onnx", ("fp32", "fp16", "int8"), _ONNX, "films", "onnxruntime", run_onnx),
+    "openvino": Engine(
+        ".xml", ("fp32", "fp16", "int8"), (*_ONNX, "openvino"), "shifts", "openvino", run_openvino
+    ),
+    "torch": Engine(".pt2", ("fp32", "fp16"), (), None, "", run_program),
 }
+"""The values of ``smnet export --to``."""
+
+
+def check_precision(path: Path, precision: str) -> None:
+    """Check that a written file has the precision that was asked for.
+
+    Raises:
+        UserError: the library wrote another precision.
+    """
+    if path.suffix == ".onnx":
+        import onnx
+
+        graph = onnx.load(path, load_external_data=False).graph
+        half = any(t.data_type == onnx.TensorProto.FLOAT16 for t in graph.initializer)
+        int8 = any(node.op_type == "QuantizeLinear" for node in graph.node)
+    elif path.suffix == ".xml":
+        text = path.read_text(encoding="utf-8")
+        half, int8 = 'element_type="f16"' in text, 'type="FakeQuantize"' in text
+    else:
+        weights = torch.export.load(path).state_dict.values()
+        half, int8 = any(w.dtype == torch.float16 for w in weights), False
+    written = "int8" if int8 else "fp16" if half else "fp32"
+    if written != precision:
+        raise UserError(
+            f"--precision {precision}: the exporter wrote {written} instead, so nothing was written"
+        )
 
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """The exporter warns of its own deprecations, and that torchvision is not installed."""
-    log = logging.getLogger("torch.onnx")
-    before = log.level
-    log.setLevel(logging.ERROR)
+    """Silence the warnings and the log of PyTorch's exporter; failures are read from the result."""
+    logs = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             yield
         finally:
-            log.setLevel(before)
+            for log, level in zip(logs, before, strict=True):
+                log.setLevel(level)
