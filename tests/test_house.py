@@ -14,7 +14,7 @@ import smnet
 
 SOURCE = Path(smnet.__file__).parent
 
-GROUND = ("errors", "files", "system", "console")
+GROUND = ("errors", "files", "system", "console", "measure")
 """Small modules that every wing may use; ``models`` uses none of them."""
 
 WINGS = {
