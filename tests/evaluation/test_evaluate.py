@@ -360,7 +360,7 @@ def test_another_order_of_the_classes_gives_the_same_accuracy(
     for path, scores in zip(turned.paths, turned.scores, strict=True):
         assert np.allclose(by_path[path][list(order)], scores, atol=1e-6)
     assert {r.name: r.recall for r in plain.by_class} == {r.name: r.recall for r in turned.by_class}
-    assert "classes stand in another place; matched by name" in said.getvalue()
+    assert "classes have another position; matched by name" in said.getvalue()
 
 
 def test_case_and_blanks_do_not_make_another_class(run: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from smnet.data.annotations.classes import mirror
+from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.dataset import ViewPlan

@@ -10,13 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smnet.data.annotations.classes import (
-    match,
-    mirror,
-    mirror_pairs,
-    mirror_permutation,
-    permutation,
-)
+from smnet.data.annotations.classes import match
+from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.names import read_class_names
 from smnet.errors import UserError
 
@@ -26,21 +21,21 @@ needs_labelmaps = pytest.mark.skipif(
 )
 
 
-# --- permutation -----------------------------------------------------------------------------
+# --- order -----------------------------------------------------------------------------------
 
 
-def test_permutation_brings_model_scores_into_the_order_of_the_data() -> None:
+def test_the_order_brings_model_scores_into_the_order_of_the_data() -> None:
     model, data = ["run", "sit", "jump"], ["jump", "run", "sit"]
-    order = permutation(model, data)
+    order = match(model, data).order
     assert order == [2, 0, 1]
     scores = np.array([[10, 20, 30]])  # run 10, sit 20, jump 30
     assert scores[:, order].tolist() == [[30, 10, 20]]
 
 
 @given(st.permutations([f"class {i}" for i in range(12)]))
-def test_permutation_is_by_name(data: list[str]) -> None:
+def test_classes_are_matched_by_name(data: list[str]) -> None:
     model = [f"class {i}" for i in range(12)]
-    assert [model[i] for i in permutation(model, data)] == data
+    assert [model[i] for i in match(model, data).order] == data
 
 
 @pytest.mark.parametrize(
@@ -58,39 +53,39 @@ def test_permutation_is_by_name(data: list[str]) -> None:
         (["caf\u00e9", "x"], ["cafe\u0301", "x"], ""),
     ],
 )
-def test_harmless_differences_are_disregarded_and_said(
+def test_harmless_differences_are_ignored_and_reported(
     model: list[str], data: list[str], said: str
 ) -> None:
     found = match(model, data)
     assert found.order == [0, 1]
-    expected = f"names compared without regard to {said}" if said else ""
+    expected = f"names compared without {said}" if said else ""
     assert found.note.startswith(expected) if said else found.note == ""
 
 
-def test_another_order_is_said() -> None:
-    assert "2 of 3 classes stand in another place" in match(["a", "b", "c"], ["b", "a", "c"]).note
+def test_another_order_is_reported() -> None:
+    assert "2 of 3 classes have another position" in match(["a", "b", "c"], ["b", "a", "c"]).note
 
 
 def test_case_is_kept_where_it_tells_classes_apart() -> None:
-    assert permutation(["Polish", "polish"], ["polish", "Polish"]) == [1, 0]
+    assert match(["Polish", "polish"], ["polish", "Polish"]).order == [1, 0]
     with pytest.raises(UserError):
-        permutation(["Polish", "polish"], ["POLISH", "polish"])
+        match(["Polish", "polish"], ["POLISH", "polish"])
 
 
 def test_different_sets_are_refused_with_the_difference() -> None:
     with pytest.raises(UserError) as caught:
-        permutation(["run", "sit", "Jump up"], ["run", "stand", "jump_up", "lie"])
+        match(["run", "sit", "Jump up"], ["run", "stand", "jump_up", "lie"])
     said = str(caught.value)
-    assert "the model knows 3 classes, the data have 4" in said
+    assert "the model has 3 classes, the data have 4" in said
     assert "only the model has 'sit'" in said
     assert "only the data have 'stand', 'lie'" in said
     assert "umps" not in said
     with pytest.raises(UserError, match="and 25 more"):
-        permutation([f"m{i}" for i in range(30)], ["x"])
+        match([f"m{i}" for i in range(30)], ["x"])
     with pytest.raises(UserError, match="more than once"):
-        permutation(["a", "a"], ["a", "b"])
+        match(["a", "a"], ["a", "b"])
     with pytest.raises(UserError, match="numbers for names"):
-        permutation(["run", "sit"], ["0", "1"])
+        match(["run", "sit"], ["0", "1"])
 
 
 # --- mirror ----------------------------------------------------------------------------------
@@ -130,11 +125,6 @@ def test_different_sets_are_refused_with_the_difference() -> None:
 )
 def test_mirror_by_name(names: list[str], order: tuple[int, ...]) -> None:
     assert mirror(names).order == order
-    assert mirror_pairs(names) == order
-    array = mirror_permutation(names)
-    assert array is not None
-    assert array.dtype == np.int64
-    assert array.tolist() == list(order)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +141,6 @@ def test_mirror_by_name(names: list[str], order: tuple[int, ...]) -> None:
 def test_mirror_is_undecided_rather_than_wrong(names: list[str], reason: str) -> None:
     assert mirror(names).order is None
     assert reason in mirror(names).reason
-    assert mirror_permutation(names) is None
-    with pytest.raises(UserError, match="cannot be mirrored"):
-        mirror_pairs(names)
 
 
 WORDS = st.lists(
@@ -211,7 +198,7 @@ def test_something_v2_with_and_without_brackets() -> None:
     folder = Path(LABELMAPS or "") / "something_v2"
     model = read_class_names(folder / "something-something-v2-labels.json")
     data = read_class_names(folder / "category.txt")
-    order = permutation(model, data)
+    order = match(model, data).order
     assert sorted(order) == list(range(174))
     assert order != list(range(174))
     for index, name in zip(order, data, strict=True):

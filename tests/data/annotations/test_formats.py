@@ -267,6 +267,9 @@ def test_kinetics_missing_videos(tmp_path: Path) -> None:
     assert len(clips.missing["val"]) == 75
     assert "listed but missing: val 75" in clips.why
     assert "train" not in clips.missing
+    (tmp_path / "Abcdefghij1_000007_000017.mp4").unlink()
+    (tmp_path / "Abcdefghij1_000007_000017.mp4").symlink_to("gone")
+    assert len(read_clips(tmp_path, missing="report").missing["train"]) == 1
 
 
 def test_kinetics_copies_and_bad_rows(tmp_path: Path) -> None:

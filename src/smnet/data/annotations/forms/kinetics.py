@@ -129,7 +129,7 @@ def _clips(root: Path, depth: int = _DEPTH) -> dict[str, list[Place]]:
             for name, is_dir in listed:
                 path = f"{folder}{os.sep}{name}"
                 stem = name if is_dir else Path(name).stem
-                if _STEM.fullmatch(stem) and (is_dir or is_video(name)):
+                if _STEM.fullmatch(stem) and (is_dir or (is_dir is False and is_video(name))):
                     found.setdefault(stem, []).append(Place(path, bool(is_dir), exists=True))
                 elif is_dir and visible(name) and step < depth:
                     deeper.append(path)
