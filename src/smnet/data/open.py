@@ -1,9 +1,9 @@
-"""From a path to frames: the door to video files, frame folders and packed clips.
+"""Open any source of frames: video files, frame folders and packed clips.
 
     with open_video("clip.mp4") as video:
         frames = video.read([0, 10, 20])  # (3, H, W, 3) uint8 RGB
 
-Every complaint is one :class:`smnet.errors.UserError` line that starts with the path.
+Every error is a :class:`smnet.errors.UserError` of one line that starts with the path.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from smnet.data.video.base import Video, VideoInfo
 from smnet.data.video.frame_folder import FrameFolder
 from smnet.data.video.memory import FrameArray
 from smnet.data.video.pyav import VideoFile
+from smnet.data.video.webp import AnimatedWebp, is_webp
 from smnet.errors import UserError
 
 __all__ = ["Video", "VideoInfo", "check_decoder", "open_video", "probe"]
@@ -36,29 +37,29 @@ def open_video(
 ) -> Video:
     """Open a video file, a folder of frames or a clip of a packed set.
 
-    Video files: whatever FFmpeg reads, gif included; the first video stream. Frames are exact,
-    those that decoding from the beginning would give, at variable frame rates too. Damaged files
-    give what can be had: :attr:`Video.damage` counts what could not.
+    Video files: every video container that FFmpeg reads, GIF and animated WebP; the first video
+    stream. Frames are exact: those that decoding from the beginning gives, also at variable frame
+    rates. Damaged files give the frames that decode; :attr:`Video.damage` counts the others.
 
     Frame folders: .jpg, .jpeg or .png files with a number in their names.
 
     Packed clips: ``<folder>/index.arrow#<row>``, see :mod:`smnet.data.packed.read`.
 
     Args:
-        path: a file, a folder, or a row of a packed set; or frames (T, H, W, 3) uint8.
-        template: name of the frame files, such as "img_%05d.jpg"; None = find out by looking,
-            which takes a folder with one kind of frames. For folders only.
-        start: the number of the first frame; None = the smallest there is. For folders only.
-        timeout: seconds that opening, and then each ``read``, may take; None = no limit.
-        decoder: what reads video files, ``"pyav"`` or ``"torchcodec"``; ``"torchcodec:cuda"`` does
-            so on a GPU, see :class:`smnet.data.video.torchcodec.TorchCodecFile`.
+        path: a file, a folder, a row of a packed set, or frames (T, H, W, 3) uint8.
+        template: name of the frame files, such as "img_%05d.jpg"; None finds it by looking. For
+            folders only.
+        start: the number of the first frame; None is the smallest. For folders only.
+        timeout: seconds for opening, and for each ``read``; None is no limit.
+        decoder: reader of video files: ``"pyav"``, ``"torchcodec"``, or ``"torchcodec:cuda"`` on a
+            GPU, see :class:`smnet.data.video.torchcodec.TorchCodecFile`.
 
     Returns:
         A context manager; see :class:`smnet.data.video.base.Video`.
 
     Raises:
-        UserError: nothing there, not a video, no frames, an absurd frame size, a frame missing
-            in a folder, out of time, or no such decoder.
+        UserError: the path does not exist, is not a video, has no frames or an impossible frame
+            size, lacks a frame (folders), is not read in time, or there is no such decoder.
     """
     if isinstance(path, np.ndarray):
         return FrameArray(path)
@@ -74,13 +75,15 @@ def open_video(
     if is_folder:
         return FrameFolder(name, template, start)
     if not is_file:
-        what = "is neither a file nor a folder" if where.exists() else "no such file or folder"
-        raise UserError(f"{name}: {what}")
+        kind = "is neither a file nor a folder" if where.exists() else "no such file or folder"
+        raise UserError(f"{name}: {kind}")
     if template is not None or start is not None:
         raise UserError(
-            f"{name}: a file, but a frame template or start number is given, which is for folders"
+            f"{name}: is a file; a frame template or start number is for folders only"
         )
     check_decoder(decoder)
+    if is_webp(name):
+        return AnimatedWebp(name)
     kind, _, device = decoder.partition(":")
     if kind == "torchcodec":
         return torchcodec_file.TorchCodecFile(name, timeout, device or "cpu")
@@ -88,23 +91,19 @@ def open_video(
 
 
 def refuse_address(name: str) -> None:
-    """Refuse an address such as ``https://...``, which is not the name of a missing file.
-
-    Raises:
-        UserError: it is one.
-    """
+    """Raise a UserError for an address such as ``https://...``, which is no missing file."""
     scheme = re.match(r"([a-zA-Z][a-zA-Z0-9+.-]+)://", name)
     if scheme is None:
         return
     live = scheme[1].lower() in ("rtsp", "rtsps", "rtmp", "rtmps", "rtp", "udp", "srt", "tcp")
     raise UserError(
-        f"{name}: an address; videos are read from files and folders only, and"
-        f" {'live streams are not supported' if live else 'are to be downloaded first'}"
+        f"{name}: is an address; videos are read from files and folders only:"
+        f" {'live streams are not supported' if live else 'download it first'}"
     )
 
 
 def check_decoder(decoder: str) -> None:
-    """Refuse a decoder that is not there, before one clip after the other fails for want of it.
+    """Check that a decoder exists, before it fails on every clip.
 
     Raises:
         UserError: no such decoder, or its library is not installed.
@@ -118,6 +117,6 @@ def check_decoder(decoder: str) -> None:
 def probe(
     path: str | os.PathLike[str], template: str | None = None, start: int | None = None
 ) -> VideoInfo:
-    """Facts about a video file or frame folder; takes and raises what :func:`open_video` does."""
+    """Facts about a source of frames; arguments and errors as for :func:`open_video`."""
     with open_video(path, template, start) as video:
         return video.info

@@ -71,7 +71,7 @@ def test_in_training_no_clip_twice_and_few_left_out(
     length: int, batch: int, world: int, epoch: int
 ) -> None:
     if length < world:
-        with pytest.raises(UserError, match="start fewer of them"):
+        with pytest.raises(UserError, match="start fewer processes"):
             TrainBatches(length, batch, 7, 0, world)
         return
     ranks = [TrainBatches(length, batch, 7, rank, world) for rank in range(world)]

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 from smnet.data.annotations.read import Clip, read_clips
 from smnet.data.loading import dataset as dataset_module
@@ -35,7 +34,6 @@ from tests.conftest import tiny
 
 TRAIN = ViewPlan(segments=3, size=16, short_side=20, train=True, mirror=(1, 0, 2))
 TEST = ViewPlan(segments=3, size=16, short_side=20)
-FRAMES = np.zeros((3, 20, 20, 3), dtype=np.uint8)
 
 
 unix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -135,13 +133,13 @@ def crash() -> None:
 
 
 def break_clips(monkeypatch: pytest.MonkeyPatch, work: dict[str, Callable[[], None]]) -> None:
-    """Have clips read at once, but those of ``work``, by name, do that first."""
+    """Replace reading; the clips in ``work``, by name, call a function first."""
 
-    def read_frames(path: str, *rest: Any, **more: Any) -> NDArray[np.uint8]:
+    def read_views(path: str, *rest: Any, **more: Any) -> torch.Tensor:
         work.get(Path(path).name, lambda: None)()
-        return FRAMES
+        return torch.zeros(TEST.shape, dtype=torch.uint8)
 
-    monkeypatch.setattr(dataset_module, "read_frames", read_frames)
+    monkeypatch.setattr(dataset_module, "read_views", read_views)
 
 
 def rows(count: int) -> list[Clip]:
@@ -225,14 +223,14 @@ def test_training_ends_with_one_error(
 ) -> None:
     monkeypatch.setattr(loader_module.ClipLoader.__init__, "__defaults__", (False, 2.0))
     bad = read_clips(clips).splits["train"][4]
-    real = dataset_module.read_frames
+    real = dataset_module.read_views
 
-    def read_frames(path: str, *rest: Any, **more: Any) -> NDArray[np.uint8]:
+    def read_views(path: str, *rest: Any, **more: Any) -> torch.Tensor:
         if path == bad.path:
             loop_in_c()
         return real(path, *rest, **more)
 
-    monkeypatch.setattr(dataset_module, "read_frames", read_frames)
+    monkeypatch.setattr(dataset_module, "read_views", read_views)
     with pytest.raises(UserError, match=r"not read within 2 seconds") as caught:
         train(tiny(clips, workers=1), tmp_path / "run")
     assert bad.path in str(caught.value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,23 +11,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
-from smnet.data.loading import transforms
-from smnet.data.loading.transforms import (
+from smnet.data.loading import crops as crops_module
+from smnet.data.loading.crops import (
     MULTISCALE,
     MULTISCALE_POSITIONS,
     Box,
     centre_box,
-    mix_clips,
     multiscale_box,
-    normalise,
-    protocol_views,
-    resize,
     resized_box,
-    train_view,
 )
+from smnet.data.loading.transforms import mix_clips, normalise, scale_with_torch
+from smnet.data.loading.views import Cropper, ViewPlan, scale_with_pillow
+from smnet.errors import UserError
 
 SIDES = st.integers(1, 700)
 SEEDS = st.integers(0, 2**32)
@@ -39,6 +37,23 @@ def painted(height: int, width: int, count: int = 2) -> NDArray[np.uint8]:
     frames[..., 1] = np.arange(height)[None, :, None]
     frames[..., 2] = np.arange(count)[:, None, None]
     return frames
+
+
+def crop_all(frames: NDArray[np.uint8], plan: ViewPlan, *random: Any) -> Tensor:
+    """(T, H, W, 3) -> (crops, T, 3, side, side)."""
+    cropper = Cropper(plan, *frames.shape[1:3], scale_with_torch, *random)
+    views = np.stack([cropper(frame) for frame in frames], axis=1)
+    return torch.from_numpy(np.moveaxis(views, -1, 2))
+
+
+def train_view(
+    frames: NDArray[np.uint8], size: int, crop: str, mirror: bool, rng: np.random.Generator
+) -> Tensor:
+    return crop_all(frames, ViewPlan(size=size, crop=crop, train=True), rng, mirror)
+
+
+def protocol_views(frames: NDArray[np.uint8], size: int, short_side: int, crops: int) -> Tensor:
+    return crop_all(frames, ViewPlan(size=size, short_side=short_side, crops=crops))
 
 
 def place(view: Tensor) -> tuple[int, int, int, int]:
@@ -150,7 +165,7 @@ def test_a_mirror_turns_the_view_round(crop: str) -> None:
 
 
 def test_the_crop_of_training_is_the_box_it_drew(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transforms, "multiscale_box", lambda *_: Box(7, 21, 32, 32))
+    monkeypatch.setattr(crops_module, "multiscale_box", lambda *_: Box(7, 21, 32, 32))
     view = train_view(painted(120, 200), 32, "multiscale", False, np.random.default_rng(0))
     assert place(view[0]) == (7, 21, 32, 32)
 
@@ -216,10 +231,24 @@ def test_frames_are_scaled_to_the_short_side() -> None:
 @pytest.mark.parametrize("shape", [(30, 47), (100, 77), (64, 64)])
 def test_scaling_is_pillows(shape: tuple[int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    scaled = resize(torch.from_numpy(frames).permute(0, 3, 1, 2), *shape).permute(0, 2, 3, 1)
-    for frame, ours in zip(frames, scaled.numpy(), strict=True):
-        theirs = Image.fromarray(frame).resize(shape[::-1], Image.Resampling.BILINEAR)
-        assert np.abs(ours.astype(int) - np.asarray(theirs)).max() <= 1
+    for frame in frames:
+        ours, theirs = scale_with_torch(frame, *shape), scale_with_pillow(frame, *shape)
+        assert ours.shape == theirs.shape == (*shape, 3)
+        assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(16384, 1), (1, 16384)])
+def test_a_frame_too_narrow_to_scale_is_refused(height: int, width: int) -> None:
+    with pytest.raises(UserError, match=f"frames of {width}x{height} pixels are too narrow"):
+        Cropper(ViewPlan(), height, width, scale_with_pillow)
+    train = Cropper(ViewPlan(train=True), height, width, scale_with_pillow, np.random.default_rng())
+    assert train(np.zeros((height, width, 3), np.uint8)).shape == (1, 224, 224, 3)
+
+
+def test_views_that_do_not_fit_into_memory_are_refused() -> None:
+    assert ViewPlan(clips=10, crops=3, short_side=256).shape == (30, 8, 3, 256, 256)
+    with pytest.raises(UserError, match="30 views of 1024 frames of 256x256 pixels take"):
+        ViewPlan(clips=10, crops=3, segments=1024)
 
 
 # --- On the device.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smnet.data.loading.views import ViewPlan, read_frames
+from smnet.data.loading.views import ViewPlan, read_views
 from smnet.data.open import open_video
 from smnet.data.video import torchcodec as torchcodec_file
 from smnet.errors import UserError
@@ -62,7 +62,7 @@ def test_scaled_frames_and_views(tmp_path: Path) -> None:
         assert np.abs(small.astype(int) - ours.read([1, 5], short_side=60)).mean() < 8
     plan = ViewPlan(segments=3)
     other = ViewPlan(segments=3, decoder="torchcodec")
-    assert np.array_equal(read_frames(str(path), plan), read_frames(str(path), other))
+    assert np.array_equal(read_views(str(path), plan), read_views(str(path), other))
 
 
 @needs_torchcodec

@@ -1,7 +1,7 @@
-"""Clips as tensors: the dataset, its batches, and the order in which they come.
+"""Clips as tensors: the data set, its samples and batches, and their order.
 
-Every sample's randomness is a function of (seed, epoch, index) alone, so what a run sees depends
-neither on the number of workers nor on where it was interrupted.
+The randomness of a sample is a function of (seed, epoch, index) only. So the samples of a run
+depend neither on the number of workers nor on interruptions.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from smnet.data.annotations.read import Clip
-from smnet.data.loading.transforms import protocol_views, train_view
-from smnet.data.loading.views import Damage, ViewPlan, pillow_views, read_frames
+from smnet.data.loading.transforms import scale_with_torch
+from smnet.data.loading.views import Damage, ViewPlan, scale_with_pillow
+from smnet.data.loading.views import read_views as read_frames
 from smnet.data.packed.read import frames_kept
 from smnet.errors import UserError
 
@@ -27,8 +28,15 @@ Key = tuple[int, int]
 
 @dataclass
 class Sample:
-    """One video: its views (V, T*L, 3, h, w) uint8 and what was lost of them, or why there are
-    none."""
+    """The views of one video, or the reason why there are none.
+
+    Attributes:
+        index: position in the list of clips.
+        label: class index, after mirroring.
+        views: (V, T*L, 3, h, w) uint8; None if the video cannot be read.
+        problem: why it cannot be read.
+        damage: what was lost of it.
+    """
 
     index: int
     label: int
@@ -39,14 +47,14 @@ class Sample:
 
 @dataclass
 class Batch:
-    """Videos that could be read, side by side, and the problems of those that could not.
+    """The samples that could be read, stacked, and the problems of the others.
 
     Attributes:
         views: (B, V, T*L, 3, h, w) uint8.
         labels: (B,) int64.
-        indices: (B,) int64, which clips of the list these are.
-        problems: (index, message) of clips that gave no frames.
-        damaged: (index, message) of clips that gave other frames for some that are lost.
+        indices: (B,) int64, positions in the list of clips.
+        problems: (index, message) of clips that cannot be read.
+        damaged: (index, message) of clips in which other frames stand for lost ones.
     """
 
     views: Tensor
@@ -65,42 +73,28 @@ def read_views(
     num_frames: int | None = None,
     damage: Damage | None = None,
 ) -> Tensor:
-    """Decode the views of one video.
+    """The views of one video as a tensor (V, T*L, 3, side, side) uint8.
 
-    Args:
-        path: a video file, a folder of frames, or frames (T, H, W, 3).
-        plan: how.
-        rng: the randomness of a training view.
-        mirror: turn left and right round (training only).
-        template: file names of the frames in a folder; None finds them by looking.
-        num_frames: how many frames the annotation says there are; those after are not used.
-        damage: takes what was lost on the way.
-
-    Returns:
-        (V, T*L, 3, h, w) uint8.
-
-    Raises:
-        UserError: the video cannot be read, or has fewer frames than its annotation says.
+    See :func:`smnet.data.loading.views.read_views` for arguments and errors.
     """
-    # (clips*T*L, H, W, 3)
-    frames = read_frames(path, plan, rng, template, num_frames, damage)
-    if plan.train:
-        if rng is None:
-            raise ValueError("a training view needs an rng")
-        return train_view(frames, plan.size, plan.crop, mirror, rng)
-    if plan.scaler == "pillow":
-        return torch.from_numpy(pillow_views(frames, plan))
-    views = protocol_views(
-        frames, plan.size, plan.short_side, plan.crops
-    )  # (crops, clips*T*L, ...)
-    return views.unflatten(1, (plan.clips, -1)).transpose(0, 1).flatten(0, 1)
+    views = read_frames(
+        path,
+        plan,
+        scale_with_pillow if plan.scaler == "pillow" and not plan.train else scale_with_torch,
+        rng=rng,
+        mirror=mirror,
+        template=template,
+        num_frames=num_frames,
+        damage=damage,
+    )
+    return torch.from_numpy(views)
 
 
 class ClipDataset(Dataset[Sample]):
     """The clips of one split under a view plan; indexed by (epoch, index).
 
     Raises:
-        UserError: the plan takes frames by their distance, and the clips were packed with gaps.
+        UserError: the plan takes frames at a fixed distance, and the clips were packed with gaps.
     """
 
     def __init__(self, clips: Sequence[Clip], plan: ViewPlan, seed: int = 0) -> None:
@@ -120,7 +114,7 @@ class ClipDataset(Dataset[Sample]):
         label = clip.label
         if mirror and self.plan.mirror is not None:
             label = self.plan.mirror[label]
-        where = "" if clip.source == clip.path else f"{clip.source}: "  # the file itself says so
+        where = "" if clip.source == clip.path else f"{clip.source}: "
         damage = Damage()
         try:
             views = read_views(
@@ -133,7 +127,7 @@ class ClipDataset(Dataset[Sample]):
 
 
 def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:
-    """Refuse packed clips whose frames do not follow one another where that has a meaning.
+    """Refuse packed clips with left-out frames if the plan depends on the distance of frames.
 
     Raises:
         UserError: see :class:`ClipDataset`.
@@ -143,34 +137,34 @@ def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:
         return
     path = clips[0].path
     if (kept := frames_kept(path)) is not None:
-        what = (
-            f"this model takes {plan.frames_per_segment} frames in a row for each segment"
+        need = (
+            f"this model takes {plan.frames_per_segment} consecutive frames per segment"
             if several
             else f"sampling={plan.sampling} takes frames at a fixed distance"
         )
         raise UserError(
             f"{path.rpartition('/')[0]}: packed with {kept} frames of each clip, evenly spaced, and"
-            f" {what}; pack the set with --frames all"
+            f" {need}; pack the set with --frames all"
         )
 
 
 class TrainBatches:
-    """Batches of keys in a random order that is a function of (seed, epoch).
+    """Batches of keys in random order, which is a function of (seed, epoch).
 
-    Every process of ``world`` takes its part of each global batch. Clips that do not fill a last
-    global batch are left out of this epoch (another order leaves out others); a set smaller than
-    one global batch is one smaller batch.
+    Each of ``world`` processes takes its part of every global batch. Clips that do not fill the
+    last global batch are left out; they differ from epoch to epoch. A set smaller than one global
+    batch is one smaller batch.
     """
 
     def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
         if length < world:
-            raise UserError(f"{length} training clips for {world} processes; start fewer of them")
+            raise UserError(f"{length} training clips for {world} processes; start fewer processes")
         self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
         self.epoch = 0
         self.start = 0
 
     def set(self, epoch: int, start: int = 0) -> None:
-        """Choose the epoch, and the batch to begin at (when resuming inside it)."""
+        """Choose the epoch, and the first batch (when a run is resumed inside an epoch)."""
         self.epoch, self.start = epoch, start
 
     def __len__(self) -> int:
@@ -185,7 +179,7 @@ class TrainBatches:
 
 
 class TestBatches:
-    """Every clip exactly once, in order, over any number of processes."""
+    """Batches of keys in order; each clip exactly once over all processes."""
 
     __test__ = False  # a sampler, not a test for pytest
 

@@ -1,11 +1,12 @@
-"""The views of a video: which frames are read, and where the crops of the test protocols lie.
+"""The views of a video: its frames are decoded one at a time, scaled and cropped.
 
 NumPy and Pillow only, for machines without PyTorch. Frames are scaled by Pillow here and by PyTorch
-in :mod:`smnet.data.loading.transforms`, see :attr:`ViewPlan.scaler`. The geometry is the same.
+in :mod:`smnet.data.loading.dataset`, see :attr:`ViewPlan.scaler`. The geometry is the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,29 +14,41 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from smnet.data.loading.crops import protocol_crops, random_box
 from smnet.data.open import open_video
 from smnet.data.sampling.rules import Mode, sample
 from smnet.errors import UserError
 
 Scaler = Literal["torch", "pillow"]
+Frame = NDArray[np.uint8]
+Scale = Callable[[Frame, int, int], Frame]
+"""(frame (H, W, 3), height, width) -> (height, width, 3), bilinear with antialiasing."""
+
+_MAX_SCALED = 1 << 24  # pixels of a scaled frame; a 4K frame at short side 256 has 0.1 million
+_MAX_BYTES = 1 << 32  # of all views of one clip
 
 
 @dataclass(frozen=True)
 class ViewPlan:
-    """How a video becomes the views a model sees.
+    """How a video becomes the views that a model sees.
 
     Attributes:
         sampling, segments, frames_per_segment: see :func:`smnet.data.sampling.rules.sample`.
-        size, short_side: see :mod:`smnet.data.loading.transforms`, pixels.
+        size: side of the crop in training, pixels.
+        short_side: short side of the scaled frame in tests, pixels.
         train: one random view; otherwise ``clips`` x ``crops`` views of the test protocol.
-        validation: frames as the validation of the sampling rule takes them, where that differs
-            from its test; not with ``train``.
-        crop: the random crop of training.
-        mirror: the label after a mirror, for each label; None never mirrors.
+        validation: sample as in the validation of the rule, if that differs from its test; not
+            with ``train``.
+        crop: random crop of training: "multiscale", "resized" or "centre".
+        mirror: the label after mirroring, for each label; None never mirrors.
+        clips, crops: temporal and spatial views of a test.
         decoder: of video files, see :func:`smnet.data.open.open_video`.
         scaler: what scales the frames of a test: ``"torch"`` for checkpoints, ``"pillow"`` for
             exported files, which run without PyTorch. Both are bilinear with antialiasing and agree
             to within one grey level; torch takes a fifth of the time.
+
+    Raises:
+        UserError: the views of one clip would take more than 4 GiB.
     """
 
     sampling: str = "uniform"
@@ -52,158 +65,198 @@ class ViewPlan:
     decoder: str = "pyav"
     scaler: Scaler = "torch"
 
+    def __post_init__(self) -> None:
+        if (size := int(np.prod(self.shape, dtype=float))) > _MAX_BYTES:
+            views, frames, _, side, _ = self.shape
+            raise UserError(
+                f"{views} views of {frames} frames of {side}x{side} pixels take"
+                f" {size / 2**30:.0f} GiB per clip; the limit is {_MAX_BYTES >> 30} GiB: reduce"
+                " views, segments or size"
+            )
+
     @property
     def views(self) -> int:
-        """Views a video gives: V = clips x crops."""
+        """Views of a video: V = clips x crops."""
         return 1 if self.train else self.clips * self.crops
 
     @property
     def side(self) -> int:
-        """Side of the crops of a test, pixels; three crops are full squares."""
-        return self.short_side if self.crops == 3 else self.size
+        """Side of the square views, pixels; three crops of a test are full squares."""
+        return self.short_side if self.crops == 3 and not self.train else self.size
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
-        """Shape of the views of one clip: (V, T*L, 3, height, width)."""
-        side = self.size if self.train else self.side
-        return self.views, self.segments * self.frames_per_segment, 3, side, side
+        """Shape of the views of one clip: (V, T*L, 3, side, side)."""
+        return self.views, self.segments * self.frames_per_segment, 3, self.side, self.side
 
     @property
     def mode(self) -> Mode:
-        """What the sampling rule is asked for."""
+        """Mode of the sampling rule."""
         if self.train:
             return "train"
         return "val" if self.validation else "test"
 
 
-@dataclass(frozen=True, slots=True)
-class Crops:
-    """Where the crops of a test protocol lie in the scaled frame, pixels.
-
-    Attributes:
-        height, width: what the frame is scaled to.
-        side: of the square crops.
-        places: (top, left) of each.
-    """
-
-    height: int
-    width: int
-    side: int
-    places: tuple[tuple[int, int], ...]
-
-
-def protocol_crops(height: int, width: int, size: int, short_side: int, crops: int) -> Crops:
-    """The crops of the test protocols in a frame of ``height`` x ``width`` pixels.
-
-    Args:
-        height, width: of the frame as decoded.
-        size: side of the trained crop, pixels.
-        short_side: what the frame's short side is scaled to, pixels.
-        crops: 1: the centre ``size`` x ``size``. 3: full ``short_side`` squares at both ends and
-            the middle of the long side (fully convolutional testing). 5: the corners and the
-            centre, ``size`` x ``size``.
-    """
-    scale = short_side / min(height, width)
-    height, width = (
-        (short_side, max(round(width * scale), short_side))
-        if height <= width
-        else (max(round(height * scale), short_side), short_side)
-    )
-    side = short_side if crops == 3 else size
-    down, right = height - side, width - side
-    middle = (down // 2, right // 2)
-    if crops == 1:
-        return Crops(height, width, side, (middle,))
-    if crops == 3:
-        return Crops(height, width, side, ((0, 0), middle, (down, right)))
-    corners = ((0, 0), (0, right), (down, 0), (down, right))
-    return Crops(height, width, side, (*corners, middle))
-
-
 @dataclass
 class Damage:
-    """What reading a video lost.
+    """What was lost when a video was read.
 
     Attributes:
-        count: packets that did not decode and frames that were lost or marred, of those that were
-            tried; see :attr:`smnet.data.video.base.Video.damage`.
+        count: packets that did not decode, frames that were lost or marred, and a missing part of
+            the file; see :attr:`smnet.data.video.base.Video.damage`.
+        missing: the missing part of the file, in words; "" if none is known.
     """
 
     count: int = 0
+    missing: str = ""
 
     def __str__(self) -> str:
+        if self.missing:
+            return f"damaged ({self.missing})"
         return f"damaged ({self.count} packets and frames lost or marred)"
 
 
-def read_frames(
+class Cropper:
+    """Cuts the crops of a plan out of the frames of one video; all frames are cut alike.
+
+    Args:
+        plan: the plan.
+        height, width: size of the frames, pixels.
+        scale: scales a frame.
+        rng: randomness of a training view.
+        mirror: whether to mirror the views (training only).
+
+    Raises:
+        UserError: the frame is so narrow that the scaled frame would be huge.
+    """
+
+    def __init__(
+        self,
+        plan: ViewPlan,
+        height: int,
+        width: int,
+        scale: Scale,
+        rng: np.random.Generator | None = None,
+        mirror: bool = False,
+    ) -> None:
+        self._plan, self._scale, self._mirror = plan, scale, mirror
+        if plan.train:
+            if rng is None:
+                raise ValueError("a training view needs an rng")
+            self._box = random_box(height, width, plan.size, plan.crop, rng)
+            return
+        self._crops = protocol_crops(height, width, plan.size, plan.short_side, plan.crops)
+        if self._crops.height * self._crops.width > _MAX_SCALED:
+            raise UserError(
+                f"frames of {width}x{height} pixels are too narrow: scaled to a short side of"
+                f" {plan.short_side} they would have {self._crops.width}x{self._crops.height}"
+            )
+
+    def __call__(self, frame: Frame) -> Frame:
+        """(H, W, 3) -> (crops, side, side, 3)."""
+        if self._plan.train:
+            box = self._box
+            cut = frame[box.top : box.top + box.height, box.left : box.left + box.width]
+            view = self._scale(cut, self._plan.size, self._plan.size)
+            return (view[:, ::-1] if self._mirror else view)[None]
+        side = self._crops.side
+        scaled = self._scale(frame, self._crops.height, self._crops.width)
+        return np.stack([scaled[y : y + side, x : x + side] for y, x in self._crops.places])
+
+
+def scale_with_pillow(frame: Frame, height: int, width: int) -> Frame:
+    """A :data:`Scale`."""
+    if frame.shape[:2] == (height, width):
+        return frame
+    picture = Image.fromarray(frame)
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def read_views(
     path: str | NDArray[np.uint8],
     plan: ViewPlan,
+    scale: Scale = scale_with_pillow,
+    *,
     rng: np.random.Generator | None = None,
+    mirror: bool = False,
     template: str | None = None,
     num_frames: int | None = None,
     damage: Damage | None = None,
 ) -> NDArray[np.uint8]:
-    """Decode the frames that a plan asks for; see :func:`smnet.data.loading.dataset.read_views`.
+    """Decode the views of one video.
+
+    Args:
+        path: a video file, a folder of frames, or frames (T, H, W, 3).
+        plan: the plan.
+        scale: scales a frame.
+        rng: randomness of a training view.
+        mirror: whether to mirror the views (training only).
+        template: file names of the frames in a folder; None finds them by looking.
+        num_frames: number of frames in the annotation; later frames are not used.
+        damage: takes what was lost.
 
     Returns:
-        (clips * T*L, H, W, 3) uint8 RGB, time fastest.
+        (V, T*L, 3, side, side) uint8; view ``clip * crops + crop``.
+
+    Raises:
+        UserError: the video cannot be read, has fewer frames than its annotation says, or does not
+            fit into memory.
     """
-    with open_video(path, template=template, decoder=plan.decoder) as video:
-        available = video.num_frames
-        if num_frames is not None and num_frames > available:
-            raise UserError(f"{path}: the annotation says {num_frames} frames, it has {available}")
-        indices = sample(
-            num_frames or available,
-            plan.segments,
-            mode=plan.mode,
-            strategy=plan.sampling,
-            clips=1 if plan.train else plan.clips,
-            frames_per_segment=plan.frames_per_segment,
-            # Some published tests draw at random; without a source they would not repeat.
-            rng=rng or np.random.default_rng(0),
-        )
-        frames: NDArray[np.uint8] = video.read(indices.ravel().tolist())
-        if damage is not None:
-            damage.count += video.damage
-    return frames
+    if plan.train and rng is None:
+        raise ValueError("a training view needs an rng")
+    try:
+        with open_video(path, template=template, decoder=plan.decoder) as video:
+            available = num_frames or video.num_frames
+            if available > video.num_frames:
+                raise UserError(
+                    f"{video.path}: the annotation says {available} frames, it has {video.num_frames}"
+                )
+            indices = sample(
+                available,
+                plan.segments,
+                mode=plan.mode,
+                strategy=plan.sampling,
+                clips=1 if plan.train else plan.clips,
+                frames_per_segment=plan.frames_per_segment,
+                # Some published tests draw at random; a fixed seed makes them repeatable.
+                rng=rng or np.random.default_rng(0),
+            )
+            views = np.empty(plan.shape, dtype=np.uint8)
+            by_clip = views.reshape(len(indices), -1, *plan.shape[1:])  # (clips, crops, T*L, ...)
+            cropper: Cropper | None = None
+            for index, frame in video.each(np.unique(indices).tolist()):
+                if cropper is None:
+                    cropper = _cropper(video.path, plan, frame, scale, rng, mirror)
+                crops = np.moveaxis(cropper(frame), -1, 1)
+                for clip, place in np.argwhere(indices == index):
+                    by_clip[clip, :, place] = crops
+            if damage is not None:
+                damage.count += video.damage
+                damage.missing = damage.missing or video.missing
+    except MemoryError as error:
+        name = path if isinstance(path, str) else "the given frames"
+        raise UserError(f"{name}: not enough memory to read it; use fewer workers") from error
+    return views
+
+
+def _cropper(
+    path: str,
+    plan: ViewPlan,
+    frame: Frame,
+    scale: Scale,
+    rng: np.random.Generator | None,
+    mirror: bool,
+) -> Cropper:
+    try:
+        return Cropper(plan, frame.shape[0], frame.shape[1], scale, rng, mirror)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def read_test_views(
     path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
 ) -> NDArray[np.uint8]:
-    """Decode the test views of one video, scaled by Pillow.
-
-    Args:
-        path: a video file, a folder of frames, or frames (T, H, W, 3).
-        plan: how; not one for training.
-        damage: takes what was lost on the way.
-
-    Returns:
-        (V, T*L, 3, s, s) uint8, view ``clip * crops + crop``.
-
-    Raises:
-        UserError: the video cannot be read.
-    """
+    """The test views of one video, scaled by Pillow; see :func:`read_views`."""
     if plan.train:
         raise ValueError("a training view is random: see smnet.data.loading.dataset.read_views")
-    return pillow_views(read_frames(path, plan, damage=damage), plan)
-
-
-def pillow_views(frames: NDArray[np.uint8], plan: ViewPlan) -> NDArray[np.uint8]:
-    """The test views of decoded frames (clips*T*L, H, W, 3); see :func:`read_test_views`."""
-    height, width = frames.shape[1:3]
-    where = protocol_crops(height, width, plan.size, plan.short_side, plan.crops)
-    scaled = np.stack([_scale(frame, where.height, where.width) for frame in frames])
-    side = where.side
-    views = np.stack([scaled[:, y : y + side, x : x + side] for y, x in where.places])
-    views = views.reshape(plan.crops, plan.clips, -1, side, side, 3).swapaxes(0, 1)
-    flat = views.reshape(plan.views, -1, side, side, 3)  # (V, T*L, s, s, 3)
-    return np.ascontiguousarray(np.moveaxis(flat, -1, 2))
-
-
-def _scale(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bilinear with antialiasing, (H, W, 3) -> (height, width, 3)."""
-    if frame.shape[:2] == (height, width):
-        return frame
-    picture = Image.fromarray(frame)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    return read_views(path, plan, damage=damage)

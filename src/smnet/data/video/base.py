@@ -1,4 +1,4 @@
-"""What every source of frames has in common, be it a video file or a folder of images."""
+"""The interface of every source of frames: video files, folders of images, packed clips."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from smnet.errors import UserError
 
 Frames = NDArray[np.uint8]
 
-# 8K video has 33 million pixels. A header may claim anything; a frame is allocated as it says.
+# 8K video has 33 million pixels. A header may claim any size, and frames are allocated by it.
 _MAX_SIDE = 16384
 MAX_PIXELS = 8192 * 8192
 
@@ -25,13 +25,13 @@ class VideoInfo:
     """Facts about a source of frames.
 
     Attributes:
-        num_frames: frames that can be read; counted, not what a header declares.
-        width, height: pixels, as delivered by ``read``, that is after rotation.
-        fps: mean frames per second; None for frame folders and where the file does not say.
-        duration: seconds from the first frame to the end of the last, from the time stamps of
-            the frames; None where there are none.
+        num_frames: frames that can be read; counted, not taken from a header.
+        width, height: pixels, as returned by ``read`` (after rotation).
+        fps: mean frames per second; None for frame folders and if the file does not say.
+        duration: seconds from the first frame to the end of the last, by the time stamps of the
+            frames; None if there are none.
         codec: "h264", "vp9", ...; "jpeg" or "png" for frame folders.
-        rotation: degrees anticlockwise, a multiple of 90, by which stored frames were turned.
+        rotation: degrees anticlockwise by which stored frames are rotated, a multiple of 90.
         container: FFmpeg's name of the file format; "frames" for frame folders.
     """
 
@@ -46,13 +46,14 @@ class VideoInfo:
 
 
 def mean_rate(frames: int, seconds: float | None, declared: float | None) -> float | None:
-    """Frames per second: what the file declares, unless that is not their mean, as in Matroska
-    files of variable rate.
+    """Mean frames per second: the declared rate unless the time stamps contradict it.
+
+    Matroska files of variable rate declare another rate than their mean.
 
     Args:
-        frames: that there are.
-        seconds: they take, by their time stamps; None where these say nothing.
-        declared: by the header; None where it says nothing.
+        frames: number of frames.
+        seconds: their duration by the time stamps; None if unknown.
+        declared: rate in the header; None if there is none.
     """
     if not seconds or not frames:
         return declared
@@ -74,26 +75,32 @@ class Video(ABC):
     @property
     @abstractmethod
     def info(self) -> VideoInfo:
-        """All facts; for a video file this decodes one frame, to learn its rotation."""
+        """All facts. For a video file this decodes one frame, which carries the rotation."""
 
     @property
     @abstractmethod
     def damage(self) -> int:
-        """Packets that did not decode plus frames that were lost or marred, so far; 0 = sound.
+        """Packets that did not decode and frames that were lost or marred, so far; 0 is sound.
 
-        A lost frame was replaced by the one nearest in time; a marred one the decoder itself gave
-        with a warning. Only what ``read`` came across counts: the rest was not tried.
+        A lost frame is replaced by the nearest one in time. A marred frame is one that the decoder
+        itself marks as corrupt. Only what ``read`` came across is counted, plus one if a part of
+        the file is known to be missing.
         """
+
+    @property
+    def missing(self) -> str:
+        """The part of the file that is known to be missing, in words; "" if none is."""
+        return ""
 
     @abstractmethod
     def close(self) -> None:
-        """Release the file; more than once does no harm."""
+        """Release the file; may be called more than once."""
 
     @abstractmethod
     def _frames(
         self, wanted: Sequence[int], short_side: int | None
     ) -> Iterator[tuple[int, Frames]]:
-        """Yield (index, (H, W, 3)) once for every one of the sorted, distinct ``wanted``."""
+        """Yield (index, frame (H, W, 3)) once for each of the sorted, distinct ``wanted``."""
 
     def read(
         self, indices: Sequence[int] | NDArray[np.int64], short_side: int | None = None
@@ -102,17 +109,16 @@ class Video(ABC):
 
         Args:
             indices: 0-based, in any order, repeats allowed; at least one.
-            short_side: scale frames down, while converting, so that their shorter side has this
-                many pixels (smaller frames stay as they are). Bilinear as the decoder does it:
-                fast for large frames, but not to the pixel what a resize afterwards gives.
-                None = source size.
+            short_side: scale frames down during conversion, to this many pixels on the shorter
+                side; smaller frames keep their size. Fast for large frames, but the pixels differ
+                slightly from a resize afterwards. None is the source size.
 
         Returns:
             uint8 RGB, (len(indices), H, W, 3), upright (rotation applied).
 
         Raises:
-            UserError: an index outside the video, a file too damaged or too slow to read. The
-                message starts with the path.
+            UserError: an index is outside the video, or the file is too damaged or too slow to
+                read. The message starts with the path.
         """
         asked = np.asarray(indices)
         if asked.ndim != 1 or asked.size == 0 or asked.dtype.kind not in "iu":
@@ -136,19 +142,19 @@ class Video(ABC):
     def each(
         self, indices: Sequence[int], short_side: int | None = None
     ) -> Iterator[tuple[int, Frames]]:
-        """Decode frames one at a time, where all at once would not fit into memory.
+        """Decode frames one at a time, to save memory.
 
         Args:
-            indices: 0-based, each once, going up.
+            indices: 0-based, distinct, ascending.
             short_side: see :meth:`read`.
 
         Yields:
-            (index, frame (H, W, 3)) once for each, in an order that suits the decoder.
+            (index, frame (H, W, 3)) for each, in the order of decoding.
         """
         return self._frames(indices, short_side)
 
     def jpeg(self, index: int) -> bytes | None:
-        """A frame as the JPEG file it is stored as, untouched; None where it is no such file."""
+        """The JPEG file that a frame is stored as; None if it is not stored as one."""
         return None
 
     @property
@@ -169,7 +175,7 @@ class Video(ABC):
 
     @property
     def times(self) -> list[float] | None:
-        """Seconds from the first frame at which each is shown; None where that is not known."""
+        """Presentation times in seconds from the first frame; None if unknown."""
         return None
 
     @property
@@ -189,7 +195,7 @@ class Video(ABC):
 
 
 def check_size(path: str, width: int, height: int) -> None:
-    """Refuse frames that nobody films but that would exhaust the memory.
+    """Refuse frame sizes that only a damaged header declares and that would exhaust the memory.
 
     Raises:
         UserError: a side of 0 or over 16384 pixels, or over 67 million pixels in all.
@@ -197,12 +203,12 @@ def check_size(path: str, width: int, height: int) -> None:
     if width < 1 or height < 1:
         raise UserError(
             f"{path}: its header gives no frame size ({width}x{height});"
-            " the file is damaged or broken off"
+            " the file is damaged or cut off"
         )
     if max(width, height) > _MAX_SIDE or width * height > MAX_PIXELS:
         raise UserError(
-            f"{path}: frames of {width}x{height} pixels are beyond the limit of"
-            f" {_MAX_SIDE} a side and {MAX_PIXELS} in all; the header is damaged, or scale it down"
+            f"{path}: frames of {width}x{height} pixels exceed the limit of {_MAX_SIDE} per side"
+            f" and {MAX_PIXELS} in all; the header is damaged, or scale the video down"
         )
 
 

@@ -21,13 +21,11 @@ class Packet(NamedTuple):
         pts: presentation time stamp in the stream's unit, None if the container gives none.
         is_keyframe: decoding can begin here.
         is_shown: it gives a frame to show (not cut away by an edit list, not a hidden reference).
-        carries: it also brings what comes out with the next packet, so it may not be skipped.
     """
 
     pts: int | None
     is_keyframe: bool
     is_shown: bool
-    carries: bool = False
 
 
 @dataclass(slots=True)

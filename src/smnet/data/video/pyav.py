@@ -1,4 +1,4 @@
-"""Exact frames from video files, through PyAV, decoding only the packets that are needed."""
+"""Exact frames from video files through PyAV, which decodes only the packets that are needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from smnet.data.video import mpeg4, packet_plan
+from smnet.data.video import packet_plan
 from smnet.data.video.base import (
     MAX_PIXELS,
     Frames,
@@ -20,35 +20,37 @@ from smnet.data.video.base import (
     mean_rate,
     scaled_size,
 )
+from smnet.data.video.completeness import missing_part, seconds_short
 from smnet.data.video.container import BROKEN_MEDIA, open_container, video_stream
 from smnet.data.video.packet_plan import Packet
 from smnet.errors import UserError
 
-# Streams whose time stamps list the frames exactly. All others are decoded from the beginning:
-# slower, and exact for whatever the decoder gives.
+# Streams whose time stamps list the frames exactly. All others are decoded from the beginning,
+# which is slower and as exact. MPEG-4 part 2 (DivX, XviD) is among these: AVI has no time stamps
+# for its B-frames, and they may share a packet with another frame.
 _PLANNED = {
-    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg"},
-    "matroska,webm": {"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg"},
-    "avi": {"mpeg4", "mjpeg"},
+    "mov,mp4,m4a,3gp,3g2,mj2": {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg"},
+    "matroska,webm": {"h264", "hevc", "av1", "vp8", "vp9", "mjpeg"},
+    "avi": {"mjpeg"},
     "gif": {"gif"},
 }
-# Decoders that leave out frames to which no other refers, when told so between two packets.
-_CAN_SKIP = {"h264", "hevc", "mpeg4"}
+# Decoders that can skip frames to which no other refers.
+_CAN_SKIP = {"h264", "hevc"}
 
-_HELD_PACKETS = 256 << 20  # bytes; beyond this the file is read anew for every call
+_HELD_PACKETS = 256 << 20  # bytes; larger files are read again for every call
 _HELD_FRAMES = 64 << 20
-_REPAIR_REACH = 250  # packets; the usual largest distance of keyframes
+_REPAIR_REACH = 250  # packets; the usual maximum distance of keyframes
 
 
 class VideoFile(Video):
     """A video file; see :func:`smnet.data.open.open_video`.
 
-    Opening reads the packets of the first video stream without decoding them, except for streams
-    whose packets do not tell what frames come out (MPEG-TS, interlaced ones, ...): those are
-    decoded once to count, and kept if small.
+    Opening reads the packets of the first video stream without decoding them. Streams whose packets
+    do not determine the frames (MPEG-4, MPEG-TS, interlaced, ...) are decoded once to count the
+    frames, which are kept if they are small.
 
     Decoding is single-threaded: parallel workers gain more, and threaded decoders can deadlock
-    with a Python log callback. For the same reason FFmpeg's log level is never touched here.
+    with a Python log callback. For the same reason FFmpeg's log level is never changed here.
     """
 
     def __init__(self, path: str, timeout: float | None) -> None:
@@ -65,13 +67,14 @@ class VideoFile(Video):
         try:
             self._stream = video_stream(path, self._container)
             self._codec = self._stream.codec_context
-            self._codec_name = self._codec.codec.canonical_name  # lost if it does not open
+            self._codec_name = self._codec.codec.canonical_name  # unset if the codec fails to open
             self._width, self._height = self._codec.width, self._codec.height
             self._codec.thread_type = "NONE"
             self._codec.thread_count = 1
             self._list_packets()
             check_size(path, self._width, self._height)
             self._list_frames()
+            self._missing = self._missing_part()
         except BaseException:
             self.close()
             raise
@@ -82,7 +85,11 @@ class VideoFile(Video):
 
     @property
     def damage(self) -> int:
-        return len(self._bad_packets) + len(self._replaced)
+        return len(self._bad_packets) + len(self._replaced) + bool(self._missing)
+
+    @property
+    def missing(self) -> str:
+        return self._missing
 
     @cached_property
     def info(self) -> VideoInfo:
@@ -122,12 +129,9 @@ class VideoFile(Video):
         name = self._codec_name
         self._plannable = (
             name in _PLANNED.get(self._container.format.name, ())
-            # Fields may come as packets of their own. 0 = not said, 1 = progressive.
+            # Each field may be a packet. 0 is unknown, 1 is progressive.
             and self._codec.field_order in (0, 1)
         )
-        numbers = None
-        if name == "mpeg4" and self._plannable:
-            numbers = mpeg4.Listing(bytes(self._codec.extradata or b""))
         self._packets: list[Packet] = []
         size = 0
         for packet in self._demux(self._container, self._stream):
@@ -135,8 +139,6 @@ class VideoFile(Video):
             shown = not packet.is_discard
             if name == "vp8":
                 shown = shown and bool(bytes(packet)[0] & 0x10)  # the format's show_frame bit
-            if numbers is not None:
-                numbers.add(bytes(packet))
             self._packets.append(Packet(packet.pts, packet.is_keyframe, shown))
             size += packet.size
             if size > _HELD_PACKETS:
@@ -145,30 +147,14 @@ class VideoFile(Video):
                 self._held.append(packet)
         if not self._packets:
             raise UserError(
-                f"{self.path}: a video stream without a single frame;"
+                f"{self.path}: its video stream has no frames;"
                 " the recording or the copy broke off at the beginning"
             )
-        listed = self._packets
-        if numbers is not None:
-            self._number_frames(numbers.packets())
-        self._times = [
-            packet.pts
-            for packet, ours in zip(listed, self._packets, strict=True)
-            if ours.is_shown and packet.pts is not None
-        ]
-
-    def _number_frames(self, numbered: list[Packet] | None) -> None:
-        """Have the frames' numbers for time stamps, where the container's say nothing."""
-        if numbered is None:
-            self._plannable = False
-            return
-        self._packets = [
-            ours if theirs.is_shown else ours._replace(is_shown=False)
-            for ours, theirs in zip(numbered, self._packets, strict=True)
-        ]
+        self._times = [p.pts for p in self._packets if p.is_shown and p.pts is not None]
 
     def _list_frames(self) -> None:
-        """Fill ``_order`` (None: only decoding tells), ``_num_frames`` and ``_duration``."""
+        """Fill ``_order`` (None if frames have to be decoded in sequence), ``_num_frames`` and
+        ``_duration``."""
         self._order = packet_plan.presentation_order(self._packets) if self._plannable else None
         if self._order:
             self._index = {self._packets[i].pts: index for index, i in enumerate(self._order)}
@@ -179,7 +165,10 @@ class VideoFile(Video):
             self._times = [pts for pts in stamps if pts is not None]
             self._num_frames = len(stamps)
         self._duration: float | None = None
-        if len(self._times) > 1 and self._stream.time_base:
+        rate = self._stream.average_rate
+        if rate and 1 < len(set(self._times)) < self._num_frames:  # B-frames in AVI
+            self._duration = float(self._num_frames / rate)
+        elif len(self._times) > 1 and self._stream.time_base:
             span = float((max(self._times) - min(self._times)) * self._stream.time_base)
             self._duration = span * len(self._times) / (len(self._times) - 1)
         elif self._stream.duration and self._stream.time_base:
@@ -228,7 +217,7 @@ class VideoFile(Video):
                     awaited -= 1
                     yield index, frame
                 if not awaited:
-                    break  # emptying the decoder takes as long as some frames
+                    break  # flushing the decoder takes as long as decoding some frames
         if missing:
             yield from self._repair(sorted(missing))
 
@@ -246,10 +235,10 @@ class VideoFile(Video):
         raise self._undecodable()
 
     def _repair(self, missing: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Frames that the plan did not give: from farther back, else the nearest in time.
+        """Get frames that the plan did not give: decode from farther back, else take the nearest.
 
-        A stream that is refreshed gradually has no true keyframes, so its frames need a longer
-        way to come out right; in a damaged one they do not come out at all.
+        A stream with gradual refresh has no true keyframes, so decoding has to begin earlier. In a
+        damaged stream the frames may not come out at all.
         """
         assert self._order is not None
         stamps = {index: self._packets[self._order[index]].pts for index in missing}
@@ -274,7 +263,7 @@ class VideoFile(Video):
             yield index, frame
 
     def _decode(self, start: int, stop: int, wanted: set[int] | None) -> Iterator[av.VideoFrame]:
-        """The frames of the packets [start, stop), perhaps without some that are not wanted."""
+        """Decode the packets [start, stop); frames that are not ``wanted`` may be skipped."""
         if self._codec.is_open:
             self._codec.flush_buffers()
         else:
@@ -283,7 +272,7 @@ class VideoFile(Video):
         for position, packet in self._from(start, stop):
             facts = self._packets[position]
             if skips:
-                needed = wanted is None or position in wanted or facts.carries
+                needed = wanted is None or position in wanted
                 self._codec.skip_frame = "DEFAULT" if needed else "NONREF"
             packet.pts = facts.pts
             try:
@@ -317,7 +306,7 @@ class VideoFile(Video):
             for packet in container.demux(stream):
                 if packet.size > 0:
                     yield packet
-        except (*BROKEN_MEDIA, IndexError):  # the last: packets of a stream unknown at opening
+        except (*BROKEN_MEDIA, IndexError):  # IndexError: a packet of a stream found after opening
             self._check_clock()  # the demuxer may have been interrupted
             self._bad_packets.add(-1)  # the rest of the file is unreadable
 
@@ -329,11 +318,23 @@ class VideoFile(Video):
             height=height,
             format="rgb24",
             interpolation="BILINEAR",
-            threads=1,  # starting more takes longer than converting a frame
+            threads=1,  # starting threads takes longer than converting a frame
         )
         return np.rot90(stored.to_ndarray(), _quarter_turns(frame))
 
-    # --- limits and complaints ----------------------------------------------------------------
+    # --- limits and errors --------------------------------------------------------------------
+
+    def _missing_part(self) -> str:
+        """What is missing of the file, by the sizes and counts that its container declares."""
+        if missing := missing_part(self.path):
+            return missing
+        declared = self._stream.frames if self._container.format.name.startswith("mov") else 0
+        if len(self._packets) < declared:
+            return f"it has {len(self._packets)} of the {declared} frames that its header declares"
+        end = max((p.pts for p in self._packets if p.pts is not None), default=None)
+        if end is not None and (short := seconds_short(self._container, self._stream, end)):
+            return f"it ends {short:.1f} s before the end that its header declares"
+        return ""
 
     def _start_clock(self) -> None:
         if self._closed:  # FFmpeg's structures are gone
@@ -344,7 +345,7 @@ class VideoFile(Video):
         if self._deadline is not None and time.monotonic() > self._deadline:
             raise UserError(
                 f"{self.path}: not read within {self._timeout:g} seconds; it is very long, damaged,"
-                " or the disk is slow (the limit is the argument timeout)"
+                " or the disk is slow"
             )
 
     def _undecodable(self) -> UserError:
@@ -355,5 +356,5 @@ class VideoFile(Video):
 
 
 def _quarter_turns(frame: av.VideoFrame) -> int:
-    """Anticlockwise, as numpy.rot90 counts."""
+    """Quarter turns anticlockwise, as numpy.rot90 counts."""
     return round(frame.rotation / 90)
