@@ -78,9 +78,7 @@ def open_video(
         kind = "is neither a file nor a folder" if where.exists() else "no such file or folder"
         raise UserError(f"{name}: {kind}")
     if template is not None or start is not None:
-        raise UserError(
-            f"{name}: is a file; a frame template or start number is for folders only"
-        )
+        raise UserError(f"{name}: is a file; a frame template or start number is for folders only")
     check_decoder(decoder)
     if is_webp(name):
         return AnimatedWebp(name)

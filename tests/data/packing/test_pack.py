@@ -180,7 +180,7 @@ def test_frames_with_gaps_where_their_distance_counts(data: Path, tmp_path: Path
         for plan, what in (
             (ViewPlan(sampling="dense"), "sampling=dense takes frames at a fixed distance"),
             (ViewPlan(sampling="tam-dense", train=True), "sampling=tam-dense takes"),
-            (ViewPlan(frames_per_segment=5), "takes 5 frames in a row for each segment"),
+            (ViewPlan(frames_per_segment=5), "takes 5 consecutive frames per segment"),
         ):
             if name == "many":
                 ClipDataset(clips, plan)
@@ -310,7 +310,7 @@ def test_a_list_of_the_sound_clips(own: Path, tmp_path: Path) -> None:
     assert check_clips(tmp_path / "sound.csv", workers=1).findings == ()
     again = check_clips(own, workers=1, memory=tmp_path / "memory")
     assert (again.remembered, again.findings) == (CLIPS, report.findings)
-    with pytest.raises(UserError, match="among the annotation"):
+    with pytest.raises(UserError, match="beside the annotation"):
         check_targets(own, None, own / "sound.csv")
 
 
@@ -400,7 +400,7 @@ def test_killed_and_resumed_gives_the_same_bytes(data: Path, packed: Path, tmp_p
         read_clips(out)
     with pytest.raises(UserError, match="of other clips or with other settings"):
         pack(data, out, quality=50)
-    (out / ".shard-00002.k1ll_d78.arrow").write_bytes(b"half")
+    (out / ".shard-00002.smnet-k1ll_d78.arrow").write_bytes(b"half")
     report = pack(data, out)
     assert 3 <= report.kept < CLIPS
     assert content(out) == content(packed)

@@ -15,7 +15,9 @@ from smnet.data.clips import Clip
 from smnet.data.open import open_video
 from smnet.data.packed.read import PackedVideo, is_packed
 from smnet.data.video.base import MAX_PIXELS, check_size, mean_rate
+from smnet.data.video.completeness import missing_part, seconds_short
 from smnet.data.video.container import BROKEN_MEDIA, open_container, video_stream
+from smnet.data.video.webp import AnimatedWebp, is_webp
 from smnet.errors import UserError
 
 _PROGRESSIVE = (0, 1)  # libavcodec's field_order: unknown, progressive
@@ -73,6 +75,8 @@ def inspect_clip(clip: Clip, *, decode: bool = True, digest: bool = True) -> Ins
     try:
         if Path(clip.path).is_dir():
             facts, problems = _folder(clip, decode)
+        elif is_webp(clip.path):
+            facts, problems = _webp(clip.path, decode)
         else:
             facts, problems = _video(clip.path, decode)
         content = _digest(clip.path) if digest else b""
@@ -105,6 +109,18 @@ def _folder(clip: Clip, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
     return Facts(found, info.width, info.height, None, None, info.codec, size), problems
 
 
+def _webp(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
+    with AnimatedWebp(path) as video:
+        info = video.info
+        for _ in video.each(range(info.num_frames)) if decode else ():
+            pass
+        problems = [("truncated", video.missing)] if video.missing else []
+    facts = Facts(
+        info.num_frames, info.width, info.height, info.fps, info.duration, info.codec, _bytes(path)
+    )
+    return facts, problems
+
+
 def _packed(path: str, decode: bool, digest: bool) -> Inspection:
     hasher = hashlib.blake2b(digest_size=16)
     try:
@@ -125,7 +141,7 @@ def _packed(path: str, decode: bool, digest: bool) -> Inspection:
 
 
 def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
-    missing = _missing_bytes(path)
+    missing = missing_part(path)
     with open_container(path) as container:
         stream = video_stream(path, container)
         # The other workers use the other cores.
@@ -141,7 +157,8 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
         width, height = stream.codec_context.width, stream.codec_context.height
         frames = seen.frames if decode else seen.shown or seen.packets
         declared, rate = stream.frames, stream.average_rate
-        span, short = seen.seconds(stream), _seconds_short(container, stream, seen)
+        span, end = seen.seconds(stream), (seen.last or 0) + seen.stated
+        short = seconds_short(container, stream, end) if seen.packets else 0.0
         progressive = getattr(stream.codec_context, "field_order", 0) in _PROGRESSIVE
         # MPEG-4 with packed B-frames holds one packet more than frames, or a few.
         spare = max(1, seen.shown // 20) if codec == "mpeg4" else 0
@@ -158,7 +175,7 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
         text = f"none of its {seen.packets} packets decodes ({codec})"
         problems.append(("unreadable", text))
     elif missing:
-        problems.append(("truncated", f"its end is missing, {missing} bytes by its header"))
+        problems.append(("truncated", missing))
     elif seen.packets < declared:
         text = f"{seen.packets} of the {declared} frames that its header declares"
         problems.append(("truncated", text))
@@ -240,52 +257,6 @@ def _packets(
         yield from container.demux(stream)
     except (*BROKEN_MEDIA, IndexError):  # the last: packets of a stream unknown at opening
         seen.broken = True
-
-
-def _seconds_short(
-    container: av.container.InputContainer, stream: av.VideoStream, seen: _Seen
-) -> float:
-    """Seconds that a Matroska or WebM stream lacks to its declared duration; 0.0 = none.
-
-    At damage in the middle the demuxer stops without an error. A last frame may last long, so half
-    a second or a tenth are ignored.
-    """
-    if container.format.name != "matroska,webm" or seen.last is None or not stream.time_base:
-        return 0.0
-    hours, _, rest = stream.metadata.get("DURATION", "").partition(":")
-    minutes, _, seconds = rest.partition(":")
-    try:
-        declared = int(hours) * 3600 + int(minutes) * 60 + float(seconds)
-    except ValueError:
-        alone = len(container.streams) == 1
-        declared = container.duration / av.time_base if alone and container.duration else 0.0
-    short = declared - float((seen.last + seen.stated) * stream.time_base)
-    return short if short > max(0.5, declared / 10) else 0.0
-
-
-def _missing_bytes(path: str) -> int:
-    """Bytes that a Matroska or WebM file lacks to the length in its header; 0 for other files.
-
-    The file is an EBML header element and a segment element, each an identifier, a length and that
-    many bytes (RFC 8794).
-    """
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(4096)
-    except OSError:
-        return 0
-    at = 0
-    for identifier in (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"):
-        if head[at : at + 4] != identifier:
-            return 0
-        at += 4
-        first = head[at] if at < len(head) else 0
-        width = 9 - first.bit_length()  # bytes of the length: one more than its leading zeros
-        value = int.from_bytes(head[at : at + width]) & ((1 << 7 * width) - 1)
-        if not first or value == (1 << 7 * width) - 1:  # "unknown", as live streams write it
-            return 0
-        at += width + value
-    return max(at - _bytes(path), 0)
 
 
 def _digest(path: str) -> bytes:

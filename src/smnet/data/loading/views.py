@@ -209,7 +209,8 @@ def read_views(
             available = num_frames or video.num_frames
             if available > video.num_frames:
                 raise UserError(
-                    f"{video.path}: the annotation says {available} frames, it has {video.num_frames}"
+                    f"{video.path}: the annotation says {available} frames,"
+                    f" it has {video.num_frames}"
                 )
             indices = sample(
                 available,
