@@ -108,7 +108,7 @@ def _why_not_open(path: str, error: Exception) -> str:
         return "an mp4 whose index (moov) is lost; the download or copy broke off, fetch it again"
     content = _content(head)
     if "picture" in content:
-        return f"is not a video but {content}; for a clip, give the folder of its frames"
+        return f"is not a video but {content}; give the folder of its frames"
     if content:
         return f"is not a video but {content}"
     return "is not a video that FFmpeg can read, or its beginning is damaged"

@@ -40,7 +40,7 @@ class AnimatedWebp(Video):
         if self._num_frames < 2:
             self.close()
             raise UserError(
-                f"{path}: is not a video but a WebP picture; for a clip, give the folder of its frames"
+                f"{path}: is not a video but a WebP picture; give the folder of its frames"
             )
         check_size(path, *self._image.size)
 
