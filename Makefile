@@ -41,6 +41,7 @@ format: $(VENV)/ready
 # The site in build/site; any warning (a broken link, an unknown name) is an error.
 docs: $(VENV)/docs
 	$(BIN)/python tools/cli_page.py docs/cli.md
+	$(BIN)/python tools/models_page.py docs/models.md
 	$(BIN)/zensical build --clean --strict
 
 $(VENV)/docs: $(VENV)/ready

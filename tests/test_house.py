@@ -21,7 +21,7 @@ WINGS = {
     # wing: (what it is for, the wings it may import)
     "models": ("networks, in PyTorch alone", ""),
     "data": ("annotations and videos, turned into views", ""),
-    "recipes": ("the settings of a training run", ""),
+    "recipes": ("the settings of a training run", "models"),
     "distributed": ("several processes as one", ""),
     "checkpoints": ("one file per trained network", "models data"),
     "inference": ("the program that scores a clip", "models data distributed checkpoints"),

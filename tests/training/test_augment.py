@@ -17,7 +17,7 @@ from torch import Tensor
 
 from smnet.data.loading.transforms import normalise
 from smnet.errors import UserError
-from smnet.recipes.recipe import OPERATIONS, Recipe, parse_randaugment
+from smnet.recipes.keys import RANDAUGMENT_OPERATIONS, Recipe, parse_randaugment
 from smnet.training.augment import Augmentation, RandAugment
 from smnet.training.loop import train
 from tests.conftest import tiny
@@ -175,7 +175,7 @@ def test_shear_moves_along_its_axis(name: str, axis: int) -> None:
 def test_every_operation_is_drawn_and_they_are_as_many_as_said() -> None:
     needs_kornia()
     policy = RandAugment(5, 3)
-    assert len(policy.operations) == OPERATIONS == len(NAMES)
+    assert len(policy.operations) == RANDAUGMENT_OPERATIONS == len(NAMES)
     drawn: list[tuple[int, float]] = []
 
     def note(number: int) -> Callable[[Tensor, Tensor], Tensor]:
@@ -185,14 +185,14 @@ def test_every_operation_is_drawn_and_they_are_as_many_as_said() -> None:
 
         return operation
 
-    policy.operations = [note(k) for k in range(OPERATIONS)]
+    policy.operations = [note(k) for k in range(RANDAUGMENT_OPERATIONS)]
     generator = torch.Generator().manual_seed(0)
     for _ in range(10):
         policy(torch.zeros(20, 1, 3, 2, 2), generator)
     assert len(drawn) == 10 * 20 * 3
-    assert {number for number, _ in drawn} == set(range(OPERATIONS))
+    assert {number for number, _ in drawn} == set(range(RANDAUGMENT_OPERATIONS))
     assert {strength for _, strength in drawn} == {0.5, -0.5}
-    counts = [sum(number == k for number, _ in drawn) for k in range(OPERATIONS)]
+    counts = [sum(number == k for number, _ in drawn) for k in range(RANDAUGMENT_OPERATIONS)]
     assert max(counts) < 3 * min(counts)
 
 

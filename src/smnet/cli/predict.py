@@ -50,7 +50,7 @@ def predict(
     from smnet.inference.recognizer import Recognizer
     from smnet.inference.sources import find_videos
     from smnet.inference.utilisation import Utilisation
-    from smnet.recipes.recipe import parse_views
+    from smnet.recipes.keys import parse_views
     from smnet.report.tables import print_json_lines, print_predictions
 
     videos = find_videos(sources)

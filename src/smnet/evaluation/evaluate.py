@@ -29,7 +29,7 @@ from smnet.inference.backends import (
     refuse_program,
 )
 from smnet.models import ModelSpec
-from smnet.recipes.recipe import parse_views
+from smnet.recipes.keys import parse_views
 
 
 def evaluate_checkpoints(

@@ -106,7 +106,8 @@ def read_options(
 
 def explain(error: ValidationError, declaration: type) -> str:
     """One sentence on the first problem: the field, what it accepts, and the value."""
-    first = error.errors()[0]
+    errors = error.errors()
+    first = next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
     if first["type"] in ("value_error", "assertion_error"):
         return first["msg"].partition(", ")[2]
     path, value = first["loc"], first["input"]

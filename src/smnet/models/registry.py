@@ -66,13 +66,11 @@ FAMILIES: dict[str, Family] = {
         "Entropy 2022",
         cost=(1.08, 1.05),
     ),
-    "tsn": Family(
-        tsn, Options, "image network on sparse segments, no temporal part", "ECCV 2016", cost=(1, 1)
-    ),
+    "tsn": Family(tsn, Options, "image network on sparse segments", "ECCV 2016", cost=(1, 1)),
     "rgbdiff": Family(
         rgbdiff,
         ResNetOptions,
-        "TSN on differences of RGB frames, the second stream",
+        "TSN on differences of RGB frames",
         "ECCV 2016",
         RESNETS,
         differences.INPUTS["rgbdiff"],
@@ -84,7 +82,7 @@ FAMILIES: dict[str, Family] = {
     "stm": Family(
         stm,
         STMOptions,
-        "temporal convolution and motion features in parallel",
+        "temporal convolution beside motion features",
         "ICCV 2019",
         RESNETS,
         cost=(1.01, 1.01),
@@ -99,7 +97,7 @@ FAMILIES: dict[str, Family] = {
     "tea": Family(
         tea,
         TEAOptions,
-        "motion excitation and temporal aggregation in Res2Net blocks",
+        "motion excitation, temporal convolutions in Res2Net",
         "CVPR 2020",
         ("res2net50",),
         cost=(1.02, 1.01),

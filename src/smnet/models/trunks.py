@@ -50,6 +50,13 @@ TRUNKS: dict[str, type[TrunkOptions]] = {
 """The options of each trunk by its name."""
 
 
+def trunks_in_words(names: tuple[str, ...]) -> str:
+    """``all``, ``ResNets``, or the names of trunks."""
+    if set(names) == set(TRUNKS):
+        return "all"
+    return "ResNets" if set(names) == set(RESNETS) else ", ".join(names)
+
+
 @dataclass(frozen=True)
 class Trunk:
     """A trunk with its options.

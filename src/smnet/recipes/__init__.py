@@ -1,1 +1,6 @@
-"""Recipes that come with the package, one YAML file a published row."""
+"""Recipes: the settings of a training run.
+
+``keys`` declares :class:`~smnet.recipes.keys.Recipe`. ``recipe`` reads recipes from the YAML files
+here or elsewhere, applies overrides, and writes them. ``studies`` holds the variants of
+comparisons.
+"""

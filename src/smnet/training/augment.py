@@ -14,7 +14,7 @@ from torch import Tensor
 
 from smnet.data.loading.transforms import normalise, standardise
 from smnet.errors import missing_extra
-from smnet.recipes.recipe import OPERATIONS, Recipe, parse_randaugment
+from smnet.recipes.keys import RANDAUGMENT_OPERATIONS, Recipe, parse_randaugment
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 """(clips (k, T, 3, h, w) in [0, 1], strengths (k,) in [-1, 1]) -> clips of the same shape."""
@@ -98,7 +98,7 @@ class RandAugment:
     def __call__(self, clips: Tensor, generator: torch.Generator) -> Tensor:
         """(B, T, 3, h, w) in [0, 1] -> the same; ``clips`` is changed in place."""
         for _ in range(self.number):
-            chosen = torch.randint(OPERATIONS, (len(clips),), generator=generator)
+            chosen = torch.randint(RANDAUGMENT_OPERATIONS, (len(clips),), generator=generator)
             signs = 2 * torch.randint(2, (len(clips),), generator=generator) - 1
             # Clips that drew the same operation go through it together.
             for number in sorted(set(chosen.tolist())):
