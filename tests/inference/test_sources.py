@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+import av
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 
+from smnet.data.loading.views import ViewPlan, read_test_views
+from smnet.data.open import open_video
 from smnet.errors import UserError
+from smnet.inference import sources as sources_module
+from smnet.inference.recognizer import Recognizer
 from smnet.inference.sources import find_videos
+from smnet.models import ModelSpec
+from tests.conftest import class_frames
+from tests.videos import write_video
 
 
 def test_an_empty_name() -> None:
@@ -124,3 +135,119 @@ def test_a_folder_below_that_may_not_be_read(
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert find_videos([str(tmp_path)]) == [str(tmp_path / "a.mp4"), str(tmp_path / "below")]
+
+
+def test_a_pattern_takes_videos_and_names_the_rest(place: Path, said: io.StringIO) -> None:
+    (place / "README").touch()
+    (place / "labels.csv").touch()
+    found = find_videos(["**/*"])
+    assert found == ["a.mp4", "b.mp4", "deep/d.AVI", "deep/er/c.webm", "frames"]
+    assert said.getvalue() == (
+        "**/*: 3 files left out that are not videos: README, labels.csv, notes.txt\n"
+    )
+    with pytest.raises(UserError, match=r"\*\.csv: 1 matches, but no video"):
+        find_videos(["*.csv"])
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("https://host/a.mp4", "downloaded first"),
+        ("s3://bucket/a.mp4", "downloaded first"),
+        ("rtsp://host/camera", "live streams are not supported"),
+    ],
+)
+def test_addresses_are_no_missing_files(place: Path, address: str, says: str) -> None:
+    with pytest.raises(UserError, match=rf"{address}: an address; .*{says}"):
+        find_videos([address])
+    assert find_videos([address, "a.mp4"]) == [address, "a.mp4"]
+    with pytest.raises(UserError, match=rf"{address}: an address"):
+        open_video(address)
+
+
+# --- Videos in memory.
+
+
+class Views:
+    """A backend whose score is the mean brightness of a video's middle."""
+
+    spec = ModelSpec("tsn_resnet18", 2, 2, input_size=32, short_side=32)
+    recipe: ClassVar[dict[str, Any]] = {}
+    side = None
+    scaler = "pillow"
+
+    def read(self, path: Any, plan: ViewPlan, damage: Any = None) -> NDArray[np.uint8]:
+        return read_test_views(path, plan, damage)
+
+    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        mean = views.mean((1, 2, 3, 4, 5), dtype=np.float64).astype(np.float32) / 255
+        return np.stack([mean, 1 - mean], axis=1)
+
+
+@pytest.fixture(scope="module")
+def recognizer() -> Recognizer:
+    return Recognizer(Views())  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(
+        tmp_path_factory.mktemp("memory") / "a.mkv", class_frames(0, 1, 8, 40), codec="ffv1"
+    )
+
+
+def frames_of(path: Path) -> NDArray[np.uint8]:
+    with open_video(path) as opened:
+        return opened.read(range(opened.num_frames))
+
+
+def test_a_video_in_memory_scores_as_its_file(recognizer: Recognizer, video: Path) -> None:
+    expected = recognizer.predict(video).scores
+    frames, data = frames_of(video), video.read_bytes()
+    opened = av.open(str(video))
+    unnamed = av.open(io.BytesIO(data))
+    tensor = torch.from_numpy(frames)
+    with video.open("rb") as file:
+        sources = [frames, frames.transpose(0, 3, 1, 2), tensor, data, bytearray(data), file]
+        sources += [io.BytesIO(data), opened, unnamed]
+        found = list(recognizer.predict_many(sources))
+    opened.close()
+    unnamed.close()
+    assert [p.error for p in found] == [""] * len(sources)
+    assert [p.scores for p in found] == [expected] * len(sources)
+    assert found[0].path == "<8 frames>"
+    assert found[5].path == str(video)
+
+
+def test_one_source_where_several_are_expected(recognizer: Recognizer, video: Path) -> None:
+    for source in (str(video), video, video.read_bytes(), frames_of(video)):
+        assert len(list(recognizer.predict_many(source))) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        (np.zeros((8, 40, 40), np.uint8), "give RGB frames"),
+        (np.zeros((8, 40, 40, 3), np.float32), "float32: give RGB frames"),
+        (np.zeros((8, 40, 40, 4), np.uint8), "give RGB frames"),
+        (np.zeros((0, 40, 40, 3), np.uint8), "give RGB frames"),
+        (5, "int: not a video"),
+        (None, "NoneType: not a video"),
+        (b"not a video", r"<11 bytes>: "),
+        (io.BytesIO(), "<open file>: "),
+        (io.StringIO("text"), "mode 'rb'"),
+    ],
+)
+def test_objects_that_are_not_videos(recognizer: Recognizer, source: Any, says: str) -> None:
+    with pytest.raises(UserError, match=says) as caught:
+        recognizer.predict(source)
+    assert "/tmp" not in str(caught.value)
+
+
+def test_videos_in_memory_are_bounded(
+    recognizer: Recognizer, video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources_module, "MAX_BYTES", 1000)
+    for source in (io.BytesIO(video.read_bytes()), av.open(io.BytesIO(video.read_bytes()))):
+        with pytest.raises(UserError, match="more than 0 GiB"):
+            recognizer.predict(source)

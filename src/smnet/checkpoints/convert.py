@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smnet.checkpoints.file import Checkpoint, check_finite
+from smnet.checkpoints.file import Checkpoint
 from smnet.checkpoints.header import is_checkpoint
 from smnet.checkpoints.layouts import (
     LAYOUTS,
@@ -155,7 +155,6 @@ def convert(
         with torch.device("meta"):
             model = build_model(spec)
         tensors, left = _fitted(model, kind, head, state)
-        check_finite(tensors)
     except UserError:
         raise
     except ValueError as error:

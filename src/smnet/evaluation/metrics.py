@@ -1,4 +1,4 @@
-"""Accuracy with its uncertainty, per class and in all, from scores and labels."""
+"""Accuracy with confidence intervals, per class and in total, from scores and labels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 
 @dataclass(frozen=True)
 class Share:
-    """A measured fraction with its 95 % interval, all in [0, 1]."""
+    """A measured fraction with its 95 % confidence interval, all in [0, 1]."""
 
     value: float
     low: float
@@ -25,7 +25,14 @@ class Share:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class: how many clips it has, how many were found, and what they were taken for."""
+    """The counts of one class.
+
+    Attributes:
+        name: the class.
+        clips: clips of the class.
+        correct: clips of the class that were predicted as such.
+        predicted: clips of any class that were predicted as this one.
+    """
 
     name: str
     clips: int
@@ -34,31 +41,31 @@ class ClassResult:
 
     @property
     def recall(self) -> float:
-        """Share of the class's clips that were named so; NaN for a class without clips."""
+        """Correct over clips; NaN for a class without clips."""
         return self.correct / self.clips if self.clips else math.nan
 
     @property
     def precision(self) -> float:
-        """Share of the clips named so that are of the class; NaN if none was."""
+        """Correct over predicted; NaN for a class that was never predicted."""
         return self.correct / self.predicted if self.predicted else math.nan
 
 
 def wilson(correct: int, total: int) -> Share:
-    """The share ``correct / total`` with its 95 % score interval (Wilson, 1927)."""
+    """``correct / total`` with its 95 % score interval (Wilson, 1927); NaN in [0, 1] of none."""
     if total == 0:
         return Share(math.nan, 0.0, 1.0)
     p = correct / total
     centre = (p + Z95**2 / (2 * total)) / (1 + Z95**2 / total)
     half = Z95 / (1 + Z95**2 / total) * math.sqrt(p * (1 - p) / total + Z95**2 / (4 * total**2))
-    # The interval holds p; next to 0 and 1 rounding would say otherwise.
+    # Near 0 and 1, rounding would put p outside its interval.
     return Share(p, min(max(centre - half, 0.0), p), max(min(centre + half, 1.0), p))
 
 
 def top_k(scores: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
     """Which clips have their label among the ``k`` best scores.
 
-    Ties count against the clip: a network that gives every class the same score knows nothing.
-    A row of NaN (a clip that could not be read) is never right.
+    Ties count as wrong, so a model that gives every class the same score is never right. Neither
+    is a row with a value that is not finite, such as that of a clip that could not be read.
 
     Args:
         scores: (N, K).
@@ -67,14 +74,16 @@ def top_k(scores: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> ND
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     with np.errstate(invalid="ignore"):
         better = (scores >= own).sum(axis=1) - 1  # others at least as good
-    return np.isfinite(own[:, 0]) & (better < k)
+    return np.isfinite(scores).all(axis=1) & (better < k)
 
 
 def confusion_matrix(
     labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:
-    """(K, K) counts, rows the true class, columns the predicted one; -1 predictions are left out
-    (they still count in every denominator)."""
+    """Counts (K, K), one row per true class and one column per predicted class.
+
+    Predictions of -1 are left out; they still count in the denominators of all accuracies.
+    """
     named = predictions >= 0
     flat = labels[named] * num_classes + predictions[named]
     return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -83,7 +92,7 @@ def confusion_matrix(
 def per_class(
     labels: NDArray[np.int64], predictions: NDArray[np.int64], names: tuple[str, ...]
 ) -> list[ClassResult]:
-    """Result of every class, in class order."""
+    """The counts of each class, in the order of the classes."""
     matrix = confusion_matrix(labels, predictions, len(names))
     clips = np.bincount(labels, minlength=len(names))
     return [
@@ -93,13 +102,15 @@ def per_class(
 
 
 def mean_class_accuracy(results: list[ClassResult]) -> Share:
-    """Mean recall over the classes that have clips, with a normal 95 % interval from the binomial
-    variance of each class."""
+    """Mean recall over the classes with clips.
+
+    The 95 % interval is normal, from the binomial variance of each class.
+    """
     present = [r for r in results if r.clips]
     if not present:
         return Share(math.nan, 0.0, 1.0)
     mean = sum(r.recall for r in present) / len(present)
-    # The variance of each recall, smoothed so that a class found always does not claim certainty.
+    # Smoothed (Laplace), so that a recall of 1 does not have a variance of 0.
     variance = 0.0
     for r in present:
         p = (r.correct + 1) / (r.clips + 2)
@@ -111,7 +122,7 @@ def mean_class_accuracy(results: list[ClassResult]) -> Share:
 def most_confused(
     matrix: NDArray[np.int64], names: tuple[str, ...], count: int = 10
 ) -> list[tuple[str, str, int]]:
-    """(true, predicted, clips) of the largest counts off the diagonal, largest first."""
+    """The most frequent confusions (true, predicted, clips), most frequent first."""
     off = matrix.copy()
     np.fill_diagonal(off, 0)
     order = np.argsort(-off, axis=None, kind="stable")[:count]

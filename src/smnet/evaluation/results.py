@@ -1,4 +1,4 @@
-"""What an evaluation found, and its forms: numbers, tables of predictions, a picture."""
+"""The result of an evaluation: scores, the numbers that follow, and tables of predictions."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from smnet.files import WRITTEN_BY, atomic_path, check_suffix, in_utf8
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of a list of clips against its labels, and all that follows from them.
+    """The scores of a list of clips, with their labels.
 
     Attributes:
         scores: (N, K); a row of NaN is a clip that could not be read.
         labels: (N,), each in [0, K).
         classes: K names.
-        paths: N paths; of a packed set, those of the clips that were packed.
+        paths: N paths; in a packed set, the paths of the original clips.
         views: the protocol, clips x crops.
-        problems: messages of the clips that could not be read.
+        problems: a message per clip that could not be read.
         sampling: the rule that chose the frames.
-        damaged: messages of the clips that lack frames; others stood for these.
+        damaged: a message per clip that lost frames; other frames replaced them.
     """
 
     scores: NDArray[np.float32]
@@ -51,10 +51,15 @@ class Evaluation:
 
     @property
     def predictions(self) -> NDArray[np.int64]:
-        """(N,) best class of each clip, -1 for a clip without scores."""
-        readable = np.isfinite(self.scores[:, 0])
+        """(N,) best class of each clip, -1 for a clip without finite scores."""
+        readable = np.isfinite(self.scores).all(axis=1)
         best = np.nan_to_num(self.scores, nan=-1.0).argmax(axis=1)
         return np.where(readable, best, -1)
+
+    @property
+    def not_finite(self) -> int:
+        """Clips that were read but have scores that are not finite; they count as wrong."""
+        return int((~np.isfinite(self.scores).all(axis=1)).sum()) - len(self.problems)
 
     def top(self, k: int) -> Share:
         """Top-k accuracy over the full list."""
@@ -62,8 +67,7 @@ class Evaluation:
 
     @property
     def named(self) -> NDArray[np.int64]:
-        """The predictions that count: -1 too where other classes have the score of the best, which
-        is wrong by :func:`~smnet.evaluation.metrics.top_k`."""
+        """The predictions, with -1 also for ties, which :func:`top_k` counts as wrong."""
         best = self.predictions
         return np.where(top_k(self.scores, best, 1), best, -1)
 
@@ -83,7 +87,7 @@ class Evaluation:
         return most_confused(self.confusion, self.classes, count)
 
     def summary(self) -> dict[str, Any]:
-        """All of it as plain values; shares as [value, low, high] with 95 % intervals."""
+        """Everything as plain values; shares are [value, low, high] with 95 % intervals."""
         shares = {
             "top1": self.top(1),
             "top5": self.top(min(5, len(self.classes))),
@@ -94,6 +98,7 @@ class Evaluation:
             "sampling": self.sampling,
             "clips": len(self.labels),
             "unreadable": len(self.problems),
+            "not_finite": self.not_finite,
             **{k: [round(x, 6) for x in (s.value, s.low, s.high)] for k, s in shares.items()},
             "classes": [
                 {
@@ -118,7 +123,7 @@ def check_names(
     predictions: str | os.PathLike[str] | None = None,
     confusion: str | os.PathLike[str] | None = None,
 ) -> None:
-    """Refuse names of files that cannot be written for their suffix, before any work is done."""
+    """Refuse output files of unknown suffixes, before any work is done."""
     if predictions is not None:
         check_suffix(predictions, PREDICTIONS, "a table of predictions")
     if confusion is not None:
@@ -126,7 +131,7 @@ def check_names(
 
 
 def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
-    """Every clip with its label, prediction and scores, as ``.csv`` or ``.parquet``.
+    """Write each clip's label, prediction and scores to a ``.csv`` or ``.parquet`` file.
 
     Raises:
         UserError: another suffix, pyarrow missing for parquet, or the file cannot be written.

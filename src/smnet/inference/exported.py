@@ -33,8 +33,8 @@ CLIPS_AT_ONCE = 4
 class ExportedBackend(ABC):
     """An exported file under some engine.
 
-    A process forked after the engine has started its threads has none of them. It opens the file
-    again at its first score, as does a copy that was pickled for another process.
+    A copy that is pickled for another process opens the file again there. A forked child has none
+    of the engine's threads, so its scores are an error.
 
     Attributes:
         spec: the model, from the file's metadata.
@@ -61,16 +61,13 @@ class ExportedBackend(ABC):
             UserError: another kind of file, or no such device.
         """
         self.path, self.device, self.threads = os.fspath(path), device, threads
-        self._start()
-
-    def _start(self) -> None:
+        self._process = os.getpid()
         metadata = self._open()
         self.spec = _specification(self.path, metadata)
         self.recipe = _split(metadata.get("division", ""))
         found, expected = self._interface()
         if found != expected:
             raise UserError(f"{self.path}: its inputs and outputs do not match its metadata")
-        self._process = os.getpid()
 
     @abstractmethod
     def _open(self) -> dict[str, str]:
@@ -102,7 +99,10 @@ class ExportedBackend(ABC):
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         if os.getpid() != self._process:
-            self._start()
+            raise UserError(
+                f"{self.path}: opened before this process was forked, and its engine does not work"
+                " in a forked child; open it in the child, or start the child by spawn"
+            )
         batch, count = views.shape[:2]
         clips = views.reshape(-1, *views.shape[2:])
         parts = [

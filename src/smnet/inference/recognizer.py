@@ -69,8 +69,8 @@ class Prediction:
 class Recognizer:
     """A trained model that names what happens in videos.
 
-    Several threads may share one. A child process that is forked after a prediction may use it; a
-    copy is sent to a spawned process by pickling.
+    Several threads may share one, and a spawned process gets a copy by pickling. A forked child may
+    use it too, unless it runs an exported file, which the child must load itself.
 
     Example:
         >>> recognizer = Recognizer.load("runs/mine/best.safetensors")  # doctest: +SKIP

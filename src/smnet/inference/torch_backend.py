@@ -24,6 +24,10 @@ from smnet.system import keep_freed_memory
 VIEWS_AT_ONCE = 16
 """Views per forward pass."""
 
+if hasattr(os, "register_at_fork"):
+    # A forked child has none of the threads of PyTorch's pool (GNU OpenMP) and would wait for them.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+
 
 class TorchBackend:
     """A model prepared for inference: normalisation folded into convolutions, channels last.
