@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from smnet.console import json_text
 from smnet.errors import UserError
 from smnet.evaluation.results import Evaluation, write_predictions
 from smnet.report.confusion import draw_confusion
 from smnet.report.plotting import drawn_name
+from smnet.report.tables import print_evaluation
 from tests.conftest import file_size_limit
 
 NAN = float("nan")
@@ -179,3 +181,19 @@ def test_a_tie_is_wrong_in_every_number() -> None:
     assert tied.top(1).value == tied.mean_class.value == pytest.approx(1 / 3)
     assert tied.confusion.tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 0]]
     assert tied.predictions.tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_scores_that_are_not_finite_count_as_wrong_and_are_reported(
+    bad: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = np.array([[0.9, 0.1], [0.9, bad], [np.nan, np.nan]], np.float32)
+    result = Evaluation(
+        scores, np.zeros(3, np.int64), ("a", "b"), ("1", "2", "3"), "1x1", ("3: x",)
+    )
+    assert result.not_finite == 1
+    assert result.predictions.tolist() == [0, -1, -1]
+    assert result.top(1).value == pytest.approx(1 / 3)
+    assert json.loads(json_text(result.summary()))["not_finite"] == 1
+    print_evaluation(result)
+    assert "1 clip with scores that are not finite" in capsys.readouterr().out

@@ -42,6 +42,9 @@ def print_evaluation(result: Evaluation) -> None:
     say(console, f"{f'top-{top5}':12}{result.top(top5)}")
     say(console, f"{'mean class':12}{result.mean_class}")
     _messages(console, result.problems, "could not be read, counted as wrong")
+    if result.not_finite:
+        spoiled = plural(result.not_finite, "clip")
+        say(console, f"{spoiled} with scores that are not finite numbers, counted as wrong")
     _messages(console, result.damaged, "damaged, evaluated on the remaining frames")
     console.print()
     console.print(_by_class(result))

@@ -336,15 +336,14 @@ def validation_metrics(result: Evaluation | None, epoch: int) -> dict[str, Any]:
     """The validation metrics that a checkpoint and the log store; shares are in [0, 1]."""
     if result is None:
         return {"epoch": epoch, "top1": None, "clips": 0}
-    unread = len(result.problems)
     return {
         "epoch": epoch,
         "top1": result.top(1).value,
         "top5": result.top(min(5, len(result.classes))).value,
         "mean_class": result.mean_class.value,
         "clips": len(result.labels),
-        "unreadable": unread,
-        "not_finite": int((~np.isfinite(result.scores)).any(1).sum()) - unread,
+        "unreadable": len(result.problems),
+        "not_finite": result.not_finite,
         "damaged": len(result.damaged),
         "views": result.views,
     }
