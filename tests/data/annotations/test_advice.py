@@ -1,4 +1,4 @@
-"""What is said of data that no form recognises: what was seen, and the one change it needs."""
+"""Messages for data that no form recognises: what was seen, and the one change it needs."""
 
 from __future__ import annotations
 

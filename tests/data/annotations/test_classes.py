@@ -39,7 +39,7 @@ def test_classes_are_matched_by_name(data: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("model", "data", "said"),
+    ("model", "data", "message"),
     [
         (["a b", "c"], ["a b", "c"], ""),
         (["Abc", "d"], ["abc", "D"], "case"),
@@ -54,12 +54,12 @@ def test_classes_are_matched_by_name(data: list[str]) -> None:
     ],
 )
 def test_harmless_differences_are_ignored_and_reported(
-    model: list[str], data: list[str], said: str
+    model: list[str], data: list[str], message: str
 ) -> None:
     found = match(model, data)
     assert found.order == [0, 1]
-    expected = f"names compared without {said}" if said else ""
-    assert found.note.startswith(expected) if said else found.note == ""
+    expected = f"names compared without {message}" if message else ""
+    assert found.note.startswith(expected) if message else found.note == ""
 
 
 def test_another_order_is_reported() -> None:
@@ -75,11 +75,11 @@ def test_case_is_kept_where_it_tells_classes_apart() -> None:
 def test_different_sets_are_refused_with_the_difference() -> None:
     with pytest.raises(UserError) as caught:
         match(["run", "sit", "Jump up"], ["run", "stand", "jump_up", "lie"])
-    said = str(caught.value)
-    assert "the model has 3 classes, the data have 4" in said
-    assert "only the model has 'sit'" in said
-    assert "only the data have 'stand', 'lie'" in said
-    assert "umps" not in said
+    message = str(caught.value)
+    assert "the model has 3 classes, the data have 4" in message
+    assert "only the model has 'sit'" in message
+    assert "only the data have 'stand', 'lie'" in message
+    assert "umps" not in message
     with pytest.raises(UserError, match="and 25 more"):
         match([f"m{i}" for i in range(30)], ["x"])
     with pytest.raises(UserError, match="more than once"):

@@ -45,7 +45,7 @@ def named(clips: ClipSet, split: str) -> dict[str, str]:
     }
 
 
-def complaint(data: Path, **hints: Any) -> str:
+def error_of(data: Path, **hints: Any) -> str:
     with pytest.raises(UserError) as caught:
         read_clips(ClipSource(data, **hints))
     return str(caught.value)
@@ -123,7 +123,7 @@ def test_something_v2_problems(tmp_path: Path) -> None:
         "what",
     ]
     dump(tmp_path / f"{V2}validation.json", entries)
-    said = complaint(tmp_path)
+    message = error_of(tmp_path)
     for line in (
         f"{V2}validation.json: entry 2: in val, already listed at {V2}train",
         f"{V2}validation.json: entry 3: 'Opening something' is not in {V2}labels.json",
@@ -133,12 +133,12 @@ def test_something_v2_problems(tmp_path: Path) -> None:
         f"{V2}validation.json: entry 7: no id",
         f"{V2}test.json: entry 1: no such clip",
     ):
-        assert line in said
-    assert "7 problems" in said
+        assert line in message
+    assert "7 problems" in message
     write(tmp_path / f"{V2}validation.json", '[{"id": 4},\n}')
-    assert f"{V2}validation.json:2: not json" in complaint(tmp_path)
+    assert f"{V2}validation.json:2: not json" in error_of(tmp_path)
     write(tmp_path / f"{V2}validation.json", '{"id": 4}')
-    assert "expected a list of clips" in complaint(tmp_path)
+    assert "expected a list of clips" in error_of(tmp_path)
 
 
 # --- Something-Something V1 and Jester -------------------------------------------------------
@@ -162,7 +162,7 @@ def test_twentybn_csv(tmp_path: Path, prefix: str, name: str, folder: str) -> No
     touch(tmp_path, *(f"{folder}{i}/{n:05d}.jpg" for i in range(1, 6) for n in (1, 2)))
     clips = read_clips(tmp_path)
     assert clips.format == name
-    # The order of the file, not the alphabet; said, since others sort.
+    # The order of the file, not the alphabet; message, since others sort.
     assert clips.classes == ("Zooming something", "Closing something, slowly")
     assert "not alphabetical" in clips.why
     assert named(clips, "val") == {
@@ -178,12 +178,14 @@ def test_twentybn_csv_problems(tmp_path: Path) -> None:
     twentybn(tmp_path, "jester-v1-")
     touch(tmp_path, *(f"{i}/00001.jpg" for i in range(1, 6)))
     write(tmp_path / "jester-v1-validation.csv", "3;Opening something\n4\n;\n1;Zooming something\n")
-    said = complaint(tmp_path)
-    assert "jester-v1-validation.csv:1: 'Opening something' is not in jester-v1-labels.csv" in said
-    assert "jester-v1-validation.csv:2: '4' is not id;class name" in said
-    assert "jester-v1-validation.csv:3: ';' is not id;class name" in said
-    assert "jester-v1-validation.csv:4: " in said
-    assert "already listed at jester-v1-train.csv:1" in said
+    message = error_of(tmp_path)
+    assert (
+        "jester-v1-validation.csv:1: 'Opening something' is not in jester-v1-labels.csv" in message
+    )
+    assert "jester-v1-validation.csv:2: '4' is not id;class name" in message
+    assert "jester-v1-validation.csv:3: ';' is not id;class name" in message
+    assert "jester-v1-validation.csv:4: " in message
+    assert "already listed at jester-v1-train.csv:1" in message
 
 
 def test_json_goes_before_csv_of_the_same_clips(tmp_path: Path) -> None:
@@ -202,10 +204,10 @@ def test_json_goes_before_csv_of_the_same_clips(tmp_path: Path) -> None:
 def test_two_official_forms_are_ambiguous(tmp_path: Path) -> None:
     something_v2(tmp_path)
     kinetics(tmp_path)
-    said = complaint(tmp_path)
-    assert "something-v2: " in said
-    assert "kinetics: " in said
-    assert "--format" in said
+    message = error_of(tmp_path)
+    assert "something-v2: " in message
+    assert "kinetics: " in message
+    assert "--format" in message
 
 
 # --- Kinetics --------------------------------------------------------------------------------
@@ -258,10 +260,10 @@ def test_kinetics_missing_videos(tmp_path: Path) -> None:
     for split in ("train", "test"):
         touch(tmp_path, *(f"{video}_000007_000017.mp4" for video, _ in ROWS[split]))
     touch(tmp_path, *(f"val/Abcdefgh{i:03d}_000000_000010.mp4" for i in range(0, 100, 4)))
-    said = complaint(tmp_path)
-    assert "75 problems (missing file: 75)" in said
-    assert "validate.csv:3: no such clip" in said
-    assert "--on-error skip" in said
+    message = error_of(tmp_path)
+    assert "75 problems (missing file: 75)" in message
+    assert "validate.csv:3: no such clip" in message
+    assert "--on-error skip" in message
     clips = read_clips(tmp_path, missing="report")
     assert len(clips.splits["val"]) == 25
     assert len(clips.missing["val"]) == 75
@@ -282,16 +284,16 @@ def test_kinetics_copies_and_bad_rows(tmp_path: Path) -> None:
     assert "folding napkins" in read_clips(tmp_path).splits["train"][0].path
     # ... but two equal ones do.
     touch(tmp_path, "more/folding_napkins/Abcdefghij1_000007_000017.mp4")
-    assert "train.csv:2: " in complaint(tmp_path)
+    assert "train.csv:2: " in error_of(tmp_path)
     (tmp_path / "more/folding_napkins/Abcdefghij1_000007_000017.mp4").unlink()
     with (tmp_path / "train.csv").open("a") as file:
         file.write(
             "\nfolding napkins,Abcdefghij9,x,17,train,0\nfolding napkins,Abc\n,Ab,1,2,train,0"
         )
-    said = complaint(tmp_path)
-    assert "train.csv:4: expected an id and two times" in said
-    assert "train.csv:5: 2 fields, but the header has 6" in said
-    assert "train.csv:6: the label is empty" in said
+    message = error_of(tmp_path)
+    assert "train.csv:4: expected an id and two times" in message
+    assert "train.csv:5: 2 fields, but the header has 6" in message
+    assert "train.csv:6: the label is empty" in message
 
 
 def test_kinetics_test_list_without_labels(tmp_path: Path) -> None:
@@ -334,7 +336,7 @@ def test_ucf101(tmp_path: Path, layout: str) -> None:
     assert "fold 1" in clips.why
     third = read_clips(ClipSource(tmp_path, fold=3))
     assert "v_PlayDrum_g03_c01" in third.splits["train"][0].path
-    assert "fold is 1, 2 or 3" in complaint(tmp_path, fold=4)
+    assert "fold is 1, 2 or 3" in error_of(tmp_path, fold=4)
     assert read_clips(tmp_path / "ucfTrainTestlist").splits == clips.splits
 
 
@@ -345,7 +347,7 @@ def test_ucf101_problems(tmp_path: Path) -> None:
     with (tmp_path / "trainlist01.txt").open("a") as file:
         file.write("\nPlayDrum/v_PlayDrum_g02_c01.avi 2\nFlying/v_Flying_g01_c01.avi 3\nnonsense\n")
         file.write("HandstandPushups/v_HandStandPushups_g03_c01.avi 0\n")
-    said = complaint(tmp_path)
+    message = error_of(tmp_path)
     for line in (
         "trainlist01.txt:3: class 2 is 'HandstandPushups', but the folder is 'PlayDrum'",
         "trainlist01.txt:4: 'Flying' is not in classInd.txt",
@@ -355,7 +357,7 @@ def test_ucf101_problems(tmp_path: Path) -> None:
         "testlist01.txt:1: ",
         "in test, already listed at trainlist01.txt:3 in train",
     ):
-        assert line in said
+        assert line in message
 
 
 def test_hmdb51_flags(tmp_path: Path) -> None:
@@ -375,9 +377,9 @@ def test_hmdb51_flags(tmp_path: Path) -> None:
     }
     assert "2 clips are neither in train nor in test" in clips.why
     write(lists / "wave_test_split1.txt", "a.avi 1\nb.avi 3\n")
-    said = complaint(tmp_path)
-    assert "wave_test_split1.txt:2: 'b.avi 3' is not a clip and 0, 1 or 2" in said
-    assert "wave_test_split1.txt:1: no such clip" in said
+    message = error_of(tmp_path)
+    assert "wave_test_split1.txt:2: 'b.avi 3' is not a clip and 0, 1 or 2" in message
+    assert "wave_test_split1.txt:1: no such clip" in message
 
 
 def test_hmdb51_as_lists(tmp_path: Path) -> None:
@@ -418,17 +420,18 @@ def test_diving48(tmp_path: Path) -> None:
     assert "1 entries start after frame 0" in clips.why
     train += [{"vid_name": "x", "label": 3}, {"vid_name": "x", "label": "1"}, {"label": 1}, 4]
     dump(tmp_path / "Diving48_V2_train.json", train)
-    said = complaint(tmp_path)
-    assert "Diving48_V2_train.json: entry 3: label 3 is not in 0..2" in said
+    message = error_of(tmp_path)
+    assert "Diving48_V2_train.json: entry 3: label 3 is not in 0..2" in message
     for entry in (4, 5, 6):
         assert (
-            f"Diving48_V2_train.json: entry {entry}: expected vid_name and a label number" in said
+            f"Diving48_V2_train.json: entry {entry}: expected vid_name and a label number"
+            in message
         )
     dump(tmp_path / "Diving48_vocab.json", ["Back"])
-    assert "list of lists of words" in complaint(tmp_path)
+    assert "list of lists of words" in error_of(tmp_path)
 
 
-def test_diving48_frame_folders_take_the_count(tmp_path: Path) -> None:
+def test_diving48_frame_folders_have_a_frame_count(tmp_path: Path) -> None:
     dump(tmp_path / "Diving48_vocab.json", [["Back"]])
     entry = {"vid_name": "a", "label": 0, "start_frame": 0, "end_frame": 48}
     dump(tmp_path / "Diving48_V2_train.json", [entry])
@@ -436,10 +439,7 @@ def test_diving48_frame_folders_take_the_count(tmp_path: Path) -> None:
     assert [clip.num_frames for clip in read_clips(tmp_path).splits["train"]] == [48]
 
 
-# --- the table, and the real lists -----------------------------------------------------------
-
-
-# --- as data sets lie about on disks --------------------------------------------------------
+# --- layouts of folders ---------------------------------------------------------------------
 
 
 def ucf_tree(root: Path, lists: str = "", clips: str = "", suffix: str = ".avi") -> None:
@@ -469,10 +469,10 @@ def test_a_data_set_in_a_folder_of_its_own(tmp_path: Path, wrapping: str) -> Non
     assert recognise(tmp_path)[0].name == "something-v2"
 
 
-def test_two_data_sets_are_not_chosen_from(tmp_path: Path) -> None:
+def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     for name in ("a", "b"):
         ucf_tree(tmp_path / name)
-    assert "no annotation recognised" in complaint(tmp_path)
+    assert "no annotation recognised" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("wrapping", ["set/", ""])
@@ -521,7 +521,7 @@ def test_kinetics_700_as_it_unpacks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["something-something-v2-labels.json", "train.csv", "train.txt"])
-def test_what_a_mac_leaves_beside_files_is_passed_over(tmp_path: Path, name: str) -> None:
+def test_hidden_files_of_macos_are_skipped(tmp_path: Path, name: str) -> None:
     something_v2(tmp_path)
     touch(tmp_path, *(f"{i}.webm" for i in range(1, 6)))
     (tmp_path / f"._{name}").write_bytes(b"\0\5\x16\7")
@@ -550,7 +550,7 @@ def test_paths_of_another_machine(tmp_path: Path, written: str, lists: str, clip
 def test_only_what_all_paths_share_is_left_out(tmp_path: Path) -> None:
     touch(tmp_path, "1.mp4", "2.mp4")
     write(tmp_path / "train.txt", "/gone/a/1.mp4 0\n/gone/b/1.mp4 1\n/gone/b/2.mp4 1\n")
-    assert "no such clip: /gone/a/1.mp4" in complaint(tmp_path)
+    assert "no such clip: /gone/a/1.mp4" in error_of(tmp_path)
 
 
 def test_a_csv_with_the_paths_of_another_machine(tmp_path: Path) -> None:
@@ -561,14 +561,14 @@ def test_a_csv_with_the_paths_of_another_machine(tmp_path: Path) -> None:
     assert "left out of their paths: /mnt/x/" in clips.why
 
 
-# --- lists whose class numbers are of another file ------------------------------------------
+# --- class files, the table, and the real lists ---------------------------------------------
 
 
-def test_lists_of_bracketed_templates_are_not_paired_by_guess(tmp_path: Path) -> None:
+def test_a_class_file_sorted_with_brackets_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train.txt", "1 40 0\n2 41 1\n")
     touch(tmp_path, "1/1.jpg", "2/1.jpg")
     bracketed = write(tmp_path / "category.txt", "Zooming on [something]\n[Something] falling\n")
-    assert "sorted with the [brackets]" in complaint(tmp_path)
+    assert "sorted with the [brackets]" in error_of(tmp_path)
     assert read_clips(ClipSource(tmp_path, labels=bracketed)).classes[1] == "[Something] falling"
 
 
@@ -578,9 +578,9 @@ def test_table_of_formats() -> None:
         assert "\n" not in entry.doc
 
 
-def test_official_readers_say_what_they_look_for(tmp_path: Path) -> None:
+def test_official_forms_name_the_files_they_expect(tmp_path: Path) -> None:
     for name in FORMATS:
-        assert str(tmp_path) in complaint(tmp_path, format=name)
+        assert str(tmp_path) in error_of(tmp_path, format=name)
 
 
 @needs_labelmaps
@@ -618,10 +618,10 @@ def test_splits_without_classes_are_no_classes(tmp_path: Path) -> None:
     for name in ("train", "val"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "0.mp4").write_bytes(b"x")
-    assert "train/ and val/ contain clips, but no folder per class" in complaint(tmp_path)
+    assert "train/ and val/ contain clips, but no folder per class" in error_of(tmp_path)
 
 
-def test_folders_beside_the_splits_are_told(tmp_path: Path) -> None:
+def test_folders_beside_the_splits_are_reported(tmp_path: Path) -> None:
     for place in ("train/a", "train/b", "val/a", "val/b", "extra/a", "more/a"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "0.mp4").write_bytes(b"x")

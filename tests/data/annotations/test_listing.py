@@ -1,4 +1,4 @@
-"""Folders listed once, whoever asks."""
+"""Every folder is listed once per reading."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_clips_without_annotation(tmp_path: Path, listed: Counter[str]) -> None:
     assert listed[str(tmp_path)] == 1
 
 
-def test_what_changes_is_seen_the_next_time(tmp_path: Path) -> None:
+def test_a_changed_folder_is_listed_again(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no annotation recognised"):
         read_clips(tmp_path)
     for name in ("a", "b"):

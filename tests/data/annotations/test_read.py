@@ -1,4 +1,4 @@
-"""Folders, csv and list files: what is read, and what is said about what cannot be."""
+"""Folders, csv and list files: what is read, and the messages for what cannot be read."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def labelled(clips: ClipSet, split: str) -> dict[str, str]:
     }
 
 
-def complaint(data: Path, **hints: Any) -> str:
+def error_of(data: Path, **hints: Any) -> str:
     with pytest.raises(UserError) as caught:
         read_clips(ClipSource(data, **hints))
     return str(caught.value)
@@ -167,7 +167,7 @@ def test_drawn_split_keeps_every_class_on_both_sides(
             assert abs(val.count(label) - count * fraction) <= 1
 
 
-def test_only_train_folder_is_divided(tmp_path: Path) -> None:
+def test_val_is_drawn_from_a_lone_train_folder(tmp_path: Path) -> None:
     touch(tmp_path, *(f"train/{c}/{i}.mp4" for c in "ab" for i in range(5)))
     assert sizes(read_clips(tmp_path)) == {"train": 8, "val": 2}
 
@@ -177,18 +177,18 @@ def test_only_val_folder_is_val(tmp_path: Path) -> None:
     assert sizes(read_clips(tmp_path)) == {"val": 2}
 
 
-def test_folder_problems_are_said_together(tmp_path: Path) -> None:
+def test_folder_problems_are_in_one_error(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.mp4", "train/b/1.mp4", "train/loose.mp4", "val/a/2.mp4")
     touch(tmp_path, "val/z/1.mp4", "train/framed/00001.jpg")
     (tmp_path / "train/empty").mkdir()
     (tmp_path / "train/a/hollow").mkdir()
-    said = complaint(tmp_path)
-    assert f"{tmp_path / 'train/loose.mp4'}: is outside" in said
-    assert f"{tmp_path / 'val/z'}: there is no training folder 'z'" in said
-    assert f"{tmp_path / 'train/framed'}: frames are in the class folder itself" in said
-    assert f"{tmp_path / 'train/a/hollow'}: no jpg or png" in said
-    assert "no training clip of 'empty'" in said
-    assert "6 problems" in said
+    message = error_of(tmp_path)
+    assert f"{tmp_path / 'train/loose.mp4'}: is outside" in message
+    assert f"{tmp_path / 'val/z'}: there is no training folder 'z'" in message
+    assert f"{tmp_path / 'train/framed'}: frames are in the class folder itself" in message
+    assert f"{tmp_path / 'train/a/hollow'}: no jpg or png" in message
+    assert "no training clip of 'empty'" in message
+    assert "6 problems" in message
 
 
 def test_other_and_hidden_files_are_skipped(tmp_path: Path) -> None:
@@ -202,13 +202,13 @@ def test_other_and_hidden_files_are_skipped(tmp_path: Path) -> None:
 
 def test_one_class_folder_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "videos/1.mp4", "videos/2.mp4")
-    assert "only one class folder (videos)" in complaint(tmp_path)
+    assert "only one class folder (videos)" in error_of(tmp_path)
 
 
 def test_val_twice_is_refused(tmp_path: Path) -> None:
     for split in ("train", "val", "validation"):
         touch(tmp_path, f"{split}/a/1.mp4", f"{split}/b/1.mp4")
-    assert "val/ and validation/ both mean 'val'" in complaint(tmp_path)
+    assert "val/ and validation/ both mean 'val'" in error_of(tmp_path)
 
 
 def test_class_names_are_composed(tmp_path: Path) -> None:
@@ -258,9 +258,9 @@ def test_csv_frames_belong_to_folders_of_frames(tmp_path: Path) -> None:
 def test_csv_with_quoted_path_and_line_numbers_across_quoted_breaks(tmp_path: Path) -> None:
     touch(tmp_path, "a, b.mp4")
     write(tmp_path / "a.csv", 'path,label,split\n"a, b.mp4","two\nlines",train\ngone.mp4,x,train\n')
-    said = complaint(tmp_path)
-    assert "a.csv:4: no such clip" in said
-    assert "1 problem (missing file: 1)" in said
+    message = error_of(tmp_path)
+    assert "a.csv:4: no such clip" in message
+    assert "1 problem (missing file: 1)" in message
 
 
 def test_csv_numbers_take_their_names_from_labels_txt(tmp_path: Path) -> None:
@@ -297,8 +297,8 @@ def test_csv_all_problems_at_once(tmp_path: Path) -> None:
         ",a,val,3\n"
         "v/4.mp4,,val,3\n",
     )
-    said = complaint(tmp_path)
-    assert "11 problems" in said
+    message = error_of(tmp_path)
+    assert "11 problems" in message
     for line in (
         "a.csv:4: in val, already listed at a.csv:2 in train, with another label: " + str(tmp_path),
         "a.csv:5: already listed at a.csv:3: " + str(tmp_path / "v/2.mp4"),
@@ -313,7 +313,7 @@ def test_csv_all_problems_at_once(tmp_path: Path) -> None:
         "no training clip of 'never'",
         "leave these classes out of the class names",
     ):
-        assert line in said
+        assert line in message
 
 
 def test_csv_unlabelled_test_rows(tmp_path: Path) -> None:
@@ -336,31 +336,31 @@ def test_csv_per_split(tmp_path: Path) -> None:
     assert sizes(clips) == {"train": 2, "val": 1}
 
 
-def test_two_csv_files_are_not_guessed(tmp_path: Path) -> None:
+def test_two_csv_files_are_refused(tmp_path: Path) -> None:
     csv_tree(tmp_path)
     write(tmp_path / "one.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\n")
     write(tmp_path / "two.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\n")
-    said = complaint(tmp_path)
-    assert "one.csv, two.csv" in said
+    message = error_of(tmp_path)
+    assert "one.csv, two.csv" in message
     assert read_clips(tmp_path / "two.csv").classes == ("a", "b")
 
 
 def test_csv_root(tmp_path: Path) -> None:
     csv_tree(tmp_path / "clips")
     data = write(tmp_path / "a/b.csv", "path,label\nv/1.mp4,a\nv/2.mp4,b\nv\\3.mp4,b\n")
-    assert "--root DIR" in complaint(data)
+    assert "--root DIR" in error_of(data)
     assert sum(sizes(read_clips(ClipSource(data, root=tmp_path / "clips"))).values()) == 3
 
 
 def test_many_problems_are_counted_and_every_kind_is_shown(tmp_path: Path) -> None:
     rows = "".join(f"{i}.mp4,{'ab'[i % 2]},train\n" for i in range(500))
     write(tmp_path / "a.csv", "path,label,split\n" + rows + "bad\n")
-    said = complaint(tmp_path)
-    assert "501 problems" in said
-    assert "missing file: 500" in said
-    assert "a.csv:502: 1 fields" in said
-    assert said.count("\n  ") == SHOWN + 1
-    assert "... and 481 more" in said
+    message = error_of(tmp_path)
+    assert "501 problems" in message
+    assert "missing file: 500" in message
+    assert "a.csv:502: 1 fields" in message
+    assert message.count("\n  ") == SHOWN + 1
+    assert "... and 481 more" in message
 
 
 def test_missing_can_be_reported_instead(tmp_path: Path) -> None:
@@ -380,19 +380,19 @@ def test_missing_can_be_reported_instead(tmp_path: Path) -> None:
 
 def test_unreadable_content(tmp_path: Path) -> None:
     data = write(tmp_path / "a.csv", b"path,label\nv/\xff.mp4,a\n")
-    assert "a.csv:2: not UTF-8" in complaint(data)
+    assert "a.csv:2: not UTF-8" in error_of(data)
     write(data, 'path,label\nv/1.mp4,"a\nv/2.mp4,b\n')
-    assert "a.csv:2" in complaint(data)
+    assert "a.csv:2" in error_of(data)
     write(data, "path,label\n" + "x" * 70_000 + ",a\n")
-    assert "a.csv:2: not a text file" in complaint(data)
+    assert "a.csv:2: not a text file" in error_of(data)
     write(data, "path,label\na\0b,a\n")
-    assert "a.csv:2: not a text file" in complaint(data)
+    assert "a.csv:2: not a text file" in error_of(data)
     write(data, "path,label\nv,a\n".encode("utf-16"))
-    assert "UTF-16" in complaint(data, format="list")
+    assert "UTF-16" in error_of(data, format="list")
     write(data, "path,label\n")
-    assert "no clip at all" in complaint(data)
+    assert "no clip at all" in error_of(data)
     write(data, "")
-    assert "no annotation recognised" in complaint(data)
+    assert "no annotation recognised" in error_of(data)
 
 
 def test_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -410,9 +410,9 @@ def test_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_large_numbers_do_not_make_a_million_classes(tmp_path: Path) -> None:
     csv_tree(tmp_path)
     data = write(tmp_path / "a.csv", "path,label\nv/1.mp4,0\nv/2.mp4,999999999\n")
-    assert "numbers up to 999999999" in complaint(data)
+    assert "numbers up to 999999999" in error_of(data)
     data = write(tmp_path / "a.txt", "v/1.mp4 0\nv/2.mp4 999999999\n")
-    assert "numbers up to 999999999" in complaint(data)
+    assert "numbers up to 999999999" in error_of(data)
 
 
 # --- lists -----------------------------------------------------------------------------------
@@ -459,7 +459,7 @@ def test_folder_with_a_blank_and_a_number(tmp_path: Path) -> None:
     assert [clip.num_frames for clip in clips.splits["train"]] == [None, None]
 
 
-def test_single_list_is_divided(tmp_path: Path) -> None:
+def test_val_is_drawn_from_a_single_list(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{i}.mp4" for i in range(10)))
     data = write(tmp_path / "all.txt", "".join(f"{i}.mp4 {i % 2}\n" for i in range(10)))
     assert sizes(read_clips(data)) == {"train": 8, "val": 2}
@@ -472,7 +472,7 @@ def test_list_problems(tmp_path: Path) -> None:
         tmp_path / "train.txt",
         "1 40 0\n2 41 1\n3 41 3\n4 42\n4 0 1\n4 42 x\n9 40 1\n2 41 1\n4 40 -1\n",
     )
-    said = complaint(tmp_path)
+    message = error_of(tmp_path)
     for line in (
         "train.txt:3: label 3 is not in 0..2",
         "train.txt:4: '4 42' is not path, number of frames, label",
@@ -483,17 +483,17 @@ def test_list_problems(tmp_path: Path) -> None:
         "train.txt:9: label -1 is not in 0..2",
         "no training clip of 'c'",
     ):
-        assert line in said
-    assert "8 problems" in said
+        assert line in message
+    assert "8 problems" in message
 
 
 def test_labels_from_one(tmp_path: Path) -> None:
     touch(tmp_path, *(f"{i}.mp4" for i in range(4)))
     data = write(tmp_path / "all.txt", "0.mp4 1\n1.mp4 2\n2.mp4 1\n3.mp4 2\n")
-    assert "--first-label 1" in complaint(data)
+    assert "--first-label 1" in error_of(data)
     assert read_clips(ClipSource(data, first_label=1)).classes == ("0", "1")
     write(tmp_path / "labels.txt", "a\nb\n")
-    assert "--first-label 1" in complaint(data)
+    assert "--first-label 1" in error_of(data)
     clips = read_clips(ClipSource(data, first_label=1))
     assert labelled_all(clips) == {"0.mp4": "a", "1.mp4": "b", "2.mp4": "a", "3.mp4": "b"}
 
@@ -511,7 +511,7 @@ def test_several_sets_of_lists(tmp_path: Path) -> None:
     for kind in ("rawframes", "videos"):
         write(tmp_path / f"x_train_list_{kind}.txt", "1 40 0\n2 41 1\n")
         write(tmp_path / f"x_val_list_{kind}.txt", "3 40 0\n")
-    assert "choose one of" in complaint(tmp_path)
+    assert "choose one of" in error_of(tmp_path)
     clips = read_clips(tmp_path / "x_train_list_videos.txt")
     assert sizes(clips) == {"train": 2, "val": 1}
     assert clips.splits["val"][0].source == "x_val_list_videos.txt:1"
@@ -523,17 +523,17 @@ def test_labels_may_be_elsewhere_and_must_agree(tmp_path: Path) -> None:
     write(tmp_path / "val.txt", "3 40 1\n")
     write(tmp_path / "labels.txt", "a\nb\n")
     write(tmp_path / "category.txt", "b\na\n")
-    assert "labels.txt and category.txt" in complaint(tmp_path)
+    assert "labels.txt and category.txt" in error_of(tmp_path)
     chosen = write(tmp_path / "my names.csv", "id,name\n0,x\n1,y\n")
     assert read_clips(ClipSource(tmp_path, labels=chosen)).classes == ("x", "y")
 
 
-def test_check_files_off(tmp_path: Path) -> None:
+def test_without_looking_for_files(tmp_path: Path) -> None:
     write(tmp_path / "train.txt", "1 40 0\n2 41 1\n")
     write(tmp_path / "val.txt", "3 40 1\n")
     clips = read_clips(tmp_path, check_files=False)
     assert clips.splits["train"][0].num_frames == 40
-    assert "missing file: 3" in complaint(tmp_path)
+    assert "missing file: 3" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("rows", ["{i} 40 {y}", "{i} {y}"])
@@ -554,16 +554,16 @@ def test_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     touch(tmp_path, "a/1.mp4", "b/1.mp4")
     monkeypatch.setattr(os, "scandir", refuse)
-    assert f"cannot read {tmp_path}: Permission denied" in complaint(tmp_path)
-    assert "Permission denied" in complaint(tmp_path, format="list")
+    assert f"cannot read {tmp_path}: Permission denied" in error_of(tmp_path)
+    assert "Permission denied" in error_of(tmp_path, format="list")
 
 
-def test_what_is_printed_is_safe_for_terminals(tmp_path: Path) -> None:
+def test_messages_are_safe_for_terminals(tmp_path: Path) -> None:
     data = write(tmp_path / "a.csv", 'path,label\n\x1b[31mred,a\n"two\nlines",b\n')
-    said = complaint(data)
-    assert "\x1b" not in said
-    assert "\\x1b[31mred" in said
-    assert "two\\nlines" in said
+    message = error_of(data)
+    assert "\x1b" not in message
+    assert "\\x1b[31mred" in message
+    assert "two\\nlines" in message
     assert printable("\ud800a\u00e9") == "\\ud800a\u00e9"
 
 
@@ -571,7 +571,7 @@ def test_dangling_link_is_missing(tmp_path: Path) -> None:
     touch(tmp_path, "1.mp4", "2.mp4")
     (tmp_path / "3.mp4").symlink_to(tmp_path / "nowhere.mp4")
     data = write(tmp_path / "a.txt", "1.mp4 0\n2.mp4 1\n3.mp4 0\n")
-    assert "a.txt:3: no such clip" in complaint(data)
+    assert "a.txt:3: no such clip" in error_of(data)
 
 
 # --- class names, recognition, problems ------------------------------------------------------
@@ -596,7 +596,7 @@ def test_class_name_files(tmp_path: Path, name: str, content: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("labels.txt", "a\nb\na\n", "'a' occurs twice"),
         ("labels.txt", "", "contains no class names"),
@@ -609,8 +609,8 @@ def test_class_name_files(tmp_path: Path, name: str, content: str) -> None:
         ("map.json", "3", "expected class names as"),
     ],
 )
-def test_bad_class_name_files(tmp_path: Path, name: str, content: str, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_bad_class_name_files(tmp_path: Path, name: str, content: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         read_class_names(write(tmp_path / name, content))
 
 
@@ -624,19 +624,19 @@ def test_class_names_that_begin_with_numbers(tmp_path: Path) -> None:
 
 
 def test_nothing_is_recognised(tmp_path: Path) -> None:
-    assert "the folder is empty" in complaint(tmp_path)
+    assert "the folder is empty" in error_of(tmp_path)
     touch(tmp_path, "x.bin", "y.bin")
-    said = complaint(tmp_path)
-    assert "it contains x.bin, y.bin" in said
-    assert all(name in said for name in FORMATS)
-    assert "No such file" in complaint(tmp_path / "not here")
-    assert "null" in complaint(Path("a\0b"))
+    message = error_of(tmp_path)
+    assert "it contains x.bin, y.bin" in message
+    assert all(name in message for name in FORMATS)
+    assert "No such file" in error_of(tmp_path / "not here")
+    assert "null" in error_of(Path("a\0b"))
 
 
-def test_bad_hints(tmp_path: Path) -> None:
-    assert "no annotation format 'tns'" in complaint(tmp_path, format="tns")
-    assert "val_fraction" in complaint(tmp_path, val_fraction=1.0)
-    assert "val_fraction" in complaint(tmp_path, val_fraction=float("nan"))
+def test_invalid_options(tmp_path: Path) -> None:
+    assert "no annotation format 'tns'" in error_of(tmp_path, format="tns")
+    assert "val_fraction" in error_of(tmp_path, val_fraction=1.0)
+    assert "val_fraction" in error_of(tmp_path, val_fraction=float("nan"))
     with pytest.raises(UserError, match="missing must be"):
         read_clips(tmp_path, missing="ignore")
 
@@ -653,15 +653,15 @@ def test_a_csv_outranks_lists_and_lists_outrank_folders(tmp_path: Path) -> None:
     assert read_clips(ClipSource(tmp_path, format="TSN", val_fraction=0)).format == "list"
 
 
-def test_wrong_format_is_refused_in_words(tmp_path: Path) -> None:
+def test_a_wrong_format_is_refused(tmp_path: Path) -> None:
     touch(tmp_path, "a/1.mp4", "b/2.mp4")
     for name in FORMATS:
         if name != "folders":
-            assert str(tmp_path) in complaint(tmp_path, format=name)
+            assert str(tmp_path) in error_of(tmp_path, format=name)
     assert set(ALIASES.values()) <= set(FORMATS)
 
 
-def test_problems_shares_the_lines_between_kinds() -> None:
+def test_problems_show_every_kind() -> None:
     problems = Problems("here")
     problems.raise_any()
     for i in range(40):
@@ -670,11 +670,11 @@ def test_problems_shares_the_lines_between_kinds() -> None:
         problems.add("two", f"two {i}", "bad")
     with pytest.raises(UserError) as caught:
         problems.raise_any()
-    said = str(caught.value).splitlines()
-    assert said[0] == "here: 43 problems (one: 40, two: 3)"
-    assert sum(line.startswith("  one") for line in said) == 17
-    assert sum(line.startswith("  two") for line in said) == 3
-    assert said[-1] == "  ... and 23 more"
+    message = str(caught.value).splitlines()
+    assert message[0] == "here: 43 problems (one: 40, two: 3)"
+    assert sum(line.startswith("  one") for line in message) == 17
+    assert sum(line.startswith("  two") for line in message) == 3
+    assert message[-1] == "  ... and 23 more"
 
 
 def test_no_torch_at_import() -> None:

@@ -1,4 +1,4 @@
-"""Lists of several labels a clip are told apart from those that look like them, and refused."""
+"""Annotations with several labels per clip are refused; lists that look alike are read."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def tree(root: Path, *clips: str) -> None:
         path.write_bytes(b"")
 
 
-def complaint(data: Path, check_files: bool = True, **hints: Any) -> str:
+def error_of(data: Path, check_files: bool = True, **hints: Any) -> str:
     with pytest.raises(UserError) as caught:
         read_clips(ClipSource(data, **hints), check_files=check_files)
     return str(caught.value)
@@ -44,7 +44,7 @@ FOLDERS = ["a", "b", "c d", "e"]
         (FOLDERS, ["48 1", "48 2,7", "60 3", "50 2"], 2, "2, 7"),
     ],
 )
-def test_of_lists(
+def test_several_labels_in_a_list(
     clips: list[str], rows: list[str], line: int, labels: str, check_files: bool, tmp_path: Path
 ) -> None:
     tree(tmp_path, *clips)
@@ -52,23 +52,25 @@ def test_of_lists(
     (tmp_path / "train.txt").write_text(text)
     if clips is FOLDERS and not check_files:
         return  # "48 2" may be part of a name; only the disk knows
-    said = complaint(tmp_path, check_files=check_files)
-    assert said.startswith(f"{tmp_path}/train.txt:{line}: several labels for one clip ({labels})")
-    assert "one label per line" in said.lower()
-    assert "\n" not in said
+    message = error_of(tmp_path, check_files=check_files)
+    assert message.startswith(
+        f"{tmp_path}/train.txt:{line}: several labels for one clip ({labels})"
+    )
+    assert "one label per line" in message.lower()
+    assert "\n" not in message
 
 
 def test_two_labels_of_a_frame_folder_make_a_missing_clip(tmp_path: Path) -> None:
     tree(tmp_path, *FOLDERS)
     (tmp_path / "train.txt").write_text("a 48 1\nb 48 2 0\nc d 60 1\ne 50 0\n")
-    assert f"train.txt:2: no such clip: {tmp_path}/b 48" in complaint(tmp_path)
+    assert f"train.txt:2: no such clip: {tmp_path}/b 48" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize("rows", ['a.mp4,1\nb.mp4,"3,7"\n', "a.mp4,1\nb.mp4,3 7\n"])
-def test_of_commas(rows: str, tmp_path: Path) -> None:
+def test_several_labels_with_commas(rows: str, tmp_path: Path) -> None:
     tree(tmp_path, *VIDEOS)
     (tmp_path / "train.csv").write_text(rows)
-    assert f"{tmp_path}/train.csv:2: several labels for one clip (3, 7)" in complaint(tmp_path)
+    assert f"{tmp_path}/train.csv:2: several labels for one clip (3, 7)" in error_of(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,9 @@ def test_of_commas(rows: str, tmp_path: Path) -> None:
         (["x 1.mp4", "x 2 2.mp4", "x,3.mp4", "x 4.mp4"], ["0", "1", "2", "3"]),
     ],
 )
-def test_what_looks_like_it(clips: list[str], rows: list[str], tmp_path: Path) -> None:
+def test_lists_that_only_look_like_several_labels(
+    clips: list[str], rows: list[str], tmp_path: Path
+) -> None:
     tree(tmp_path, *clips)
     text = "\n".join(f"{clip} {row}" for clip, row in zip(clips, rows, strict=True))
     (tmp_path / "val.txt").write_text(text)
@@ -91,7 +95,7 @@ def test_what_looks_like_it(clips: list[str], rows: list[str], tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (["1", "3,7", "0"], "3, 7"),
         (["1", "3 7 8", "0"], "3, 7, 8"),
@@ -99,12 +103,12 @@ def test_what_looks_like_it(clips: list[str], rows: list[str], tmp_path: Path) -
         (["run", "jump", "run|jump"], "run, jump"),
     ],
 )
-def test_of_a_csv(labels: list[str], said: str, tmp_path: Path) -> None:
+def test_several_labels_in_a_csv(labels: list[str], message: str, tmp_path: Path) -> None:
     tree(tmp_path, *VIDEOS)
     rows = [f'{clip},"{label}"\n' for clip, label in zip(VIDEOS, labels, strict=False)]
     (tmp_path / "all.csv").write_text("path,label\n" + "".join(rows))
-    assert f"all.csv:{4 if 'run' in labels else 3}: several labels for one clip ({said})" in (
-        complaint(tmp_path)
+    assert f"all.csv:{4 if 'run' in labels else 3}: several labels for one clip ({message})" in (
+        error_of(tmp_path)
     )
 
 
@@ -114,7 +118,7 @@ def test_class_names_may_hold_commas(tmp_path: Path) -> None:
     (tmp_path / "all.csv").write_text("path,label\n" + rows)
     assert read_clips(tmp_path).classes == ("Moving a, b", "a, b")
     (tmp_path / "labels.txt").write_text("a\nb\na, b\nMoving a, b\n")
-    assert "no training clip of 'a'" in complaint(tmp_path)
+    assert "no training clip of 'a'" in error_of(tmp_path)
 
 
 def test_the_columns_of_charades(tmp_path: Path) -> None:
@@ -122,7 +126,7 @@ def test_the_columns_of_charades(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(f"{header}\nX1,S,Pantry,4,No,x,y,z,c077 12 18;c079 1 2,9\n")
     tree(tmp_path, "clips/x/1.jpg")
     for data in (tmp_path, tmp_path / "train.csv"):
-        message = complaint(data)
+        message = error_of(data)
         assert "its columns are id, subject, scene" in message
         assert "'actions' means further labels" in message
 
@@ -130,6 +134,6 @@ def test_the_columns_of_charades(tmp_path: Path) -> None:
 def test_a_column_of_labels(tmp_path: Path) -> None:
     tree(tmp_path, *VIDEOS)
     (tmp_path / "train.csv").write_text('path,labels\na.mp4,1\nb.mp4,"1,2"\n')
-    assert "train.csv:3: several labels for one clip (1, 2)" in complaint(tmp_path)
+    assert "train.csv:3: several labels for one clip (1, 2)" in error_of(tmp_path)
     (tmp_path / "train.csv").write_text("path,labels\na.mp4,1\nb.mp4,0\n")
     assert read_clips(tmp_path).classes == ("0", "1")

@@ -1,4 +1,4 @@
-"""What is wrong with clips and lists is found, told with its place, and left out of a new list."""
+"""Checks find what is wrong with clips and annotations, and write reports and fix lists."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def test_duplicates_leaks_and_contradictions(tree: Path) -> None:
     assert names == set("013456789")
 
 
-def test_listed_twice_with_two_labels_trusts_neither(tree: Path) -> None:
+def test_a_clip_listed_with_two_labels_is_not_used(tree: Path) -> None:
     add(tree, "v/0.mp4,b,train")
     report = check_clips(tree, workers=1)
     assert kinds(report) == [("contradiction", "list.csv:12")]
@@ -323,7 +323,7 @@ def hostile(clip: Clip, **options: bool) -> Inspection:
     return inspect_clip(clip, **options)
 
 
-def test_a_killed_and_a_hanging_worker_cost_a_clip_each(
+def test_a_crash_and_a_hang_are_one_finding_each(
     tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(check_memory, "inspect_clip", hostile)
@@ -335,7 +335,7 @@ def test_a_killed_and_a_hanging_worker_cost_a_clip_each(
     assert sum(map(len, report.sound.values())) == 8
 
 
-def test_names_that_no_list_can_hold(tmp_path: Path) -> None:
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     for name in ("a/1", "a/2", "b/1", "b/2", "b/\udcff"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write_video(tmp_path / "x.mkv", moving_frames(4, 16, 16, seed=len(name)))
@@ -347,7 +347,7 @@ def test_names_that_no_list_can_hold(tmp_path: Path) -> None:
     assert "udcff" in (tmp_path / "out/r.csv").read_text(encoding="utf-8")
 
 
-# --- what is remembered -----------------------------------------------------------------------
+# --- memory -----------------------------------------------------------------------------------
 
 
 def counting(opened: Path) -> Callable[..., Inspection]:
@@ -387,7 +387,7 @@ def test_unchanged_clips_are_not_opened_again(
     assert not [p for p in tree.rglob("*") if "memory" in p.name]
 
 
-def test_a_list_that_says_something_else_of_a_clip(tree: Path, tmp_path: Path) -> None:
+def test_a_changed_frame_count_is_checked_again(tree: Path, tmp_path: Path) -> None:
     frames(tree / "v/folder", 7)
     memory, data = tmp_path / "m", tree / "list.csv"
     text = data.read_text().replace("split", "split,frames").replace("train", "train,")
@@ -398,14 +398,14 @@ def test_a_list_that_says_something_else_of_a_clip(tree: Path, tmp_path: Path) -
     assert (report.counts, report.remembered) == ({"wrong frame count": 1}, 10)
 
 
-def test_quick_and_thorough_checks_remember_apart(tree: Path, tmp_path: Path) -> None:
+def test_quick_and_full_checks_have_separate_results(tree: Path, tmp_path: Path) -> None:
     memory = tmp_path / "m"
     for decode, remembered in ((False, 0), (True, 0), (False, 10), (True, 10)):
         report = check_clips(tree, workers=1, decode=decode, memory=memory)
         assert report.remembered == remembered
 
 
-def test_an_interrupted_check_goes_on_where_it_was(tree: Path, tmp_path: Path) -> None:
+def test_an_interrupted_check_is_resumed(tree: Path, tmp_path: Path) -> None:
     def interrupt(done: int, total: int, found: int) -> None:
         if done == 6:
             raise KeyboardInterrupt
@@ -477,7 +477,7 @@ def test_a_memory_goes_beside_the_report_but_not_into_the_data(tree: Path, tmp_p
         assert memory_beside(report, tree / "list.csv") is None
 
 
-# --- what is written --------------------------------------------------------------------------
+# --- outputs ----------------------------------------------------------------------------------
 
 
 def test_fix_list_round_trip(tree: Path, tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ def test_fix_list_round_trip(tree: Path, tmp_path: Path) -> None:
     assert before == {file: file.read_bytes() for file in tree.rglob("*") if file.is_file()}
 
 
-def test_a_fix_list_that_does_not_read_back_is_told(tree: Path, tmp_path: Path) -> None:
+def test_a_fix_list_that_does_not_read_back_is_refused(tree: Path, tmp_path: Path) -> None:
     report = check_clips(tree, workers=1)
     (tmp_path / "labels.txt").write_text("other\nnames\n")
     with pytest.raises(UserError, match="class names of another"):
@@ -525,7 +525,7 @@ def test_nothing_left_to_write(tree: Path, tmp_path: Path) -> None:
         write_fix_list(tmp_path / "fixed.csv", report)
 
 
-def test_targets_are_refused_before_the_work(tree: Path, tmp_path: Path) -> None:
+def test_outputs_are_refused_before_the_work(tree: Path, tmp_path: Path) -> None:
     check_targets(tree, tmp_path / "r.json", tmp_path / "f.csv")
     for report, fixed, words in (
         (tmp_path / "r.txt", None, "as .json or .csv"),
