@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ from smnet.console import printable
 from smnet.data.annotations.columns import ROLES, Columns, split_header
 from smnet.data.annotations.listing import listing, visible
 from smnet.data.annotations.places import holds_frames, is_image, is_video, subfolders
-from smnet.data.annotations.text import lines
+from smnet.data.annotations.text import lines, read_json
 from smnet.errors import UserError
 
 _ANNOTATIONS = (".csv", ".tsv", ".txt", ".lst", ".list", ".json")
@@ -75,9 +74,9 @@ def _of_file(file: Path) -> str:
 
 def _of_json(file: Path) -> str:
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError, MemoryError):
-        return "it is not json that can be read"
+        content = read_json(file)
+    except UserError as error:
+        return str(error).removeprefix(f"{file}:")
     entry = content[0] if isinstance(content, list) and content else content
     keys = ", ".join(list(map(str, entry))[:8]) if isinstance(entry, dict) else "none"
     return (
