@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from smnet.cli.hints import did_you_mean
 from smnet.errors import UserError
+from smnet.files import in_utf8
 
 
 def fail(line: str, status: int) -> NoReturn:
@@ -21,7 +22,7 @@ def fail(line: str, status: int) -> NoReturn:
 
             first = says_first(line)
     if first:
-        print(line, file=sys.stderr)
+        print(in_utf8(line), file=sys.stderr)
     sys.exit(status)
 
 
@@ -31,8 +32,8 @@ def usage_line(error: Any, words: Sequence[str]) -> str:
         return str(error.format_message())
     message = " ".join(error.format_message().split())
     command = error.ctx.command_path if error.ctx is not None else "smnet"
-    hint = did_you_mean(words)
-    return f"smnet: {message.rstrip('.')}; {f'{hint}; ' if hint else ''}see {command} --help"
+    hint = did_you_mean(words, getattr(error, "option_name", ""))
+    return " ".join(filter(None, (f"smnet: {message}", hint, f"See {command} --help")))
 
 
 def one_line(error: BaseException) -> str | None:

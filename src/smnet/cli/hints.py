@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from smnet.errors import UserError
@@ -33,32 +34,38 @@ OTHER_NAMES = {
 DATA_VERBS = ("show", "check", "stats", "pack")
 
 
-def did_you_mean(words: Sequence[str]) -> str:
-    """The likely intention behind a command line that cannot be parsed; empty if none is seen."""
+def did_you_mean(words: Sequence[str], option: str = "") -> str:
+    """The likely intention behind a command line that cannot be parsed; empty if none is seen.
+
+    Args:
+        words: the command line.
+        option: the option that does not exist, if that is the error.
+    """
     verb, *rest = [*words, ""]
     given = [word for word in rest if word and not word.startswith("-")]
     if verb in OTHER_NAMES:
-        return f"did you mean smnet {OTHER_NAMES[verb]}?"
+        return f"Did you mean smnet {OTHER_NAMES[verb]}?"
     if verb == "data" and given and given[0] not in DATA_VERBS and Path(given[0]).exists():
-        return f"did you mean smnet data show {given[0]}?"
+        return f"Did you mean smnet data show {given[0]}?"
     if verb == "evaluate" and "--data" not in words and len(given) > 1:
-        return f"did you mean --data {given[-1]}?"
+        return f"Did you mean --data {given[-1]}?"
     if verb in ("export", "convert") and "--out" not in words and len(given) > 1:
-        return f"did you mean --out {given[-1]}?"
-    if verb in ("train", "compare"):
-        return _recipe_key(rest)
+        return f"Did you mean --out {given[-1]}?"
+    if verb in ("train", "compare") and option:
+        return _recipe_key(option, rest)
     return ""
 
 
-def _recipe_key(words: Sequence[str]) -> str:
+def _recipe_key(option: str, words: Sequence[str]) -> str:
     """``--epochs 5`` is written ``epochs=5``."""
     from smnet.recipes.recipe import Recipe
 
-    for word, following in zip(words, [*words[1:], ""], strict=True):
-        option, _, value = word.partition("=")
-        key = option.removeprefix("--").replace("-", "_")
-        if option.startswith("--") and key in Recipe.model_fields:
-            return f"did you mean {key}={value or following or 'VALUE'}?"
+    key = option.lstrip("-").replace("-", "_")
+    if key not in Recipe.model_fields:
+        return ""
+    for word, following in pairwise(words):
+        if word == option or word.startswith(f"{option}="):
+            return f"Did you mean {key}={word.partition('=')[2] or following or 'VALUE'}?"
     return ""
 
 
@@ -77,3 +84,16 @@ def check_recipe_word(word: str | None) -> None:
 
     if word in list_models():
         raise UserError(f"{word} is a model, not a recipe; did you mean model={word}?")
+
+
+def check_order(checkpoint: str) -> None:
+    """Refuse a video in the place of the checkpoint.
+
+    Raises:
+        UserError: with the right order.
+    """
+    if Path(checkpoint).suffix.lower() in (".mp4", ".avi", ".mkv", ".mov", ".webm"):
+        raise UserError(
+            f"{checkpoint} is a video; the checkpoint comes first: smnet predict CHECKPOINT"
+            f" {checkpoint}"
+        )

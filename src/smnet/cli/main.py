@@ -98,8 +98,10 @@ def main() -> None:
     Exit status: 0 success, 1 failure, 2 wrong usage, 130 interrupted, 141 closed pipe.
     SMNET_TRACEBACK=1 shows the traceback of every failure.
     """
+    if "" in sys.argv[1:]:
+        fail("smnet: one word of the command line is empty; is a shell variable unset?", status=2)
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="smnet", standalone_mode=False))
     except UsageError as error:
         fail(usage_line(error, sys.argv[1:]), status=2)
     except (Exception, KeyboardInterrupt) as error:

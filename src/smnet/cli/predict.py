@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from smnet.cli.hints import check_order
 from smnet.cli.options import Device, Overwrite, Views, Workers
 from smnet.errors import UserError
 
@@ -52,6 +53,8 @@ def predict(
     from smnet.inference.utilisation import Utilisation
     from smnet.recipes.keys import parse_views
     from smnet.report.tables import print_json_lines, print_predictions
+
+    check_order(checkpoint)
 
     videos = find_videos(sources)
     if annotate is not None:
