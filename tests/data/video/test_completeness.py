@@ -43,10 +43,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 def test_a_whole_file_lacks_nothing(name: str, whole: dict[str, bytes], tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(whole[name])
-    assert missing_part(str(path)) == ""
+    assert missing_part(str(path), thorough=True) == ""
     with open_video(path) as video:
         assert (video.num_frames, video.missing) == (len(FRAMES), "")
         video.read([0, 59])
+        assert video.damage == 0
+        video.read(range(60))
         assert video.damage == 0
 
 
@@ -75,6 +77,32 @@ def test_a_damaged_cluster_is_reported(whole: dict[str, bytes], tmp_path: Path) 
     assert f"damaged at byte {last}" in missing_part(str(path))
 
 
+def test_a_damaged_block_is_reported_by_a_full_read(
+    whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    data = bytearray(whole["a.webm"])
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    path = tmp_path / "a.webm"
+    path.write_bytes(data)
+    with open_video(path) as video:
+        assert video.num_frames < len(FRAMES)
+        video.read(range(video.num_frames))
+        assert video.damage > 0
+
+
+def test_frames_lost_in_the_middle_of_an_avi_are_reported(
+    whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    data = bytearray(whole["d.avi"])
+    middle = data.index(b"00dc", len(data) // 2)
+    data[middle : middle + 2000] = bytes(2000)
+    path = tmp_path / "a.avi"
+    path.write_bytes(data)
+    with open_video(path) as video:
+        assert "frames that its header declares" in video.missing
+
+
 @pytest.mark.parametrize("name", KINDS)
 def test_any_bytes_are_walked(name: str, whole: dict[str, bytes], tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
@@ -84,7 +112,7 @@ def test_any_bytes_are_walked(name: str, whole: dict[str, bytes], tmp_path: Path
         for at in rng.integers(4, max(len(data), 5), size=4):
             data[min(at, len(data) - 1)] = rng.integers(256)
         path.write_bytes(data)
-        missing_part(str(path))
+        missing_part(str(path), thorough=True)
 
 
 def test_animated_webp(whole: dict[str, bytes], tmp_path: Path) -> None:

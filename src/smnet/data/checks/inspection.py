@@ -141,7 +141,7 @@ def _packed(path: str, decode: bool, digest: bool) -> Inspection:
 
 
 def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
-    missing = missing_part(path)
+    missing = missing_part(path, thorough=True)
     with open_container(path) as container:
         stream = video_stream(path, container)
         # The other workers use the other cores.

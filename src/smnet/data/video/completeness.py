@@ -22,18 +22,29 @@ _SEGMENT_CHILDREN = {
     *(b"\x11\x4d\x9b\x74", b"\x15\x49\xa9\x66", b"\x16\x54\xae\x6b", b"\x1c\x53\xbb\x6b"),
     *(b"\x12\x54\xc3\x67", b"\x10\x43\xa7\x70", b"\x19\x41\xa4\x69", b"\xec", b"\xbf"),
 }
+# The children of a cluster: Timestamp, SimpleBlock, BlockGroup, PrevSize, Position, Void, CRC-32,
+# SilentTracks, EncryptedBlock.
+_CLUSTER_CHILDREN = {
+    *(b"\xe7", b"\xa3", b"\xa0", b"\xab", b"\xa7", b"\xec", b"\xbf", b"\x58\x54", b"\xaf")
+}
 _SLACK = 16  # bytes by which writers of AVI get their own size wrong
 
 
-def missing_part(path: str) -> str:
-    """What is missing of a file, by its container's own sizes; "" if nothing is known to be."""
+def missing_part(path: str, thorough: bool = False) -> str:
+    """What is missing of a file, by its container's own sizes; "" if nothing is known to be.
+
+    Args:
+        path: the file.
+        thorough: visit every block of Matroska and WebM, which takes some milliseconds, and not
+            only the clusters.
+    """
     try:
         size = os.path.getsize(path)  # noqa: PTH202
         with Path(path).open("rb") as file:
             head = file.read(12)
             file.seek(0)
             if head.startswith(b"\x1a\x45\xdf\xa3"):
-                return _matroska(file, size)
+                return _matroska(file, size, thorough)
             if head.startswith(b"RIFF"):
                 return _ends(_riff(file, size) - _SLACK, size)
             if head.startswith((b"GIF87a", b"GIF89a")):
@@ -49,8 +60,8 @@ def _ends(end: int, size: int) -> str:
     return f"its end is missing, {end - size} bytes by its header" if end > size else ""
 
 
-def _matroska(file: BinaryIO, size: int) -> str:
-    """Walk the header and the children of the segment."""
+def _matroska(file: BinaryIO, size: int, thorough: bool) -> str:
+    """Walk the header, the children of the segment, and those of its clusters if ``thorough``."""
     stop = size
     while (at := file.tell()) < min(size, stop):
         identifier, length = _element(file)
@@ -64,9 +75,18 @@ def _matroska(file: BinaryIO, size: int) -> str:
             return f"damaged at byte {at}: no element of a Matroska file" if identifier else ""
         if length is None:  # as live recordings write a cluster
             return ""
-        if missing := _ends(file.tell() + length, size):
+        end = file.tell() + length
+        if missing := _ends(end, size):
             return missing
-        file.seek(length, os.SEEK_CUR)
+        if thorough and identifier == _CLUSTER:
+            while (at := file.tell()) < end:
+                identifier, length = _element(file)
+                if identifier not in _CLUSTER_CHILDREN or length is None:
+                    return f"damaged at byte {at}: no element of a Matroska cluster"
+                file.seek(length, os.SEEK_CUR)
+            if file.tell() != end:
+                return f"damaged at byte {at}: a block longer than its cluster"
+        file.seek(end)
     return ""
 
 

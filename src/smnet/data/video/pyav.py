@@ -62,6 +62,8 @@ class VideoFile(Video):
         self._held: list[av.Packet] | None = []
         self._kept: list[av.VideoFrame] | None = None
         self._closed = False
+        self._listed = 0
+        self._missing = ""
         self._start_clock()
         self._container = open_container(path, timeout)
         try:
@@ -195,6 +197,8 @@ class VideoFile(Video):
         self, wanted: Sequence[int], short_side: int | None
     ) -> Iterator[tuple[int, Frames]]:
         self._start_clock()
+        if len(wanted) == self._num_frames and not self._missing:
+            self._missing = missing_part(self.path, thorough=True)
         for index, frame in self._pick(wanted):
             try:
                 yield index, self._to_rgb(frame, short_side)
@@ -304,6 +308,7 @@ class VideoFile(Video):
     ) -> Iterator[av.Packet]:
         try:
             for packet in container.demux(stream):
+                self._listed += packet.dts is not None  # AVI repeats a frame by an empty packet
                 if packet.size > 0:
                     yield packet
         except (*BROKEN_MEDIA, IndexError):  # IndexError: a packet of a stream found after opening
@@ -328,9 +333,12 @@ class VideoFile(Video):
         """What is missing of the file, by the sizes and counts that its container declares."""
         if missing := missing_part(self.path):
             return missing
-        declared = self._stream.frames if self._container.format.name.startswith("mov") else 0
-        if len(self._packets) < declared:
-            return f"it has {len(self._packets)} of the {declared} frames that its header declares"
+        counts = self._container.format.name.startswith(("mov", "avi"))
+        if counts and self._listed < self._stream.frames:
+            return (
+                f"it has {self._listed} of the {self._stream.frames} frames that its header"
+                " declares"
+            )
         end = max((p.pts for p in self._packets if p.pts is not None), default=None)
         if end is not None and (short := seconds_short(self._container, self._stream, end)):
             return f"it ends {short:.1f} s before the end that its header declares"
