@@ -254,4 +254,4 @@ def test_another_head_is_the_head_everywhere(headed: None, clips: Path, tmp_path
     other = create_model("ends_resnet18", 5, 4, width=8)
     other.spec = replace(other.spec, class_names=tuple("abcde"))
     note = start_from(other, str(tmp_path / "run" / "last.safetensors"))
-    assert "the classifier starts anew" in note
+    assert "the classifier is new" in note

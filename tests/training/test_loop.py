@@ -1,4 +1,4 @@
-"""The training loop: what it learns, writes, says and refuses."""
+"""The training loop: results, files, messages and refusals."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.conftest import CLASSES, tiny, write_clips
 from tests.videos import moving_frames, write_video
 
 PLAIN: dict[str, Any] = {"model": "tsn_resnet18", "dropout": 0.0, "crop": "centre", "flip": "off"}
-"""No randomness but that of the order."""
+"""Nothing is random except the order of clips."""
 
 
 def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
@@ -47,7 +47,7 @@ def rows(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [row for row in map(json.loads, lines) if row["kind"] == kind]
 
 
-# --- What a run leaves.
+# --- The files of a run.
 
 
 def test_it_learns(run: Path) -> None:
@@ -111,7 +111,7 @@ def test_scalars_for_tensorboard(run: Path) -> None:
     assert b"val/top1" in content
 
 
-def test_what_it_says(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
+def test_messages(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
     outcome = train(tiny(clips, epochs=1, lr_batch=6), tmp_path / "r")
     text = said.getvalue()
     assert outcome.finished
@@ -130,7 +130,7 @@ def test_what_it_says(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
         assert words in text
 
 
-# --- The same again, and not the same.
+# --- Reproducibility.
 
 
 def test_the_seed_decides_everything(clips: Path, tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_freeze_norms_means_all_of_them() -> None:
     assert [m.training for m in model.modules()] == [True, False, True, False, True]
 
 
-def test_the_moving_average_is_what_is_kept(clips: Path, tmp_path: Path) -> None:
+def test_the_moving_average_is_saved(clips: Path, tmp_path: Path) -> None:
     """EMA by hand: with one step an epoch, last.safetensors of epoch n follows from epoch n's
     weights in resume.pt and the average of before."""
     averages, raws = [], []
@@ -202,7 +202,7 @@ def test_the_moving_average_is_what_is_kept(clips: Path, tmp_path: Path) -> None
         assert not torch.equal(averages[n]["fc.weight"], raws[n]["fc.weight"])
 
 
-def test_what_is_validated_is_what_is_kept(
+def test_the_validated_model_is_the_saved_model(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score = train_module.score_clips
@@ -259,7 +259,7 @@ def test_mirrored_sides_are_said(tmp_path: Path, said: io.StringIO) -> None:
     assert (plan.mirror, note) == (None, "mirror: off")
 
 
-# --- What goes wrong.
+# --- Errors.
 
 
 def test_a_loss_that_is_not_finite_stops_with_all_that_is_known(
@@ -291,7 +291,9 @@ def test_an_unreadable_clip_ends_the_run(damaged: Path, tmp_path: Path) -> None:
         train(tiny(damaged), tmp_path / "r")
 
 
-def test_or_is_counted_and_said(damaged: Path, tmp_path: Path, said: io.StringIO) -> None:
+def test_an_unreadable_clip_is_counted_with_skip(
+    damaged: Path, tmp_path: Path, said: io.StringIO
+) -> None:
     assert train(tiny(damaged, on_error="skip"), tmp_path / "r").finished
     assert [row["skipped"] for row in rows(tmp_path / "r", "train")] == [1, 1]
     assert "1 unreadable clips skipped" in said.getvalue()
@@ -300,7 +302,7 @@ def test_or_is_counted_and_said(damaged: Path, tmp_path: Path, said: io.StringIO
         assert row["top1"] <= 5 / 6
 
 
-def test_a_run_that_reads_nothing_is_no_run(damaged: Path, tmp_path: Path) -> None:
+def test_no_readable_training_clip(damaged: Path, tmp_path: Path) -> None:
     for clip in (damaged / "train").rglob("*.mp4"):
         clip.write_bytes(b"not a film")
     with pytest.raises(UserError, match=r"epoch 1: no training clip could be read"):
@@ -439,7 +441,7 @@ def test_grouped() -> None:
     assert list(grouped([], 3)) == []
 
 
-def test_a_run_overwrites_nothing_that_stands_there(clips: Path, tmp_path: Path) -> None:
+def test_a_new_run_overwrites_nothing(clips: Path, tmp_path: Path) -> None:
     own = tmp_path / "own"
     own.mkdir()
     (own / "recipe.yaml").write_text("# mine\nepochs: 2\n")
@@ -453,20 +455,20 @@ def test_a_run_overwrites_nothing_that_stands_there(clips: Path, tmp_path: Path)
     assert os.listdir(own) == ["best.safetensors"]
 
 
-def test_a_run_that_failed_in_its_first_epoch_is_begun_again(clips: Path, tmp_path: Path) -> None:
+def test_a_run_that_failed_in_its_first_epoch_can_start_again(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not finite"):
         train(tiny(clips, lr=1e30, clip_grad=0, warmup=0), tmp_path / "r")
     assert train(tiny(clips, epochs=1), tmp_path / "r").finished
 
 
-def test_a_run_is_no_class_of_its_data(clips: Path, tmp_path: Path) -> None:
+def test_a_run_folder_inside_the_data_set(clips: Path, tmp_path: Path) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     with pytest.raises(UserError, match=r"inside the data set .*/d, where every folder is a class"):
         train(tiny(data), data / "runs" / "one")
     assert sorted(os.listdir(data)) == ["train", "val"]
 
 
-def test_other_data_are_not_gone_on_with(clips: Path, tmp_path: Path) -> None:
+def test_resuming_with_other_classes(clips: Path, tmp_path: Path) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     train(tiny(data, epochs=1), tmp_path / "r")
     for split in ("train", "val"):
@@ -475,16 +477,14 @@ def test_other_data_are_not_gone_on_with(clips: Path, tmp_path: Path) -> None:
         train(tiny(data, epochs=1), tmp_path / "r", resume=True)
 
 
-def test_data_that_have_moved_are_gone_on_with(clips: Path, tmp_path: Path) -> None:
+def test_resuming_with_moved_data(clips: Path, tmp_path: Path) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     train(tiny(data, epochs=1), tmp_path / "r")
     data = data.rename(tmp_path / "elsewhere")
     assert train(tiny(data, epochs=1), tmp_path / "r", resume=True).finished
 
 
-def test_clips_that_vanish_are_told_where_they_may(
-    clips: Path, tmp_path: Path, said: io.StringIO
-) -> None:
+def test_resuming_without_some_clips(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train_module.Processes, "any", lambda self, flag: True)
@@ -503,14 +503,14 @@ def test_a_step_has_no_more_clips_than_an_epoch(
     assert "lr 0.01 = 0.01 x 8/8" in said.getvalue()
 
 
-def test_what_validation_could_not_use_is_told(tmp_path: Path, said: io.StringIO) -> None:
+def test_unreadable_validation_clips_are_reported(tmp_path: Path, said: io.StringIO) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
     (data / "val" / "rising" / "0.mp4").write_bytes(b"nothing")
     train(tiny(data, epochs=1, on_error="skip"), tmp_path / "r")
     assert ", 1 of 3 clips unreadable: counted as wrong" in said.getvalue()
 
 
-def test_scores_that_are_no_numbers_are_told(
+def test_an_epoch_with_scores_that_are_not_finite_is_never_best(
     clips: Path, tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     score = train_module.score_clips
@@ -569,7 +569,7 @@ def test_best_epoch(top1: float, not_finite: int, best: float | None, verdict: s
     assert compare_with_best(measured, before) == verdict
 
 
-def test_a_class_name_that_no_file_can_hold(clips: Path, tmp_path: Path) -> None:
+def test_a_class_name_that_is_not_utf8(clips: Path, tmp_path: Path) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     for split in ("train", "val"):
         (data / split / "falling").rename(data / split / os.fsdecode(b"f\xff"))

@@ -49,7 +49,7 @@ def test_none_leaves_the_model_as_it_is() -> None:
 
 def test_frozen_norms_want_the_temporal_parts_too(trained: tuple[Path, VideoModel]) -> None:
     """Under statistics of the trunk alone, SMNet's blocks would grow threefold, each."""
-    with pytest.raises(UserError, match=r"smnet_resnet18 start anew.*freeze_norm"):
+    with pytest.raises(UserError, match=r"smnet_resnet18 are new.*freeze_norm"):
         start_from(model(), "none", frozen_norms=True)
     start_from(model(), str(trained[0]), frozen_norms=True)
     start_from(create_model("tsm_resnet18", 3, 2, width=8), "none", frozen_norms=True)
@@ -62,7 +62,7 @@ def test_the_same_classes_take_the_classifier_too(
     file, old = trained
     new = model()
     note = start_from(new, str(file.parent if as_folder else file))
-    assert "classifier too" in note
+    assert "with its classifier" in note
     assert all(torch.equal(v, old.state_dict()[k]) for k, v in new.state_dict().items())
 
 
@@ -82,7 +82,7 @@ def test_a_classifier_of_other_tensors_starts_anew(
     old, new = (with_head(*sizes) if sizes else model() for sizes in (theirs, ours))
     before = state(new)
     note = start_from(new, checkpoint_of(old, tmp_path))
-    assert note.endswith("classifier too" if theirs == ours else "the classifier starts anew")
+    assert note.endswith("with its classifier" if theirs == ours else "the classifier is new")
     for key, value in new.state_dict().items():
         taken = theirs == ours or not key.startswith("fc.")
         assert torch.equal(value, old.state_dict()[key] if taken else before[key]), key
@@ -96,7 +96,7 @@ def test_other_classes_start_the_classifier_anew(
     new = model(classes)
     head = {k: v for k, v in state(new).items() if k.startswith("fc.")}
     note = start_from(new, str(file))
-    assert "the classifier starts anew" in note
+    assert "the classifier is new" in note
     for key, value in new.state_dict().items():
         assert torch.equal(value, head[key] if key in head else old.state_dict()[key]), key
 
@@ -105,9 +105,9 @@ def test_other_classes_start_the_classifier_anew(
     ("make", "says"),
     [
         (lambda: model(width=16), "differs in .*conv1.weight"),
-        (lambda: create_model("tsn_resnet18", 3, 2, width=8), "has besides .*temporal"),
+        (lambda: create_model("tsn_resnet18", 3, 2, width=8), "also has .*temporal"),
         (lambda: create_model("smnet_resnet34", 3, 2, width=8), "lacks layer"),
-        (lambda: model(stages=[3]), "has besides"),
+        (lambda: model(stages=[3]), "also has"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_changes_nothing(
@@ -130,7 +130,7 @@ def test_an_image_network_starts_the_trunk(tmp_path: Path, suffix: str) -> None:
     new = model()
     before = state(new)
     note = start_from(new, str(file))
-    assert note == f"weights: the trunk from {file}; the rest starts anew"
+    assert note == f"weights: the trunk from {file}; the rest is new"
     assert torch.equal(new.state_dict()["conv1.weight"], image["conv1.weight"])
     for key, value in new.state_dict().items():
         if key.startswith("fc.") or ".temporal." in key:
@@ -157,7 +157,7 @@ def test_a_checkpoint_without_temporal_parts_starts_the_trunk_of_any_family(
     new, same = (create_model(ours, 3, 2, width=8) for _ in range(2))
     same.load_state_dict(new.state_dict())
     note = start_from(new, file)
-    assert note == f"weights: the trunk of {theirs} from {file}; the rest starts anew"
+    assert note == f"weights: the trunk of {theirs} from {file}; the rest is new"
     load_weights(same, source.state_dict())
     assert all(torch.equal(v, same.state_dict()[k]) for k, v in new.state_dict().items())
     assert not torch.equal(new.fc.weight, source.fc.weight)

@@ -1,4 +1,4 @@
-"""Interrupted and gone on with: the same numbers, to the last bit."""
+"""An interrupted and resumed run is equal, bit for bit, to one that was not interrupted."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ HARD: dict[str, Any] = {
     "optimizer": "adamw",
     "crop": "resized",
 }
-"""Everything on that has a state of its own."""
+"""Every recipe key whose feature has a state."""
 
 
 def stop_after(monkeypatch: pytest.MonkeyPatch, step: int, number: int = signal.SIGTERM) -> None:
@@ -101,7 +101,7 @@ def whole(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         (5, signal.SIGINT, 2, 2),  # inside the third
     ],
 )
-def test_a_run_goes_on_bit_for_bit(
+def test_a_resumed_run_is_bit_exact(
     whole: Path,
     clips: Path,
     tmp_path: Path,
@@ -120,7 +120,7 @@ def test_a_run_goes_on_bit_for_bit(
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == handlers
     state = torch.load(tmp_path / "r" / "resume.pt", weights_only=True)["state"]
     assert (state["epoch"], state["batch"], state["step"]) == (epoch, batch, step)
-    torch.manual_seed(999)  # another process has other random numbers to begin with
+    torch.manual_seed(999)  # a new process starts with another random state
     recipe = read_recipe(str(tmp_path / "r" / "recipe.yaml"))
     assert train(recipe, tmp_path / "r", resume=True).finished
     assert_same_run(whole, tmp_path / "r")
@@ -169,7 +169,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
 def test_a_real_process_that_gets_sigterm_with_all_its_workers(
     whole: Path, clips: Path, tmp_path: Path
 ) -> None:
-    """What a batch system does: the signal goes to every process of the job at once."""
+    """A batch system sends the signal to every process of the job at once."""
     folder = tmp_path / "r"
     recipe = tmp_path / "hard.yaml"
     recipe.write_text(json.dumps(tiny(clips, **HARD).model_dump(mode="json")))
@@ -194,7 +194,7 @@ def test_a_real_process_that_gets_sigterm_with_all_its_workers(
     assert_same_run(whole, folder)
 
 
-def test_a_signal_while_the_last_epoch_is_saved_is_told(
+def test_a_signal_while_the_last_epoch_is_saved_is_reported(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = train_module.save_state
@@ -219,7 +219,7 @@ def test_a_finished_run_is_finished(whole: Path, clips: Path, tmp_path: Path) ->
     assert_same_run(whole, folder)
 
 
-def test_an_epoch_is_safe_before_it_is_measured(clips: Path, tmp_path: Path) -> None:
+def test_an_epoch_is_saved_before_validation(clips: Path, tmp_path: Path) -> None:
     folder, data = tmp_path / "r", shutil.copytree(clips, tmp_path / "clips")
     spoiled = next((data / "val").rglob("*.mp4"))
     good = spoiled.read_bytes()
@@ -227,7 +227,7 @@ def test_an_epoch_is_safe_before_it_is_measured(clips: Path, tmp_path: Path) -> 
     recipe = tiny(data, **HARD)
     with pytest.raises(UserError, match=r"epoch 1 is trained and saved; repair the data"):
         train(recipe, folder)
-    for _ in range(2):  # nothing is learned again, nor written twice
+    for _ in range(2):  # no step is repeated
         with pytest.raises(UserError, match=f"{spoiled.name}: .*--resume {folder}"):
             train(recipe, folder, resume=True)
         state = torch.load(folder / "resume.pt", weights_only=True)["state"]
@@ -238,7 +238,7 @@ def test_an_epoch_is_safe_before_it_is_measured(clips: Path, tmp_path: Path) -> 
     assert_same_run(tmp_path / "whole", folder)
 
 
-def test_stopped_while_it_is_measured(
+def test_stopped_during_validation(
     whole: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
 ) -> None:
     seen: list[int] = []
@@ -261,7 +261,7 @@ def test_stopped_while_it_is_measured(
 
 
 def test_killed_between_two_files(whole: Path, clips: Path, tmp_path: Path) -> None:
-    """The power fails after last.safetensors and a half line of the log, before resume.pt."""
+    """Power fails after last.safetensors and half a line of the log, before resume.pt."""
     folder = tmp_path / "r"
     recipe = tiny(clips, **HARD)
     with pytest.MonkeyPatch.context() as patch:
@@ -350,7 +350,7 @@ def saved(tmp_path: Path) -> Path:
         ),
     ],
 )
-def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
+def test_resuming_with_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
     saved.unlink()
     save_state(saved.parent, RECIPE, RunState(1, data=DATA), learner(RECIPE), HERE)
     other = learner(RECIPE, classes=changed.get("classes", 3))
@@ -370,7 +370,7 @@ def test_of_other_data(saved: Path, changed: dict[str, Any], says: str) -> None:
         ({"options": {"groups": 2}}, "(options: {} then, {'groups': 2} now)"),
     ],
 )
-def test_of_another_recipe(saved: Path, changed: dict[str, Any], says: str) -> None:
+def test_resuming_with_another_recipe(saved: Path, changed: dict[str, Any], says: str) -> None:
     recipe = RECIPE.model_copy(update=changed)
     with pytest.raises(UserError, match=re.escape(f"started with another recipe {says}; restore")):
         load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA)
@@ -382,7 +382,7 @@ def test_where_and_how_may_change(saved: Path) -> None:
     assert load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA).epoch == 1
 
 
-def test_a_file_of_before_a_key_was_known(saved: Path) -> None:
+def test_a_file_without_a_newer_recipe_key(saved: Path) -> None:
     old = torch.load(saved, weights_only=True)
     old["recipe"] = old["recipe"].replace("temporal_lr: 1.0\n", "")
     torch.save(old, saved)
@@ -390,7 +390,7 @@ def test_a_file_of_before_a_key_was_known(saved: Path) -> None:
     assert load_state(saved.parent, recipe, learner(RECIPE), HERE, DATA).epoch == 1
 
 
-def test_a_file_of_before_it_knew_its_data(saved: Path) -> None:
+def test_a_file_without_a_data_fingerprint(saved: Path) -> None:
     everything = torch.load(saved, weights_only=True)
     del everything["state"]["data"]
     torch.save(everything, saved)
@@ -432,19 +432,19 @@ def test_a_damaged_file(saved: Path, damage: Callable[[Path], Any]) -> None:
     assert "weights_only" not in str(caught.value)
 
 
-def test_of_another_model(saved: Path) -> None:
+def test_resuming_with_another_model(saved: Path) -> None:
     with pytest.raises(UserError, match="cannot be resumed from"):
         load_state(saved.parent, RECIPE, learner(RECIPE, classes=4), HERE, DATA)
 
 
-def test_of_another_number_of_processes(saved: Path) -> None:
+def test_resuming_with_another_number_of_processes(saved: Path) -> None:
     with pytest.raises(UserError, match=r"was saved by 1 process, this run has 2\. .*weights="):
         load_state(
             saved.parent, RECIPE, learner(RECIPE), Processes(torch.device("cpu"), 0, 2), DATA
         )
 
 
-def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
+def test_each_process_resumes_its_own_meter(tmp_path: Path) -> None:
     cpu = torch.device("cpu")
 
     class Second(Processes):
@@ -458,7 +458,7 @@ def test_each_process_goes_on_with_its_own(tmp_path: Path) -> None:
         assert back == replace(state, meter=meter, data=DATA)
 
 
-def test_a_file_of_before_it_had_all_meters(saved: Path) -> None:
+def test_a_file_with_the_meter_of_rank_0_only(saved: Path) -> None:
     old = torch.load(saved, weights_only=True)
     del old["meters"]
     old["state"]["meter"] = (3.0, 2, 4)

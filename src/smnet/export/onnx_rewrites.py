@@ -1,10 +1,9 @@
-"""The same network in the operators that engines run on the features as they lie.
+"""Rewrite an ONNX graph with operators that engines run in 8 bits and without reordering.
 
-A mean over channels or pixels, or one row of a map, written as ReduceMean or Gather has no 8-bit
-form, and for OpenVINO none with channels innermost either: the engine makes a float copy of all the
-features for it, or puts them into another order. As a convolution, a pooling and a slice it has
-both. And a convolution of three channels gathers its pixels three bytes at a time: of squares of
-2 x 2 pixels, as channels, it is twice as fast. In exact numbers nothing changes.
+ReduceMean and Gather have no 8-bit form, and in OpenVINO none with channels last: the engine would
+make a float copy of the features or reorder them. Convolution, pooling and slice have both forms. A
+convolution of three channels reads three bytes at a time; on squares of 2 x 2 pixels as channels it
+is twice as fast. The result is mathematically the same.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
     """Rewrite an fp32 ``onnx.ModelProto`` in place.
 
     Args:
-        turns: the engine drops transpositions that lead there and back, as ONNX Runtime does: a
-            mean over channels is a pooling then, else a convolution; and it has an 8-bit form of
-            putting squares of pixels into channels.
+        turns: the engine removes pairs of transpositions, as ONNX Runtime does. A mean over
+            channels then becomes a pooling, else a convolution; and squares of pixels become
+            channels in 8 bits.
     """
     graph = model.graph
     shapes = {
@@ -61,7 +60,7 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
         return [node]
 
     def mean_over_channels(node: Any, channels: int, height: int, width: int) -> list[Any]:
-        # Channels are innermost in 8 bits: a pixel of them is pooled like the pixels of a map.
+        # In 8 bits channels are last, so the channels of a pixel can be pooled like pixels.
         words = [f"{node.output[0]}_{word}" for word in ("innermost", "pixels", "means")]
         rows, back = ([0, height * width, channels, 1], [0, 1, height, width])
         turned = helper.make_node("Transpose", node.input[:1], words[:1], perm=[0, 2, 3, 1])
@@ -82,7 +81,7 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
         square = kernel.shape[2:] == (2 * pad + 1,) * 2 and pad % 2
         if not (even and square and channels <= 4 and halving.items() <= given.items()):
             return [node]
-        # From the pixel before the kernel's first on, two at a time in both directions.
+        # One row and column of zeros in front make the kernel a whole number of squares.
         kernel = np.pad(kernel, [(0, 0), (0, 0), (1, 0), (1, 0)])
         side = pad + 1
         kernel = kernel.reshape(len(kernel), channels, side, 2, side, 2)
@@ -108,8 +107,7 @@ def use_engine_forms(model: Any, turns: bool = True) -> None:
 
 
 def put_maxima_first(model: Any) -> None:
-    """Take maxima of the 8-bit values, not of the numbers that they stand for, which rise with
-    them; in place, after quantisation."""
+    """Move maxima before dequantisation, which is monotonic. In place, after quantisation."""
     graph = model.graph
     made_by = {name: node for node in graph.node for name in node.output}
 
@@ -129,7 +127,7 @@ def put_maxima_first(model: Any) -> None:
 
 
 def _replace(graph: Any, change: Callable[[Any], list[Any]]) -> None:
-    """Every node by what ``change`` makes of it, under its name and of its part of the network."""
+    """Replace each node by the result of ``change``, with its name and metadata."""
     nodes = []
     for node in graph.node:
         for number, made in enumerate(change(node)):

@@ -44,22 +44,22 @@ from smnet.inference.onnx_backend import OnnxBackend
 
 RANKING_CLIPS = 8
 NEVER = ("Softmax",)
-"""Operators whose result is the answer itself, where a step of 1/255 would show."""
+"""Operators that stay in fp32: the scores themselves would be rounded to 1/255."""
 NEVER_PARTS = ("head",)
-"""Parts that would give equal scores to classes that are not, in 255 steps, and cost no time."""
+"""Parts that stay in fp32: rounded logits would make classes equal, and they cost no time."""
 FOR_OPENVINO = ("Conv", "MaxPool", "GlobalAveragePool", "Concat", "Slice")
 NOT_FOR_OPENVINO = ("stem", *NEVER_PARTS)
-"""Operators that are quantised for it, and parts that are not."""
+"""Operators that are quantised for OpenVINO, and parts that are not."""
 
 
 @dataclass(frozen=True)
 class Quantised:
-    """What became of a network.
+    """The parts of a quantised network.
 
     Attributes:
-        parts: names of its parts that were to be int8, in order: the stem, the residual blocks.
-        kept: those left in fp32.
-        drop: points of top-1 that it costs, percent.
+        parts: names of the candidate parts in order: the stem and the residual blocks.
+        kept: the parts left in fp32.
+        drop: lost top-1 in percent points.
     """
 
     parts: tuple[str, ...]
@@ -75,22 +75,22 @@ def quantise(
     say: Callable[[str], None],
     engine: str = "onnxruntime",
 ) -> Quantised:
-    """Write the int8 form of an exported network, as much of it as keeps the accuracy.
+    """Quantise an exported network to int8, as far as the accuracy allows.
 
-    All parts are quantised first. If that costs more than :data:`MAX_DROP`, they are ranked by what
-    leaving each alone in fp32 brings the scores back to, and the worst 1, 2, 4, ... are left so,
-    up to half of them.
+    First all parts are quantised. If that loses more than :data:`MAX_DROP`, the parts are ranked by
+    how much the scores recover when a part alone stays in fp32. Then the best 1, 2, 4, ... parts
+    stay in fp32, up to half of them.
 
     Args:
         source: the fp32 file, in :func:`smnet.export.onnx_rewrites.use_engine_forms`.
-        target: where the int8 file goes.
+        target: the int8 file.
         calibration: clips (N, T*L, 3, h, w) uint8 for the ranges of the tensors.
-        drop_of: points of top-1 that a file loses, percent.
-        say: takes a line for people.
-        engine: ``"onnxruntime"`` or ``"openvino"``, which is to run it.
+        drop_of: measures the top-1 that a file loses, in percent points.
+        say: receives lines of progress.
+        engine: ``"onnxruntime"`` or ``"openvino"``.
 
     Raises:
-        UserError: it cannot be had within the limit.
+        UserError: the loss stays above the limit.
     """
     with temporary_folder() as folder, _quiet():
         maker = _Maker(source, Path(folder), calibration, engine)
@@ -116,7 +116,7 @@ def quantise(
 
 
 class _Maker:
-    """Makes int8 files of one network; the ranges are measured once."""
+    """Writes int8 files of one network; the ranges are measured once."""
 
     def __init__(
         self,
@@ -140,7 +140,7 @@ class _Maker:
         self.outside: list[str] = []
         part = ""
         for node in onnx.load(self.prepared).graph.node:
-            # Nodes that the preparation made anew stand with those before them.
+            # New nodes of the preparation belong to the part of the node before them.
             part = part_of(before[node.name]) if node.name in before else part
             inside = part in self.parts and node.op_type not in NEVER
             (self.parts[part] if inside else self.outside).append(node.name)
@@ -174,7 +174,7 @@ class _Maker:
 
 
 class _Reader(CalibrationDataReader):
-    """A clip at a time, as the library asks for them."""
+    """Gives the library one clip at a time."""
 
     def __init__(self, clips: NDArray[np.uint8]) -> None:
         self._clips = iter(clips)
@@ -185,8 +185,7 @@ class _Reader(CalibrationDataReader):
 
 
 def part_of(node: Any) -> str:
-    """The part of the network that a node of an exported file belongs to: ``stem``, a numbered
-    block such as ``layer3.2``, ``head``; "" for what is around the network."""
+    """The part of a node: ``stem``, a block as ``layer3.2``, ``head``, or "" outside the model."""
     written = {entry.key: entry.value for entry in node.metadata_props}
     scopes = ast.literal_eval(written.get(SCOPES, "[]"))
     inside = [scope.removeprefix("model.") for scope in scopes if scope.startswith("model.")]
@@ -199,7 +198,7 @@ def part_of(node: Any) -> str:
 
 
 def _rank(maker: _Maker, clips: NDArray[np.uint8]) -> list[str]:
-    """Parts by how near to the fp32 scores their staying in fp32 brings the rest, best first."""
+    """The parts, by how close the scores come to fp32 if a part stays in fp32, best first."""
     expected = OnnxBackend(maker.source, "cpu").score(clips[:, None])
     trial = maker.folder / "trial.onnx"
     distance = {}
@@ -213,14 +212,14 @@ def _rank(maker: _Maker, clips: NDArray[np.uint8]) -> list[str]:
 
 
 def _divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
-    """Mean Kullback-Leibler divergence of score vectors."""
+    """Mean Kullback-Leibler divergence of scores (N, K) from the expected ones."""
     p, q = (np.maximum(x.astype(np.float64), 1e-12) for x in (expected, found))
     return float((p * np.log(p / q)).sum(1).mean())
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The library logs advice through the root logger."""
+    """Silence the library, which logs advice through the root logger."""
     before = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:

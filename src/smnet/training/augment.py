@@ -1,8 +1,8 @@
-"""Augmentation of whole batches on the device: colour jitter, RandAugment, random erasing.
+"""Augmentation of batches on the device: colour jitter, RandAugment, random erasing.
 
-Whatever is drawn for a clip is the same on all its frames, and histograms are those of the clip,
-so that nothing flickers that did not move. The operations on pictures are kornia's (the extra
-``augment``). Crops, mirroring and the mixing of clips are in ``smnet.data.loading.transforms``.
+All frames of a clip get the same random values, and histograms are computed over the clip, so that
+augmentation does not look like motion. The image operations are those of kornia (extra
+``augment``). Crops, mirroring and mixing of clips are in ``smnet.data.loading.transforms``.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Operation = Callable[[Tensor, Tensor], Tensor]
 
 
 class Augmentation:
-    """What a recipe says of ``jitter``, ``randaugment`` and ``erase``, ready to be called.
+    """The augmentation of the recipe keys ``jitter``, ``randaugment`` and ``erase``.
 
     Raises:
-        UserError: one of them is on, and kornia is not installed.
+        UserError: one of them is set and kornia is not installed.
     """
 
     def __init__(self, recipe: Recipe) -> None:
@@ -64,31 +64,31 @@ class Augmentation:
         Args:
             clips: (B, T, 3, h, w) uint8, on any device.
             mean, std: of the normalisation, for RGB in [0, 1].
-            generator: a CPU generator of the run. (kornia's own draws are made from PyTorch's
-                global one, whose state the run keeps as well.)
+            generator: a CPU generator of the run. kornia draws from PyTorch's global generator,
+                whose state is saved with the run too.
 
         Returns:
-            (B, T, 3, h, w) float32; what is erased has the mean colour, 0.
+            (B, T, 3, h, w) float32, normalised; erased regions are 0, the mean colour.
         """
         if self._jitter is None and self._policy is None:
             done = normalise(clips, mean, std)
         else:
-            shown = clips.float().div_(255)
+            rgb = clips.float().div_(255)
             if self._jitter is not None:
-                shown = self._jitter(shown)
+                rgb = self._jitter(rgb)
             if self._policy is not None:
-                shown = self._policy(shown, generator)
-            done = standardise(shown, mean, std)
+                rgb = self._policy(rgb, generator)
+            done = standardise(rgb, mean, std)
         return done if self._erase is None else self._erase(done)
 
 
 class RandAugment:
-    """RandAugment (Cubuk et al., 2020) for clips: ``number`` operations a clip, drawn uniformly and
-    with replacement out of the paper's 14, all at ``magnitude`` out of 10.
+    """RandAugment (Cubuk et al., 2020) for clips.
 
-    At magnitude 10: rotation by 30 degrees, shear by 0.3, translation by 0.45 of the side, factors
-    1 +- 0.9 of colour, contrast, brightness and sharpness, 4 bits a channel, solarisation of
-    everything. The sign of what has two sides is drawn for each clip.
+    Each clip gets ``number`` operations, drawn with replacement from the 14 of the paper, at
+    ``magnitude`` of 10. At magnitude 10: rotation by 30 degrees, shear by 0.3, translation by 0.45
+    of the side, factors of 1 +- 0.9 for colour, contrast, brightness and sharpness, 4 bits per
+    channel, solarisation of all pixels. The sign of an operation is drawn per clip.
     """
 
     def __init__(self, magnitude: float, number: int) -> None:
@@ -96,21 +96,21 @@ class RandAugment:
         self.operations = _operations()
 
     def __call__(self, clips: Tensor, generator: torch.Generator) -> Tensor:
-        """(B, T, 3, h, w) in [0, 1] -> the same; ``clips`` is changed in place."""
+        """(B, T, 3, h, w) in [0, 1] -> the same shape; ``clips`` is changed in place."""
         for _ in range(self.number):
             chosen = torch.randint(RANDAUGMENT_OPERATIONS, (len(clips),), generator=generator)
             signs = 2 * torch.randint(2, (len(clips),), generator=generator) - 1
-            # Clips that drew the same operation go through it together.
+            # Clips with the same operation are processed together.
             for number in sorted(set(chosen.tolist())):
-                of_it = torch.nonzero(chosen == number)[:, 0]
-                strengths = (self.level * signs[of_it]).to(clips.device, clips.dtype)
-                where = of_it.to(clips.device)
+                members = torch.nonzero(chosen == number)[:, 0]
+                strengths = (self.level * signs[members]).to(clips.device, clips.dtype)
+                where = members.to(clips.device)
                 clips[where] = self.operations[number](clips[where], strengths).clamp_(0, 1)
         return clips
 
 
 def _operations() -> list[Operation]:
-    """The 14 operations, in the order of the paper."""
+    """The 14 operations in the order of the paper."""
     from kornia import enhance
     from kornia.geometry import transform
 
@@ -149,7 +149,7 @@ def _operations() -> list[Operation]:
 
 
 def _of_frames(operation: Operation) -> Operation:
-    """Make an operation on pictures (N, 3, h, w) one on every frame of clips."""
+    """Apply an operation on images (N, 3, h, w) to every frame of clips."""
 
     def on_clips(clips: Tensor, strength: Tensor) -> Tensor:
         count = clips.shape[1]
@@ -160,8 +160,7 @@ def _of_frames(operation: Operation) -> Operation:
 
 
 def _of_clip(operation: Operation) -> Operation:
-    """Make an operation on colours, which sees each picture as a whole, one that sees each clip as
-    a whole: its frames stand above one another in one picture (k, 3, T*h, w)."""
+    """Apply a colour operation to whole clips, as images (k, 3, T*h, w) of all frames."""
 
     def on_clips(clips: Tensor, strength: Tensor) -> Tensor:
         picture = clips.transpose(1, 2).flatten(2, 3)

@@ -1,4 +1,4 @@
-"""What a new model starts from: image-network weights, or a checkpoint of ours to fine-tune."""
+"""The weights that training starts from: an image network, or a checkpoint to fine-tune."""
 
 from __future__ import annotations
 
@@ -18,23 +18,25 @@ from smnet.models.registry import input_of
 
 
 def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) -> str:
-    """Start ``model`` from ``source`` and say in one line what was done.
+    """Load the start weights into ``model``.
 
     Args:
-        model: a fresh model, its ``spec`` with class names if they are known. From a checkpoint it
-            takes the mean and deviation by which frames are normalised, too.
-        source: ``"none"``; ``"imagenet"``; a file of image-network weights (torchvision's names);
-            or a checkpoint of this program (a file, or ``hf://owner/name``), whose trunk and
-            temporal parts are taken, and its classifier too if it names the same classes in the
-            same order and has the same tensors. Of one without tensors of temporal parts (TSN,
-            TSM), the trunk alone goes into any family.
-        frozen_norms: the normalisations will keep their statistics. Temporal parts that start anew
-            change the scale of what comes to them (SMNet's threefold), so that these then have to
-            come with the weights.
+        model: a new model; ``model.spec`` has class names if they are known. The mean and deviation
+            of the normalisation are taken from a checkpoint.
+        source: ``"none"``; ``"imagenet"``; a file of image-network weights with torchvision's
+            names; or a checkpoint of smnet (a file, or ``hf://owner/name``). From a checkpoint the
+            trunk and the temporal modules are taken, and the classifier if it has the same classes
+            in the same order. A checkpoint without temporal weights (TSN, TSM) gives its trunk to
+            any family.
+        frozen_norms: whether the normalisations keep their statistics. New temporal modules change
+            the scale of features (SMNet's threefold), so they must then be part of ``source``.
+
+    Returns:
+        One line that says what was loaded.
 
     Raises:
-        UserError: weights that are not to be had or do not fit; ``frozen_norms`` and weights
-            without temporal parts for a model with some.
+        UserError: the weights are missing or do not fit, or ``frozen_norms`` with weights that lack
+            the temporal modules.
     """
     checkpoint = _read_ours(source)
     own, own_head = _shapes(model.state_dict())
@@ -42,8 +44,8 @@ def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) ->
     trunk_alone = own != given and all(map(model.is_trunk_key, given))
     if frozen_norms and trunk_alone and not all(map(model.is_trunk_key, own)):
         raise UserError(
-            f"weights={source} with freeze_norm=true: the temporal parts of {model.spec.name} start"
-            " anew, and statistics that were taken without them do not fit; give a checkpoint of"
+            f"weights={source} with freeze_norm=true: the temporal modules of {model.spec.name} are"
+            " new, and statistics measured without them do not fit; give a checkpoint of"
             f" {model.spec.name} (weights=CHECKPOINT), or freeze_norm=false"
         )
     if source == "none":
@@ -54,21 +56,21 @@ def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) ->
         except ValueError as error:
             raise UserError(f"weights={source}: {error}") from None
         whose = "" if checkpoint is None else f" of {checkpoint.spec.name}"
-        said = f"weights: the trunk{whose} from {source}; the rest starts anew"
+        note = f"weights: the trunk{whose} from {source}; the rest is new"
     if checkpoint is None:
-        return said
+        return note
     theirs = checkpoint.spec
     if not trunk_alone:
         named_alike = theirs.class_names and theirs.class_names == model.spec.class_names
         with_head = bool(named_alike) and own_head == given_head
-        said = _fine_tune(model, checkpoint, source, with_head)
+        note = _fine_tune(model, checkpoint, source, with_head)
     if "mean" not in input_of(model.spec.name, model.spec.options):
         model.spec = replace(model.spec, mean=theirs.mean, std=theirs.std)
-    return said
+    return note
 
 
 def _read_ours(source: str) -> Checkpoint | None:
-    """The checkpoint of this program that ``source`` names; None where it names none."""
+    """The smnet checkpoint at ``source``; None if it is something else."""
     path = Path(source)
     if source in ("none", "imagenet"):
         return None
@@ -78,7 +80,7 @@ def _read_ours(source: str) -> Checkpoint | None:
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> tuple[dict[str, torch.Size], dict[str, torch.Size]]:
-    """The shapes of a model's tensors, and those of its classifier."""
+    """The shapes of the tensors of body and classifier."""
     body: dict[str, torch.Size] = {}
     head: dict[str, torch.Size] = {}
     for key, tensor in tensors.items():
@@ -92,12 +94,12 @@ def _fine_tune(model: VideoModel, checkpoint: Checkpoint, source: str, with_head
     missing = [k for k in own if k not in taken and not k.startswith("fc.")]
     unknown = [k for k in taken if k not in own]
     misfit = [k for k in taken if k in own and taken[k].shape != own[k].shape]
-    for problem, keys in (("lacks", missing), ("has besides", unknown), ("differs in", misfit)):
+    for problem, keys in (("lacks", missing), ("also has", unknown), ("differs in", misfit)):
         if keys:
             raise UserError(
-                f"weights={source}: a {checkpoint.spec.name} that does not fit {model.spec.name}"
-                f" as it is set up here: it {problem} {', '.join(keys[:5])}"
+                f"weights={source}: the {checkpoint.spec.name} there does not fit {model.spec.name}"
+                f" with these options: it {problem} {', '.join(keys[:5])}"
             )
     model.load_state_dict(taken, strict=False)
-    head = "classifier too" if with_head else "the classifier starts anew"
+    head = "with its classifier" if with_head else "the classifier is new"
     return f"weights: {checkpoint.spec.name} from {source}; {head}"
