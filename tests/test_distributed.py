@@ -255,18 +255,19 @@ import json, sys
 import torch
 torch.set_num_threads(1)
 from smnet.training import loop as module
+from smnet.training import validation
 from smnet.distributed import Processes
 from smnet.recipes.recipe import read_recipe
 
 recipe, out = sys.argv[1:]
-score = module.score_clips
+score = validation.score_clips
 seen = []
 
 def watched(model, loader, processes, **options):
     seen.append(torch.cat([b.flatten().double() for b in model.buffers()]).tolist())
     return score(model, loader, processes, **options)
 
-module.score_clips = watched
+validation.score_clips = watched
 module.train(read_recipe(recipe), out + "/r")
 with module.join("cpu") as processes:
     all_seen = processes.gather(seen)

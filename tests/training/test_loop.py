@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,11 @@ from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.recipes.recipe import read_recipe
 from smnet.training import loop as train_module
-from smnet.training.loop import compare_with_best, train
+from smnet.training import validation as validation_module
+from smnet.training.loop import train
 from smnet.training.setup import training_plan
 from smnet.training.step import Meter, freeze_norms, grouped
+from smnet.training.validation import compare_with_best
 from tests.conftest import CLASSES, tiny, write_clips
 from tests.videos import moving_frames, write_video
 
@@ -205,7 +208,7 @@ def test_the_moving_average_is_saved(clips: Path, tmp_path: Path) -> None:
 def test_the_validated_model_is_the_saved_model(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score = train_module.score_clips
+    score = validation_module.score_clips
     validated = []
 
     def watch(model: nn.Module, *args: Any, **options: Any) -> Any:
@@ -213,7 +216,7 @@ def test_the_validated_model_is_the_saved_model(
         validated.append({k: v.clone() for k, v in model.state_dict().items()})
         return score(model, *args, **options)
 
-    monkeypatch.setattr(train_module, "score_clips", watch)
+    monkeypatch.setattr(validation_module, "score_clips", watch)
     train(tiny(clips, ema=0.9), tmp_path / "r")
     assert len(validated) == 2
     assert same(validated[-1], weights(tmp_path / "r"))
@@ -419,7 +422,7 @@ def test_meter_by_hand() -> None:
     assert meter.summary(world=4)["clips_per_second"] == pytest.approx(8.0)
     assert summary["waiting"] == pytest.approx(0.25)
     assert meter.note(1) == "loss 1.333  top-1 83.3%  2.0 clips/s  waiting for data 25%"
-    assert Meter(*meter.values()).summary() == summary
+    assert Meter(*astuple(meter)).summary() == summary
     assert Meter().summary()["loss"] == 0
 
 
@@ -430,9 +433,9 @@ def test_meters_of_all_processes() -> None:
 
     mine = Meter(1.0, 2, 5, 0, 3.0, 0.75, 4)
     both = mine.of_all(Two(torch.device("cpu"), 0, 2))
-    assert both.values() == (4.0, 3, 8, 2, 2.0, 0.5, 5)
+    assert astuple(both) == (4.0, 3, 8, 2, 2.0, 0.5, 5)
     assert both.summary()["clips_per_second"] == pytest.approx(4.0)
-    assert mine.of_all(Processes(torch.device("cpu"))).values() == mine.values()
+    assert mine.of_all(Processes(torch.device("cpu"))) == mine
 
 
 def test_grouped() -> None:
@@ -487,7 +490,7 @@ def test_resuming_with_moved_data(clips: Path, tmp_path: Path) -> None:
 def test_resuming_without_some_clips(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
     data = shutil.copytree(clips, tmp_path / "d")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_module.Processes, "any", lambda self, flag: True)
+        patch.setattr(Processes, "any", lambda self, flag: True)
         assert not train(tiny(data, on_error="skip"), tmp_path / "r").finished
     (data / "train" / "falling" / "0.mp4").unlink()
     assert train(tiny(data, on_error="skip"), tmp_path / "r", resume=True).finished
@@ -513,14 +516,14 @@ def test_unreadable_validation_clips_are_reported(tmp_path: Path, said: io.Strin
 def test_an_epoch_with_scores_that_are_not_finite_is_never_best(
     clips: Path, tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    score = train_module.score_clips
+    score = validation_module.score_clips
 
     def broken(*args: Any, **options: Any) -> Any:
         scores, *rest = score(*args, **options)
         scores[:2] = np.nan
         return (scores, *rest)
 
-    monkeypatch.setattr(train_module, "score_clips", broken)
+    monkeypatch.setattr(validation_module, "score_clips", broken)
     outcome = train(tiny(clips, epochs=1), tmp_path / "r")
     assert ", 2 of 6 clips without finite scores: counted as wrong, so" in said.getvalue()
     assert "(best)" not in said.getvalue()

@@ -29,6 +29,7 @@ from smnet.evaluation.scoring import score_clips
 from smnet.models import create_model
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.training import loop as train_module
+from smnet.training import validation as validation_module
 from smnet.training.log import RunLog
 from smnet.training.loop import Outcome, train
 from smnet.training.optim import make_optimizer
@@ -252,7 +253,7 @@ def test_stopped_during_validation(
         return score_clips(*given, progress=then_signal, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train_module, "score_clips", score_slowly)
+        patch.setattr(validation_module, "score_clips", score_slowly)
         outcome = train(tiny(clips, **HARD), tmp_path / "r")
     assert (outcome.finished, outcome.epoch, len(seen)) == (False, 0, 1)  # the first of 3 batches
     assert f"stopped; resume with: smnet train --resume {tmp_path / 'r'}" in said.getvalue()

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from smnet.checkpoints.file import Checkpoint, save_checkpoint
-from smnet.data.annotations.read import ClipSet
 from smnet.data.loading.dataset import ClipDataset, TrainBatches
-from smnet.data.loading.loader import ClipLoader, make_loader
-from smnet.distributed import Processes, join
+from smnet.data.loading.loader import make_loader
+from smnet.distributed import join
 from smnet.errors import UserError
-from smnet.evaluation.results import Evaluation
-from smnet.evaluation.scoring import in_order, protocol_loader, score_clips, validation_plan
 from smnet.files import alone_in
-from smnet.inference.torch_backend import TorchBackend
-from smnet.models import ModelSpec, to_channels_last
+from smnet.models import to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
 from smnet.training.log import RunLog, epoch_line
@@ -43,7 +36,6 @@ from smnet.training.setup import (
     start_folder,
     stop_on_signals,
     training_plan,
-    validation_clips,
 )
 from smnet.training.start_weights import start_from
 from smnet.training.state import (
@@ -67,6 +59,12 @@ from smnet.training.step import (
     prepare,
     train_mode,
     update_weights,
+)
+from smnet.training.validation import (
+    compare_with_best,
+    validate,
+    validation_loader,
+    validation_metrics,
 )
 
 
@@ -239,7 +237,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     f" {how_to_stabilise(recipe)}"
                 )
             # Saved before validation, which takes time and can fail on an unreadable clip.
-            state.meter = meter.values()
+            state.meter = astuple(meter)
             save_state(folder, recipe, state, learner, processes)
             if stop:
                 return stopped()
@@ -283,93 +281,3 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.say("no epoch had finite validation scores, so best.safetensors was not written")
         stop = processes.any(stopping.is_set())
         return Outcome(folder, True, state.best, recipe.epochs, stop, processes.first)
-
-
-def validate(
-    learner: Learner,
-    loader: ClipLoader | None,
-    clips: ClipSet,
-    recipe: Recipe,
-    processes: Processes,
-    autocast: Callable[[], AbstractContextManager[Any]],
-    stopping: threading.Event,
-) -> Evaluation | None:
-    """Score the validation clips with the model that is kept, under the single-view protocol.
-
-    Returns:
-        The evaluation; None without validation clips.
-
-    Raises:
-        StopRequested: ``stopping`` was set; raised after the batch in progress.
-    """
-    if loader is None:
-        return None
-
-    def stop_if_requested(done: int) -> None:
-        if stopping.is_set():
-            raise StopRequested
-
-    model = learner.averaged.eval()
-    # Running statistics differ between processes; rank 0 saves the checkpoint, so all use its own.
-    processes.share(model.buffers())
-    scores, problems, damaged = score_clips(
-        TorchBackend.live(model, autocast),
-        loader,
-        processes,
-        on_error=recipe.on_error,
-        progress=stop_if_requested,
-    )
-    val = validation_clips(clips)
-    return Evaluation(
-        scores,
-        np.array([clip.label for clip in val]),
-        clips.classes,
-        tuple(clip.path for clip in val),
-        "1x1",
-        in_order(problems),
-        recipe.sampling,
-        in_order(damaged),
-    )
-
-
-def validation_metrics(result: Evaluation | None, epoch: int) -> dict[str, Any]:
-    """The validation metrics that a checkpoint and the log store; shares are in [0, 1]."""
-    if result is None:
-        return {"epoch": epoch, "top1": None, "clips": 0}
-    return {
-        "epoch": epoch,
-        "top1": result.top(1).value,
-        "top5": result.top(min(5, len(result.classes))).value,
-        "mean_class": result.mean_class.value,
-        "clips": len(result.labels),
-        "unreadable": len(result.problems),
-        "not_finite": result.not_finite,
-        "damaged": len(result.damaged),
-        "views": result.views,
-    }
-
-
-def compare_with_best(measured: dict[str, Any], best: dict[str, Any] | None) -> str:
-    """Whether an epoch becomes the best: ``"best"``, ``"equals the best"``, or ``""`` if not.
-
-    The later of equal epochs is kept, since it was trained for longer. An epoch with non-finite
-    scores never becomes the best. Without validation clips the last epoch is the best.
-    """
-    if not measured["clips"]:
-        return "best"
-    if measured["not_finite"]:
-        return ""
-    if best is None or measured["top1"] > best["top1"]:
-        return "best"
-    return "equals the best" if measured["top1"] == best["top1"] else ""
-
-
-def validation_loader(
-    recipe: Recipe, clips: ClipSet, spec: ModelSpec, processes: Processes
-) -> ClipLoader | None:
-    """The loader of the validation clips under the single-view protocol; None without clips."""
-    val = validation_clips(clips)
-    if not val:
-        return None
-    plan = replace(validation_plan(spec), decoder=recipe.decoder)
-    return protocol_loader(val, plan, processes, recipe.batch, recipe.workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import torch
@@ -23,41 +24,26 @@ from smnet.training.augment import Augmentation
 from smnet.training.state import Learner
 
 
+@dataclass
 class Meter:
-    """Running sums of an epoch: loss, correct clips, clips, skipped clips, seconds, waiting."""
+    """Running sums of an epoch; ``hits`` are correct clips, ``seconds`` include ``waited``."""
 
-    def __init__(
-        self,
-        loss: float = 0.0,
-        hits: float = 0,
-        clips: float = 0,
-        skipped: float = 0,
-        seconds: float = 0.0,
-        waited: float = 0.0,
-        damaged: float = 0,
-    ) -> None:
-        self.loss, self.hits, self.clips, self.skipped = loss, hits, clips, skipped
-        self.seconds, self.waited, self.damaged = seconds, waited, damaged
+    loss: float = 0.0
+    hits: float = 0
+    clips: float = 0
+    skipped: float = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+    damaged: float = 0
 
     def add(self, loss: float, hits: int, clips: int) -> None:
         self.loss += loss * clips
         self.hits += hits
         self.clips += clips
 
-    def values(self) -> tuple[float, ...]:
-        return (
-            self.loss,
-            self.hits,
-            self.clips,
-            self.skipped,
-            self.seconds,
-            self.waited,
-            self.damaged,
-        )
-
     def of_all(self, processes: Processes) -> Meter:
         """The sums over all processes; seconds and waiting time are their means."""
-        total = Meter(*map(sum, zip(*processes.gather(self.values()), strict=True)))
+        total = Meter(*map(sum, zip(*processes.gather(astuple(self)), strict=True)))
         total.seconds /= processes.world
         total.waited /= processes.world
         return total
