@@ -21,6 +21,8 @@ from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.evaluation.results import write_predictions
 from smnet.experiments.compare import compare
 from smnet.experiments.study import Candidate
+from smnet.export import writers
+from smnet.export.export import export
 from smnet.training.loop import train
 from tests.conftest import tiny
 
@@ -129,15 +131,29 @@ def test_evaluation(run: Path, clips: Path, tmp_path: Path) -> None:
     assert hidden(killed) == []
 
 
-def test_export(run: Path, tmp_path: Path) -> None:
-    for module in ("onnx", "onnxscript", "onnxruntime"):
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "to",
+    [
+        "torch",
+        pytest.param("onnx", marks=pytest.mark.skipif(KILLS == 1, reason="in the long form only")),
+    ],
+)
+def test_export(run: Path, tmp_path: Path, to: str) -> None:
+    for module in writers.ENGINES[to].packages:
         pytest.importorskip(module, reason="the export extra is not installed")
-    from smnet.export.export import export
 
     def job(folder: Path) -> Callable[[], object]:
-        return lambda: export(run, folder / "model.onnx")
+        return lambda: export(run, folder / f"model{writers.ENGINES[to].suffix}", to=to)
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with_kills(job(killed), timed(job(whole)))
-    assert (killed / "model.onnx").read_bytes() == (whole / "model.onnx").read_bytes()
+    one, other = (folder / f"model{writers.ENGINES[to].suffix}" for folder in (whole, killed))
+    if to == "torch":
+        programs = [torch.export.load(path) for path in (one, other)]
+        assert programs[0].graph_module.code == programs[1].graph_module.code
+        state = programs[1].state_dict
+        assert all(torch.equal(v, state[k]) for k, v in programs[0].state_dict.items())
+    else:
+        assert one.read_bytes() == other.read_bytes()
     assert hidden(killed) == []

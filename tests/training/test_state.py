@@ -148,14 +148,14 @@ def test_stopped_at_every_step(
 
 SLOWLY = """
 import time
-from smnet.cli.main import main as cli
+from smnet.cli.main import main
 from smnet.training import log as runlog
 report = runlog.RunLog.step
 def slowly(*args):
     report(*args)
     time.sleep(0.1)
 runlog.RunLog.step = slowly
-cli.main()
+main()
 """
 
 
@@ -275,7 +275,7 @@ def test_killed_between_two_files(whole: Path, clips: Path, tmp_path: Path) -> N
     (folder / "resume.pt").write_bytes(earlier)
     with (folder / "log.jsonl").open("a") as log:
         log.write('{"kind": "train", "ep')
-    for name in (".resume.s99jqgyz.pt", ".last.ab_cd3fg.safetensors"):
+    for name in (".resume.smnet-s99jqgyz.pt", ".last.smnet-ab_cd3fg.safetensors"):
         (folder / name).write_bytes(b"half")
     (folder / ".mine.txt").write_text("stays")
     assert train(recipe, folder, resume=True).finished
