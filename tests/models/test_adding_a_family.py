@@ -75,7 +75,7 @@ def test_it_stands_on_all_trunks(family: Path) -> None:
         test_registry.test_scores_and_features,
         test_registry.test_parts_give_the_shape_that_they_take,
         test_registry.test_no_attribute_hides_a_method_of_its_module,
-        test_registry.test_who_multiplies_by_weights_of_its_own_says_how_often,
+        test_registry.test_uncounted_products_are_declared,
         test_registry.test_every_option_is_documented_and_has_a_possible_default,
         test_registry.test_names_are_family_and_trunk,
         test_registry.test_every_parameter_learns,
@@ -169,7 +169,7 @@ def between(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         test_registry.test_specification_builds_the_model_again,
         test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
         test_registry.test_image_weights_start_the_trunk,
-        test_registry.test_who_multiplies_by_weights_of_its_own_says_how_often,
+        test_registry.test_uncounted_products_are_declared,
         test_profile.test_the_stages_are_all_of_the_model,
     ],
 )

@@ -139,7 +139,7 @@ def test_cache_that_cannot_be_made_is_one_error(
 
 
 def test_trunk_without_published_weights(cache: Path) -> None:
-    with pytest.raises(ValueError, match="no ImageNet weights are known for resnet19"):
+    with pytest.raises(ValueError, match="no ImageNet weights are published for resnet19"):
         imagenet_file("resnet19")
 
 
@@ -163,7 +163,7 @@ def test_another_trunk_is_named_with_what_it_lacks(tmp_path: Path) -> None:
 def test_deeper_trunk_has_more(tmp_path: Path) -> None:
     model = network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"it has besides layer1\.2\..* and \d+ more"):
+    with pytest.raises(ValueError, match=r"it also has layer1\.2\..* and \d+ more"):
         load_weights(model, image_network("resnet34"))
     assert_unchanged(model, before)
 
@@ -180,14 +180,14 @@ def test_temporal_part_of_other_options_does_not_fit() -> None:
     other = create_model("smnet_resnet18", 5, width=8, groups=2).state_dict()
     model = network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    with pytest.raises(ValueError, match=r"does not fit .*temporal"):
+    with pytest.raises(ValueError, match=r"the shape differs in .*temporal"):
         load_weights(model, other)
     assert_unchanged(model, before)
 
 
 def test_nothing_of_ours() -> None:
     with pytest.raises(
-        ValueError, match=r"the given tensors is not a trunk .* lacks conv1\.weight"
+        ValueError, match=r"the mapping of tensors is not a trunk .* lacks conv1\.weight"
     ):
         load_weights(network(), {"encoder.weight": torch.zeros(1)})
 

@@ -126,7 +126,7 @@ def test_where_the_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
     file = tmp_path / "hub" / "checkpoints" / "res2net50_26w_4s-06e79181.pth"
-    with pytest.raises(ValueError, match=f"cannot fetch .* put the file at {file}"):
+    with pytest.raises(ValueError, match=f"cannot download .* put the file at {file}"):
         create_model("tea_res2net50", 5, width=8, weights="imagenet")
     assert asked[0].startswith("https://github.com/")
     assert asked[0].endswith("/v0.1-res2net/res2net50_26w_4s-06e79181.pth")

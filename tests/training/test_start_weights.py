@@ -165,7 +165,7 @@ def test_a_checkpoint_without_temporal_parts_starts_the_trunk_of_any_family(
 
 def test_the_trunk_of_another_depth_does_not_fit(tmp_path: Path) -> None:
     file = checkpoint_of(create_model("tsn_resnet34", 3, 2, width=8), tmp_path)
-    with pytest.raises(UserError, match="not a trunk of smnet_resnet18: it has besides layer"):
+    with pytest.raises(UserError, match="not a trunk of smnet_resnet18: it also has layer"):
         start_from(model(), file)
 
 

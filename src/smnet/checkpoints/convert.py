@@ -35,8 +35,8 @@ from smnet.data.annotations.names import read_class_names, tell_twins_apart, wit
 from smnet.data.sampling.rules import list_strategies
 from smnet.errors import UserError
 from smnet.models import ModelSpec, VideoModel, build_model
-from smnet.models.foreign import AVERAGED, read_card, read_foreign
 from smnet.models.registry import family_of
+from smnet.models.weight_files import AVERAGED, read_timm_config, read_weight_file
 
 # The 174 class names of Something-Something, the same in both versions (SHA-256 of the sorted
 # names, letters and digits only). Version 2 has one numbering, alphabetical. Version 1 has two:
@@ -121,8 +121,8 @@ def convert(
     if is_checkpoint(path):
         raise UserError(f"{path}: a checkpoint of smnet already; there is nothing to do")
     try:
-        state, under = read_foreign(path)
-        card = read_card(path)
+        state, under = read_weight_file(path)
+        card = read_timm_config(path)
     except ValueError as error:
         raise UserError(str(error)) from None
     hints = NameHints.of(path)

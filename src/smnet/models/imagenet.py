@@ -1,4 +1,4 @@
-"""Starting weights of a trunk: ImageNet, from a file, the cache or the network."""
+"""Start weights of a trunk: the published ImageNet weights, or a file."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 
 from .base import VideoModel
-from .foreign import read_foreign
+from .weight_files import read_weight_file
 
-# torchvision's IMAGENET1K_V1 files, and Res2Net's (26w x 4s, not the v1b with another stem) as timm
-# mirrors it; its authors' repository is licensed for non-commercial use. The eight hex digits begin
-# the file's SHA-256.
+# torchvision's IMAGENET1K_V1 files, and Res2Net's 26w x 4s from timm's mirror (its authors'
+# repository is licensed for non-commercial use). The hexadecimal digits are the start of the file's
+# SHA-256.
 _HOST = "https://download.pytorch.org/models/"
 _HOSTS = {
     "res2net50": "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-res2net/"
@@ -32,25 +32,25 @@ PUBLISHED = {
 
 
 def load_weights(model: VideoModel, source: str | os.PathLike[str] | Mapping[str, Tensor]) -> None:
-    """Start the trunk of ``model`` from image-network weights in torchvision's names.
+    """Load image-network weights into the trunk of ``model``.
+
+    All tensors of the trunk must be present and fit, otherwise nothing is loaded. The classifier
+    (``fc``) and the temporal parts are not changed.
 
     Args:
-        model: any model on a trunk with torchvision's names.
+        model: a model on a trunk with torchvision's names.
         source: ``"imagenet"``, a path to a ``.pth`` or ``.safetensors`` file, or the tensors.
 
-    Everything of the trunk must be found and fit; the classifier (``fc``) and temporal parts are
-    left as they are. Nothing is loaded when anything is wrong.
-
     Raises:
-        ValueError: weights not to be had, damaged, or not of this trunk.
+        ValueError: weights that are unavailable, damaged, or of another network.
     """
     if isinstance(source, Mapping):
-        state, where = source, "the given tensors"
+        state, where = source, "the mapping of tensors"
     elif str(source) == "imagenet":
         path = imagenet_file(model.spec.name.partition("_")[2])
-        state, where = read_foreign(path).tensors, str(path)
+        state, where = read_weight_file(path).tensors, str(path)
     else:
-        state, where = read_foreign(Path(source)).tensors, str(source)
+        state, where = read_weight_file(Path(source)).tensors, str(source)
     given = model.trunk_weights(state)
     own = model.state_dict()
     wanted = [k for k in own if model.is_trunk_key(k) and not k.endswith("num_batches_tracked")]
@@ -61,22 +61,23 @@ def load_weights(model: VideoModel, source: str | os.PathLike[str] | Mapping[str
         for k in given
         if k in own and given[k].shape != own[k].shape
     ]
-    for problem, keys in (("lacks", missing), ("has besides", unknown), ("does not fit", misfit)):
+    problems = (("it lacks", missing), ("it also has", unknown), ("the shape differs in", misfit))
+    for problem, keys in problems:
         if keys:
             shown = ", ".join(keys[:5]) + (f" and {len(keys) - 5} more" if len(keys) > 5 else "")
-            raise ValueError(f"{where} is not a trunk of {model.spec.name}: it {problem} {shown}")
+            raise ValueError(f"{where} is not a trunk of {model.spec.name}: {problem} {shown}")
     model.load_state_dict(given, strict=False)
 
 
 def imagenet_file(trunk: str) -> Path:
-    """Path of the published ImageNet weights of ``trunk``, fetched into the cache if need be.
+    """Path of the published ImageNet weights of ``trunk``, downloaded into the cache if missing.
 
     Raises:
-        ValueError: no weights are published for it, the file is not to be had, or its hash is
-            wrong; the message says which file to put where.
+        ValueError: no published weights, a failed download, or a wrong hash. The message names the
+            file and its place.
     """
     if trunk not in PUBLISHED:
-        raise ValueError(f"no ImageNet weights are known for {trunk}; give a file, or weights=none")
+        raise ValueError(f"no ImageNet weights are published for {trunk}; use weights=FILE or none")
     name = PUBLISHED[trunk]
     url = _HOSTS.get(trunk, _HOST) + name
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
@@ -86,8 +87,8 @@ def imagenet_file(trunk: str) -> Path:
             torch.hub.download_url_to_file(url, str(path), progress=True)
         except (URLError, OSError) as error:
             raise ValueError(
-                f"cannot fetch {url} ({error}); put the file at {path},"
-                " give another with weights=FILE, or start without: weights=none"
+                f"cannot download {url} ({error}); put the file at {path}, or use weights=FILE or"
+                " weights=none"
             ) from None
     expected = name.rsplit("-", 1)[1].removesuffix(".pth")
     if not _sha256(path).startswith(expected):

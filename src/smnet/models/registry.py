@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
@@ -11,9 +10,9 @@ from typing import Any
 
 from torch import Tensor
 
-from . import differences
 from .action import ActionOptions, action
 from .base import ModelSpec, VideoModel
+from .differences import INPUTS
 from .imagenet import load_weights
 from .options import Options, TrunkOptions, read_options
 from .resnet import ResNetOptions
@@ -41,106 +40,72 @@ class Family:
             options of the model; otherwise those of the trunk are added.
         about: what it does, in a few words.
         paper: venue and year.
-        trunks: the trunks that it supports.
-        input: the fields of :class:`ModelSpec` that it fixes (frames per segment, sampling).
         cost: parameters and multiply-adds in units of TSN on the same trunk: ResNet-50 where it is
             supported, 8 segments, 400 classes. None is not measured.
+        trunks: the trunks that it supports.
+        input: the fields of :class:`ModelSpec` that it fixes (frames per segment, sampling).
     """
 
     build: Callable[[ModelSpec, Trunk, Any], VideoModel]
     options: type[Options]
     about: str
     paper: str = ""
+    cost: tuple[float, float] | None = None
     trunks: tuple[str, ...] = tuple(TRUNKS)
     input: Mapping[str, Any] = field(default_factory=dict)
-    cost: tuple[float, float] | None = None
 
 
+SIX, FIVE = INPUTS["rgbdiff"], INPUTS["rgb+rgbdiff"]
 DENSE = {"sampling": "dense"}
 
 FAMILIES: dict[str, Family] = {
     "smnet": Family(
-        smnet,
-        SMNetOptions,
-        "spatio-temporal excitation and motion excitation",
-        "Entropy 2022",
-        cost=(1.08, 1.05),
+        smnet, SMNetOptions, "spatio-temporal and motion excitation", "Entropy 2022", (1.08, 1.05)
     ),
-    "tsn": Family(tsn, Options, "image network on sparse segments", "ECCV 2016", cost=(1, 1)),
+    "tsn": Family(tsn, Options, "image network on sparse segments", "ECCV 2016", (1.0, 1.0)),
     "rgbdiff": Family(
-        rgbdiff,
-        ResNetOptions,
-        "TSN on differences of RGB frames",
-        "ECCV 2016",
-        RESNETS,
-        differences.INPUTS["rgbdiff"],
-        cost=(1.0, 1.12),
+        rgbdiff, ResNetOptions, "TSN on frame differences", "ECCV 2016", (1.0, 1.12), RESNETS, SIX
     ),
-    "tsm": Family(
-        tsm, TSMOptions, "a part of the channels shifted along time", "ICCV 2019", cost=(1.0, 1.0)
-    ),
+    "tsm": Family(tsm, TSMOptions, "channels shifted along time", "ICCV 2019", (1.0, 1.0)),
     "stm": Family(
-        stm,
-        STMOptions,
-        "temporal convolution beside motion features",
-        "ICCV 2019",
-        RESNETS,
-        cost=(1.01, 1.01),
+        stm, STMOptions, "temporal convolution and motion", "ICCV 2019", (1.01, 1.01), RESNETS
     ),
     "teinet": Family(
-        teinet,
-        TEINetOptions,
-        "channels gated by motion, then mixed over time",
-        "AAAI 2020",
-        cost=(1.25, 1.01),
+        teinet, TEINetOptions, "motion gates, then temporal convolution", "AAAI 2020", (1.25, 1.01)
     ),
     "tea": Family(
-        tea,
-        TEAOptions,
-        "motion excitation, temporal convolutions in Res2Net",
-        "CVPR 2020",
-        ("res2net50",),
-        cost=(1.02, 1.01),
+        tea, TEAOptions, "motion excitation in Res2Net", "CVPR 2020", (1.02, 1.01), ("res2net50",)
     ),
     "action": Family(
         action,
         ActionOptions,
-        "spatio-temporal, channel and motion excitation",
+        "spatio-temporal, channel and motion gates",
         "CVPR 2021",
-        cost=(1.17, 1.05),
+        (1.17, 1.05),
     ),
-    "tam": Family(
-        tam, TAMOptions, "a temporal kernel computed from each video", "ICCV 2021", cost=(1.05, 1.0)
-    ),
+    "tam": Family(tam, TAMOptions, "a temporal kernel per video", "ICCV 2021", (1.05, 1.0)),
     "tdn": Family(
         tdn,
         TDNOptions,
-        "temporal differences within and between segments",
+        "differences in and between segments",
         "CVPR 2021",
+        (1.02, 1.09),
         RESNETS,
-        differences.INPUTS["rgb+rgbdiff"],
-        cost=(1.02, 1.09),
+        FIVE,
     ),
     "i3d": Family(
-        i3d, I3DOptions, "3D: an inflated ResNet", "CVPR 2018", RESNETS, DENSE, cost=(1.15, 0.87)
+        i3d, I3DOptions, "3D ResNet, inflated from 2D", "CVPR 2018", (1.15, 0.87), RESNETS, DENSE
     ),
     "slow": Family(
         slow,
         TrunkOptions,
-        "3D: the Slow pathway of SlowFast",
+        "3D, Slow pathway of SlowFast",
         "ICCV 2019",
+        (1.33, 1.28),
         RESNETS,
         DENSE,
-        cost=(1.33, 1.28),
     ),
 }
-
-for _key in FAMILIES:
-    if not re.fullmatch("[a-z][a-z0-9]*", _key):
-        raise ValueError(
-            f"FAMILIES: {_key!r} cannot begin a model's name, family_trunk: use small letters and"
-            " digits, without an underscore"
-        )
 
 
 def list_models(pattern: str = "*") -> list[str]:
@@ -214,7 +179,7 @@ def input_of(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
     Raises:
         ValueError: an unknown name.
     """
-    return family_of(name).input or differences.INPUTS.get(str(options.get("modality")), {})
+    return family_of(name).input or INPUTS.get(str(options.get("modality")), {})
 
 
 def family_of(name: str) -> Family:

@@ -1,4 +1,4 @@
-"""Files of weights from elsewhere: every form is read, none runs code or grows beyond its size."""
+"""Weight files of other programs: all forms are read; code and oversized claims are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from smnet.models import create_model
-from smnet.models.foreign import AVERAGED, WRAPPERS, check_name, read_foreign
+from smnet.models.weight_files import AVERAGED, WRAPPERS, check_architecture, read_weight_file
 
 
 def weights() -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ FORMS: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("form", FORMS)
 def test_what_training_programs_write(form: str, zipped: bool, tmp_path: Path) -> None:
     torch.save(FORMS[form](), tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
-    read = read_foreign(tmp_path / "x.pth")
+    read = read_weight_file(tmp_path / "x.pth")
     assert read.tensors.keys() == weights().keys()
     assert all(torch.equal(read.tensors[k], v) for k, v in weights().items())
     expected = {"timm": "state_dict_ema", "torchvision": "model_ema", "model": "model"}
@@ -83,7 +83,7 @@ def test_the_content_tells_the_kind(suffix: str, tmp_path: Path) -> None:
     save_file(weights(), tmp_path / f"a{suffix}", {"format": "pt"})
     torch.save(weights(), tmp_path / f"b{suffix}")
     for name in "ab":
-        read = read_foreign(tmp_path / f"{name}{suffix}")
+        read = read_weight_file(tmp_path / f"{name}{suffix}")
         assert read.under == ""
         assert read.tensors.keys() == weights().keys()
         assert all(torch.equal(read.tensors[k], v) for k, v in weights().items())
@@ -107,7 +107,7 @@ def test_a_model_starts_from_all_of_them(form: str, tmp_path: Path) -> None:
 def test_values_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> None:
     torch.save({**weights(), "fc.bias": torch.tensor([1.0, value])}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"'fc\.bias' has values that are NaN or infinite"):
-        read_foreign(tmp_path / "x.pth")
+        read_weight_file(tmp_path / "x.pth")
 
 
 @pytest.mark.parametrize(
@@ -124,10 +124,12 @@ def test_networks_that_only_the_name_tells(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights(), file)
-    with pytest.raises(ValueError, match=r"resnet(blur|aa)50 filters between|C2D pools over time"):
-        read_foreign(file)
-    check_name("resnet50-0676ba61.pth")
-    check_name("c2d_r50-in1k-pre-nopool_8xb32-8x8x1-100e_kinetics400-rgb_20221027-e0227b22.pth")
+    with pytest.raises(ValueError, match=r"resnet(blur|aa)50 has filters|C2D pools over time"):
+        read_weight_file(file)
+    check_architecture("resnet50-0676ba61.pth")
+    check_architecture(
+        "c2d_r50-in1k-pre-nopool_8xb32-8x8x1-100e_kinetics400-rgb_20221027-e0227b22.pth"
+    )
 
 
 # ---------------------------------------------------------------- no code is run
@@ -157,7 +159,7 @@ def test_code_in_a_file_is_not_run(zipped: bool, tmp_path: Path) -> None:
     sprung, file = tmp_path / "sprung", tmp_path / "weights.pth"
     content = {"state_dict": weights(), "best": Trap(sprung)}
     torch.save(content, file, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match="code of the file would have to run") as caught:
+    with pytest.raises(ValueError, match="without running code of the file") as caught:
         create_model("smnet_resnet18", 5, width=8, weights=str(file))
     assert not sprung.exists()
     assert str(file) in str(caught.value)
@@ -180,7 +182,7 @@ NETWORK = nn.Linear(2, 2)
 def test_the_line_that_strips_a_file_works(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"holds a [\w.]+ besides tensors.*if you trust") as caught:
-        read_foreign(tmp_path / "x.pth")
+        read_weight_file(tmp_path / "x.pth")
     said = str(caught.value)
     assert "\n" not in said
     line = re.search(r"wrote it, by (c = .*)$", said)
@@ -188,7 +190,7 @@ def test_the_line_that_strips_a_file_works(content: object, tmp_path: Path) -> N
     new = io.BytesIO()
     exec(line[1], {"torch": torch, "FILE": tmp_path / "x.pth", "NEW": new})
     (tmp_path / "new.pth").write_bytes(new.getvalue())
-    stripped = read_foreign(tmp_path / "new.pth").tensors
+    stripped = read_weight_file(tmp_path / "new.pth").tensors
     assert torch.equal(stripped["weight"], NETWORK.weight)
 
 
@@ -203,14 +205,14 @@ def test_claims_beyond_the_file_are_refused(tmp_path: Path) -> None:
     ):
         torch.save(state, file)
         with pytest.raises(ValueError, match=said):
-            read_foreign(file)
+            read_weight_file(file)
     torch.save({"a": torch.zeros(10**6)}, file)
     packed = tmp_path / "packed.pth"
     with zipfile.ZipFile(file) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for name in old.namelist():
             new.writestr(name, old.read(name))
-    with pytest.raises(ValueError, match="claims to hold"):
-        read_foreign(packed)
+    with pytest.raises(ValueError, match="refused, because it claims"):
+        read_weight_file(packed)
 
 
 def test_an_old_file_that_declares_too_much_is_refused(tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_an_old_file_that_declares_too_much_is_refused(tmp_path: Path) -> None:
     assert content.count(small_size) >= 2  # BININT2 300: the storage's length, the tensor's shape
     file.write_bytes(content.replace(small_size, huge))
     with pytest.raises(ValueError, match="not a file of weights, or damaged"):
-        read_foreign(file)
+        read_weight_file(file)
 
 
 # ---------------------------------------------------------------- damaged, or something else
@@ -244,7 +246,7 @@ def test_file_of_something_else(content: bytes, said: str, suffix: str, tmp_path
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=said) as caught:
-        read_foreign(path)
+        read_weight_file(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "weights_only" not in str(caught.value), "nobody is advised to run it"
@@ -253,7 +255,7 @@ def test_file_of_something_else(content: bytes, said: str, suffix: str, tmp_path
 def refusal(path: Path) -> str | None:
     """What reading the file says, or None where it yields tensors."""
     try:
-        read = read_foreign(path).tensors
+        read = read_weight_file(path).tensors
     except ValueError as error:
         return str(error)
     assert all(isinstance(v, Tensor) for v in read.values())
@@ -273,7 +275,7 @@ def test_damaged_file_is_one_error_or_sound(suffix: str, tmp_path: Path) -> None
     for part in (0.01, 0.1, 0.5, 0.9, 0.999):
         path.write_bytes(sound[: int(len(sound) * part)])
         with pytest.raises(ValueError, match=r"not a file of weights|cut short"):
-            read_foreign(path)
+            read_weight_file(path)
     rng = random.Random(0)
     for _ in range(200):
         damaged = bytearray(sound)
@@ -292,24 +294,24 @@ def test_damaged_file_is_one_error_or_sound(suffix: str, tmp_path: Path) -> None
         (torch.zeros(3), "holds no named tensors"),
         ({"state_dict": {}}, "holds no named tensors"),
         ({"model_ema": {"n_averaged": torch.tensor(1)}}, "holds no named tensors"),
-        ({"epoch": 3}, "'epoch' is no tensor but a int"),
-        ({"a": [torch.zeros(1)]}, "'a' is no tensor but a list"),
-        ({1: torch.zeros(1)}, "1 is no tensor"),
+        ({"epoch": 3}, "'epoch' is a int, not a tensor"),
+        ({"a": [torch.zeros(1)]}, "'a' is a list, not a tensor"),
+        ({1: torch.zeros(1)}, "the key 1 is not the name"),
         ({"a": torch.ones(2, device="meta")}, "without data"),
         ({"a": torch.ones(2, 2).to_sparse()}, "sparse"),
-        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "of 8 bits"),
+        ({"a": torch.ones(2).to(torch.float8_e4m3fn)}, "quantised to 8 bits"),
     ],
 )
 def test_other_contents(content: object, said: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=said):
-        read_foreign(tmp_path / "x.pth")
+        read_weight_file(tmp_path / "x.pth")
 
 
 def test_no_file(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "no.pth"):
         with pytest.raises(ValueError, match="no such file of weights"):
-            read_foreign(path)
+            read_weight_file(path)
     with pytest.raises(ValueError, match="no such file of weights"):
         create_model("tsn_resnet18", 5, width=8, weights=os.fspath(tmp_path / "no.pth"))
 
@@ -317,4 +319,4 @@ def test_no_file(tmp_path: Path) -> None:
 def test_the_error_names_where_it_looked(tmp_path: Path) -> None:
     torch.save({"net": weights()}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=re.escape(", ".join(WRAPPERS))):
-        read_foreign(tmp_path / "x.pth")
+        read_weight_file(tmp_path / "x.pth")
