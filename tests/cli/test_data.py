@@ -143,7 +143,7 @@ def test_a_thousand_of_one_do_not_hide_another(data: Path, smnet: Call, tmp_path
     ("words", "said"),
     [
         (["check", "DATA", "--report", "faults.txt"], "written as .json or .csv"),
-        (["check", "DATA", "--fix-list", "DATA/fixed.csv"], "among the annotation"),
+        (["check", "DATA", "--fix-list", "DATA/fixed.csv"], "beside the annotation"),
         (["check", "DATA/none"], "cannot open"),
         (["stats", "DATA", "--picture", "a.jpg"], "written as .png, .svg or .pdf"),
         (["show", "DATA", "--format", "what"], "no annotation format 'what'"),

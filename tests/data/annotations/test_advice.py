@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import typer.main
 
+import smnet
+from smnet.cli.main import app
 from smnet.data.annotations.read import read_clips
 from smnet.errors import UserError
 
@@ -67,6 +71,23 @@ def test_json_and_videos(tmp_path: Path) -> None:
 def test_folders(names: list[str], words: list[str], tmp_path: Path) -> None:
     message = advice(touch(tmp_path, *names))
     assert all(word in message for word in words), message
+
+
+def test_messages_name_options_that_exist() -> None:
+    folder = Path(smnet.__file__).parent / "data"
+    named = {
+        option
+        for file in [*folder.glob("annotations/**/*.py"), *folder.glob("checks/*.py")]
+        for option in re.findall(r"(?<![-\w])--[a-z][a-z-]+", file.read_text())
+    }
+    verbs = [typer.main.get_command(app)]
+    options = set()
+    while verbs:
+        verb = verbs.pop()
+        verbs += getattr(verb, "commands", {}).values()
+        options |= {name for parameter in verb.params for name in parameter.opts}
+    assert named
+    assert named <= options
 
 
 def test_an_unread_annotation_beside_one_folder(tmp_path: Path) -> None:

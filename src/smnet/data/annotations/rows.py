@@ -74,7 +74,7 @@ def assemble(
         classes: class names in index order.
         why: what the user should know, in order: how the form was recognised, what was decided.
         root: the folder that the paths of the rows are relative to. A drawn split depends on the
-            paths below it, so a data set has the same split wherever it lies.
+            paths below it, so a data set has the same split in every place.
         allow_idle: report a class without a training clip instead of refusing it (official lists,
             which users cannot correct).
 
@@ -116,8 +116,8 @@ def assemble(
     if problems.count("missing file"):
         problems.advise(
             f"Paths are relative to {root}. If the clips are elsewhere, give the folder: --root DIR"
-            " (root=DIR for train). If clips are lost for good, --on-error skip (on_error=skip for"
-            " train) leaves them out and counts them."
+            " (root=DIR for train). If clips are lost for good, leave them out: on_error=skip for"
+            " train, --on-error skip for evaluate and data pack. They are counted."
         )
     problems.raise_any()
     if gone:

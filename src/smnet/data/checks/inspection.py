@@ -184,11 +184,11 @@ def _video(path: str, decode: bool) -> tuple[Facts, list[tuple[str, str]]]:
         problems.append(("truncated", text))
     elif decode and progressive and frames < seen.shown - spare and not seen.bad:
         problems.append(("truncated", f"{frames} frames come out of {seen.shown}"))
-    if frames and (seen.bad or seen.marred or seen.broken):
-        counts = [("undecodable packets", seen.bad), ("damaged frames", seen.marred)]
-        said = [f"{what}: {count}" for what, count in counts if count]
-        said += ["the file cannot be read to its end"] if seen.broken else []
-        problems.append(("damaged", ", ".join(said)))
+    if frames and (seen.bad or seen.damaged or seen.broken):
+        counts = [("undecodable packets", seen.bad), ("damaged frames", seen.damaged)]
+        damage = [f"{kind}: {count}" for kind, count in counts if count]
+        damage += ["the file cannot be read to its end"] if seen.broken else []
+        problems.append(("damaged", ", ".join(damage)))
     if seen.packets > 1 and span == 0:
         problems.append(("zero duration", f"{seen.packets} frames, all at one time"))
     elif seen.packets == 1 and not span:
@@ -201,7 +201,7 @@ class _Seen:
 
     def __init__(self, codec: str) -> None:
         self.codec = codec
-        self.packets = self.shown = self.frames = self.bad = self.marred = 0
+        self.packets = self.shown = self.frames = self.bad = self.damaged = 0
         self.broken = False
         self.began = False
         self.key: int | None = None
@@ -237,7 +237,7 @@ class _Seen:
         try:
             for frame in packet.decode():
                 self.frames += 1
-                self.marred += bool(frame.is_corrupt)
+                self.damaged += bool(frame.is_corrupt)
         except BROKEN_MEDIA:
             self.bad += 1
 

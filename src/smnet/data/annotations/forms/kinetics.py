@@ -1,7 +1,7 @@
 """Kinetics-400, -600 and -700: the official csv and clips named ``<id>_<start>_<end>.mp4``.
 
 The csv has the columns label, youtube_id, time_start, time_end and split; the test list of some
-releases has no label. Clips lie flat, by split, or by class (with blanks or underscores): they are
+releases has no label. Clips are flat, by split, or by class (with blanks or underscores): they are
 found by name, down to three folders below the root. Many of the videos are
 lost; see ``missing`` of ``read_clips``.
 """

@@ -52,8 +52,8 @@ def read_place(place: str, reading: Reading) -> ClipSet:
             problems.add("skipped", clip.source, f"{clip.path}: {clip.reason}", path)
     if reading.missing == "error" and manifest.skipped:
         problems.advise(
-            "These clips were unreadable when the set was packed. --on-error skip (on_error=skip"
-            " for train) leaves them out and counts them."
+            "These clips were unreadable when the set was packed. Leave them out with on_error=skip"
+            " for train, --on-error skip for evaluate. They are counted."
         )
     problems.raise_any()
     splits: dict[str, PackedClips] = {}
