@@ -413,10 +413,10 @@ def test_many_misfits_are_counted(tmp_path: Path) -> None:
     assert "base_model.odd0, base_model.odd1, base_model.odd2, base_model.odd3 and 5 more" in said
 
 
-def test_two_classifiers_are_one_too_many(tmp_path: Path) -> None:
+def test_a_second_classifier_is_refused(tmp_path: Path) -> None:
     state = published.tsm(18, 8)
     state["base_model.fc.weight"] = state["new_fc.weight"]
-    assert "it has besides base_model.fc.weight" in refused(tmp_path, state)
+    assert "it also has base_model.fc.weight" in refused(tmp_path, state)
 
 
 def test_a_shift_in_some_blocks_only_is_not_tsm(tmp_path: Path) -> None:
@@ -424,12 +424,12 @@ def test_a_shift_in_some_blocks_only_is_not_tsm(tmp_path: Path) -> None:
     state["base_model.layer2.1.conv1.weight"] = state.pop("base_model.layer2.1.conv1.net.weight")
     said = refused(tmp_path, state)
     assert "it lacks base_model.layer2.1.conv1.net.weight" in said
-    assert "has besides base_model.layer2.1.conv1.weight" in said
+    assert "also has base_model.layer2.1.conv1.weight" in said
 
 
-def test_what_tdn_never_uses_is_left_out_with_a_word(tmp_path: Path) -> None:
+def test_tensors_that_tdn_does_not_use_are_left_out_with_a_note(tmp_path: Path) -> None:
     notes = convert(saved(tmp_path / "x.pth", published.tdn(50, 8)), segments=8).notes
-    (said,) = [note for note in notes if "never uses" in note]
+    (said,) = [note for note in notes if "not used by" in note]
     assert "base_model.conv1_temp.weight, base_model.conv1_temp.bias" in said
 
 
@@ -480,13 +480,13 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
         ("base_model.inception_3a_1x1.weight", (2, 2), "BNInception"),
         ("encoder.blocks.0.attn.qkv.weight", (2, 2), "no known layout has keys such as encoder"),
         ("base_model.layer1.0.net.conv1.weight", (2, 2), "a shift before whole blocks"),
-        ("base_model.conv1.weight", (8, 10, 7, 7), "takes 10 channels: it reads optical flow"),
-        ("backbone.conv1.conv.weight", (8, 15, 7, 7), "takes 15 channels: it reads"),
-        ("backbone.conv1.conv.weight", (8, 3, 5, 7, 7), "no 2D network"),
+        ("base_model.conv1.weight", (8, 10, 7, 7), "takes 10 channels, such as optical flow"),
+        ("backbone.conv1.conv.weight", (8, 15, 7, 7), "takes 15 channels"),
+        ("backbone.conv1.conv.weight", (8, 3, 5, 7, 7), "not a 2D network"),
         ("base_model.layer1.0.conv1.net.weight", (2, 2), "lacks the first convolution"),
     ],
 )
-def test_what_is_not_here_is_refused(
+def test_unsupported_networks_are_refused(
     key: str, shape: tuple[int, ...], said: str, tmp_path: Path
 ) -> None:
     assert said in refused(tmp_path, {key: torch.ones(shape)})
@@ -509,7 +509,7 @@ def test_from_must_agree_with_the_keys(tmp_path: Path) -> None:
     assert "--from tdn, but the keys are those of tsm" in said
     plain = published.tsm(18, 8, shift=False)
     assert "the keys are those of tsn" in refused(tmp_path, plain, "tsm")
-    with pytest.raises(UserError, match="known layouts are tdn, tam"):
+    with pytest.raises(UserError, match="the layouts are tdn, tam"):
         convert(tmp_path / "x.pth", "caffe")
     file = saved(tmp_path / "timm.pth", published.torchvision(18, 8))
     assert convert(file, "timm").notes[0].startswith("layout timm")
@@ -553,7 +553,7 @@ def hub_card(folder: Path, architecture: str = "resnet18", **pretrained: object)
     return folder / "model.safetensors"
 
 
-def test_normalisation_is_imagenets_unless_told(tmp_path: Path) -> None:
+def test_normalisation_is_imagenets_by_default(tmp_path: Path) -> None:
     file = saved(tmp_path / "x.pth", published.torchvision(18, 8))
     conversion = convert(file)
     assert conversion.checkpoint.spec.mean == (0.485, 0.456, 0.406)
@@ -617,7 +617,7 @@ def test_the_verb_takes_a_normalisation(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, words).exit_code == 0
     assert read_checkpoint(out).spec.std == (1.0, 0.5, 1.0)
     differences = saved(tmp_path / "y.pth", published.rgbdiff(18, 8))
-    with pytest.raises(UserError, match="takes frames as they are"):
+    with pytest.raises(UserError, match="takes frames from 0 to 1"):
         convert(differences, segments=T, mean=HALF, std=HALF)
 
 
@@ -665,11 +665,11 @@ def test_an_image_network_has_no_segments_in_its_name(tmp_path: Path) -> None:
     assert convert(file, segments=16).checkpoint.spec.num_segments == 16
 
 
-def test_tam_knows_its_segments(tmp_path: Path) -> None:
+def test_the_segments_of_tam_are_in_its_shapes(tmp_path: Path) -> None:
     file = saved(tmp_path / "x.pth", published.tam(18, 16, 8))
     spec = convert(file).checkpoint.spec
     assert (spec.num_segments, spec.sampling) == (16, "tam-uniform")
-    with pytest.raises(UserError, match="made for 16 segments and no other"):
+    with pytest.raises(UserError, match="has the shape of 16 segments"):
         convert(file, segments=8)
 
 
@@ -688,13 +688,13 @@ def test_tdn_mixes_as_its_segments_say(tmp_path: Path) -> None:
         ("torchvision", lambda: published.torchvision(18, 8), "uniform"),
     ],
 )
-def test_sampling_is_the_published_rule_or_told(
+def test_sampling_is_the_published_rule_or_the_given_one(
     layout: str, make: Callable[[], State], sampling: str, tmp_path: Path
 ) -> None:
     file = saved(tmp_path / "x.pth", make())
     assert convert(file, segments=T).checkpoint.spec.sampling == sampling
     assert convert(file, segments=T, sampling="twice").checkpoint.spec.sampling == "twice"
-    with pytest.raises(UserError, match="--sampling often: there are uniform, dense"):
+    with pytest.raises(UserError, match="--sampling often: unknown; use uniform, dense"):
         convert(file, segments=T, sampling="often")
 
 
@@ -736,20 +736,20 @@ def test_class_names_from_a_file(name: str, text: str, tmp_path: Path) -> None:
     assert conversion.checkpoint.spec.class_names == tuple(sorted(FIVE))
 
 
-def test_two_classes_of_one_name_are_told_apart(tmp_path: Path) -> None:
+def test_two_classes_of_one_name_are_made_distinct(tmp_path: Path) -> None:
     """As the two cranes of ImageNet."""
     names = lines(tmp_path / "names.txt", "crane", "b", "maillot", "crane", "e")
     conversion = small(tmp_path / "x.pth", segments=T, classes=names)
     told = ("crane (0)", "b", "maillot", "crane (3)", "e")
     assert conversion.checkpoint.spec.class_names == told
-    assert any(note.endswith("told apart: crane (0), crane (3)") for note in conversion.notes)
+    assert any(note.endswith("made distinct: crane (0), crane (3)") for note in conversion.notes)
     with pytest.raises(UserError, match="'crane' occurs twice"):
         small(tmp_path / "x.pth", segments=T, classes=names, class_order="sorted")
 
 
-def test_class_names_must_be_as_many_as_classes(tmp_path: Path) -> None:
+def test_the_number_of_class_names_must_match(tmp_path: Path) -> None:
     names = lines(tmp_path / "names.txt", *FIVE[:4])
-    with pytest.raises(UserError, match=r"names.txt has 4 class names.* 5 classes"):
+    with pytest.raises(UserError, match=r"names.txt: 4 class names.* has 5"):
         small(tmp_path / "x.pth", segments=T, classes=names)
     with pytest.raises(UserError, match="--class-order sort: use file or sorted"):
         small(tmp_path / "x.pth", segments=T, classes=names, class_order="sort")
@@ -757,20 +757,20 @@ def test_class_names_must_be_as_many_as_classes(tmp_path: Path) -> None:
         small(tmp_path / "x.pth", segments=T, class_order="sorted")
 
 
-def test_without_class_names_a_line_says_what_that_means(tmp_path: Path) -> None:
+def test_without_class_names_a_note_says_so(tmp_path: Path) -> None:
     conversion = small(tmp_path / "x.pth", segments=T)
     assert conversion.checkpoint.spec.class_names is None
     assert any("by number" in note for note in conversion.notes)
 
 
-def test_the_two_orders_of_something_v1_are_never_assumed(
+def test_the_order_of_something_v1_is_never_assumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from smnet.checkpoints import convert as module
 
     monkeypatch.setattr(module, "_SOMETHING", module.names_digest(tuple(reversed(FIVE))))
     names = lines(tmp_path / "names.txt", *FIVE)
-    with pytest.raises(UserError, match=r"--class-order sorted, or --class-order file"):
+    with pytest.raises(UserError, match=r"--class-order sorted or --class-order file"):
         small(tmp_path / f"{TSM_NAME}.pth", classes=names)
     for order, expected in (("file", FIVE), ("sorted", tuple(sorted(FIVE)))):
         conversion = small(tmp_path / f"{TSM_NAME}.pth", classes=names, class_order=order)

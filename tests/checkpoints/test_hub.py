@@ -1,4 +1,4 @@
-"""The hub: one file up, one file down, and one clear line at once where there is no network."""
+"""The hub: upload and download of one file, and one clear line where there is no network."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def refusal(call: Callable[[], object]) -> str:
     start = time.monotonic()
     with pytest.raises(UserError) as caught:
         call()
-    assert time.monotonic() - start < 10, "the hub is not waited for"
+    assert time.monotonic() - start < 10, "the hub blocks"
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -141,7 +141,7 @@ def test_refusals_of_the_hub(served: list[str]) -> None:
     said = refusal(lambda: read_checkpoint("hf://owner/other"))
     assert said.startswith("hf://owner/other: no such repository")
     assert "no such revision" in refusal(lambda: hub.pull("hf://owner/name@v2"))
-    assert "holds no checkpoint of ours" in refusal(lambda: hub.pull("hf://owner/empty"))
+    assert "holds no checkpoint of smnet" in refusal(lambda: hub.pull("hf://owner/empty"))
 
 
 def test_what_is_no_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,11 +152,11 @@ def test_what_is_no_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     server.server_close()
 
 
-def test_a_file_beyond_all_measure_is_not_fetched(
+def test_a_file_over_the_limit_is_not_downloaded(
     served: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hub, "MAX_BYTES", 1000)
-    assert "no checkpoint of ours" in refusal(lambda: hub.pull("hf://owner/name"))
+    assert "over the limit" in refusal(lambda: hub.pull("hf://owner/name"))
     assert not any(line.startswith("GET") for line in served)
 
 
@@ -164,32 +164,32 @@ def test_a_file_beyond_all_measure_is_not_fetched(
     "address", ["hf://name", "hf://a/b/c", "hf://", "hf://a b/c", "hf://a/b@x y", "hf://../b"]
 )
 def test_bad_addresses(address: str) -> None:
-    assert "is written hf://owner/name" in refusal(lambda: read_checkpoint(address))
+    assert "of the hub as hf://owner/name" in refusal(lambda: read_checkpoint(address))
 
 
 def test_without_a_network_one_line_at_once() -> None:
     said = refusal(lambda: smnet.Recognizer.load("hf://owner/name"))
     assert said.startswith("hf://owner/name: the hub cannot be reached")
-    assert "no copy of it in the cache" in said
+    assert "not in the cache" in said
     result = CliRunner().invoke(app, ["predict", "hf://owner/name", __file__])
     assert isinstance(result.exception, UserError)
 
 
-def test_a_hub_that_never_answers_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_never_answers_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         point_to(monkeypatch, f"http://127.0.0.1:{deaf.getsockname()[1]}")
         monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.3")
         said = refusal(lambda: hub.pull("hf://owner/name"))
     assert "hub" in said
-    assert "no copy" in said
+    assert "not in the cache" in said
 
 
-def test_a_look_up_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_look_up_that_hangs_does_not_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """No timeout of the library covers the name server's."""
     monkeypatch.setattr(
         huggingface_hub, "get_hf_file_metadata", lambda *a, **k: time.sleep(20), raising=True
     )
-    monkeypatch.setattr(hub, "PATIENCE", 0.2)
+    monkeypatch.setattr(hub, "TIME_LIMIT", 0.2)
     assert "did not answer within 0.2 s" in refusal(lambda: hub.pull("hf://owner/name"))
 
 
@@ -202,14 +202,14 @@ def test_the_cached_copy_serves_without_a_network(
     hub.pull("hf://owner/name")
     point_to(monkeypatch, "http://127.0.0.1:9")
     assert read_checkpoint("hf://owner/name").spec == checkpoint.spec
-    assert "the copy in the cache is used" in caplog.text
+    assert "the cached file is used" in caplog.text
     caplog.clear()
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert read_checkpoint("hf://owner/name").spec == checkpoint.spec
     assert not caplog.text  # as asked for
 
 
-def test_offline_mode_asks_nobody(served: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_offline_mode_sends_nothing(served: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert "HF_HUB_OFFLINE is set" in refusal(lambda: hub.pull("hf://owner/name"))
     monkeypatch.setenv("HF_TOKEN", "hf_x")
@@ -283,7 +283,7 @@ def test_push_without_token_or_network(file: Path, monkeypatch: pytest.MonkeyPat
     said = refusal(lambda: hub.push(file, "card", "owner/name"))
     assert said.startswith("cannot push to owner/name: the hub cannot be reached")
     assert "main branch" in refusal(lambda: hub.push(file, "card", "owner/name@v2"))
-    assert "is written" in refusal(lambda: hub.push(file, "card", "name"))
+    assert "of the hub as" in refusal(lambda: hub.push(file, "card", "name"))
 
 
 # --- the card --------------------------------------------------------------------------------
@@ -302,7 +302,7 @@ def test_card_says_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
         assert said in card
     nameless = Checkpoint(ModelSpec("tsn_resnet18", 3), {})
     bare = model_card(nameless, "owner/name")
-    assert "by number only" in bare
+    assert "no class names" in bare
     assert "## Results" not in bare
 
 

@@ -1,4 +1,4 @@
-"""The model card of a checkpoint: what the page of a repository on the hub says about it."""
+"""The model card of a checkpoint: the text of its repository's page on the hub."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from smnet.checkpoints.header import Header
 
 
 def model_card(header: Header, repo: str) -> str:
-    """Markdown with a YAML head, from what the checkpoint says about itself and nothing else."""
+    """Markdown with a YAML front matter, from the checkpoint's header alone."""
     spec = header.spec
     family, _, trunk = spec.name.partition("_")
     head = "\n".join(
@@ -27,7 +27,7 @@ def model_card(header: Header, repo: str) -> str:
         "model": spec.name + (f" {dict(spec.options)}" if spec.options else ""),
         "classes": spec.num_classes,
         "segments": spec.num_segments,
-        "frames a segment": spec.frames_per_segment,
+        "frames per segment": spec.frames_per_segment,
         "sampling": spec.sampling,
         "input": f"{spec.input_size} px, from a short side of {spec.short_side} px",
     }
@@ -42,7 +42,7 @@ def model_card(header: Header, repo: str) -> str:
             parts += [f"## {title}", _table(values)]
     parts.append("## Classes")
     if spec.class_names is None:
-        parts.append("The checkpoint knows its classes by number only.")
+        parts.append("The checkpoint has no class names, only numbers.")
     else:
         parts.append("\n".join(f"    {i} {_line(n)}" for i, n in enumerate(spec.class_names)))
     return "\n\n".join(parts) + "\n"
@@ -64,7 +64,7 @@ def _line(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """One line of a table, in which nothing is markup."""
+    """One line of a table, with all markup escaped."""
     text = _line(text)
     for mark in "\\`*_[]|<>":
         text = text.replace(mark, f"\\{mark}" if mark not in "<>" else f"&{'lg'[mark == '>']}t;")

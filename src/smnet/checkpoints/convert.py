@@ -1,8 +1,8 @@
-"""Published checkpoints of the family become checkpoints of ours.
+"""Conversion of published checkpoints into checkpoints of smnet.
 
-What a published file does not say about itself, and it says little beside its tensors, comes from
-its keys and shapes, then from the file name that its program gave it, then from the user. It is
-never guessed: a frames-per-clip mismatch loads without any error, and so does a wrong class order.
+A published file holds little but tensors. What it does not say comes from its keys and shapes, then
+from the file name that its program gave it, then from the user. Nothing is guessed: a wrong number
+of segments or a wrong class order loads without an error and scores badly.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from smnet.models.registry import family_of
 from smnet.models.weight_files import AVERAGED, read_timm_config, read_weight_file
 
 # The 174 class names of Something-Something, the same in both versions (SHA-256 of the sorted
-# names, letters and digits only). Version 2 has one numbering, alphabetical. Version 1 has two:
-# alphabetical (TSM, TEA, TDN, TAM) and that of the official labels file (MMAction2).
+# names, letters and digits only). Version 2 is always numbered alphabetically. TSM, TEA, TDN and
+# TAM number version 1 alphabetically, MMAction2 as in the official labels file.
 _SOMETHING = "35550b7174a6868eb8d3e2febfccc16b05ba9f9691b0dac64259d09f6ee94ce1"
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A checkpoint of ours and, a line each, what was found out and what was assumed."""
+    """The converted checkpoint, and a line on each fact that was found or assumed."""
 
     checkpoint: Checkpoint
     notes: tuple[str, ...]
@@ -54,10 +54,10 @@ class Conversion:
 
 @dataclass(frozen=True)
 class NameHints:
-    """What the file names of TSM and its successors, and of MMAction2, tell.
+    """Facts from the file names of TSM and its successors, and of MMAction2.
 
     ``TSM_{data}_{modality}_{arch}_shift{div}_{place}_{consensus}_segment{T}_e{E}[_dense][_nl]``,
-    as the file's name or as that of its folder; ``..._[dense-]1x1x{T}-...`` of MMAction2.
+    as the name of the file or its folder; ``..._[dense-]1x1x{T}-...`` in MMAction2.
     """
 
     text: str = ""
@@ -69,7 +69,7 @@ class NameHints:
 
     @classmethod
     def of(cls, path: Path) -> NameHints:
-        """Hints of the file's name, or of its folder's where only that tells the segments."""
+        """Hints from the file's name, or from its folder's where only that has the segments."""
         pattern = r"_segment(\d{1,3})(?=[_.]|$)|[-_]1x1x(\d{1,3})(?=[-_.]|$)"
         texts = (path.name, path.absolute().parent.name)
         text = next((text for text in texts if re.search(pattern, text)), path.name)
@@ -95,31 +95,29 @@ def convert(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
 ) -> Conversion:
-    """Read a published checkpoint.
+    """Convert a published checkpoint.
 
     Args:
-        source: the file: ``.pth``, ``.pth.tar``, ``.pt`` or ``.safetensors``. Code in it is not
-            run.
-        layout: a name in :data:`smnet.checkpoints.layouts.LAYOUTS`; None means by the keys.
-        segments: T, where neither tensors nor the file name tell it.
-        classes: a file of class names (one a line, ``id,name``, ``id;label``, json). Without it
+        source: a ``.pth``, ``.pth.tar``, ``.pt`` or ``.safetensors`` file. Code in it is not run.
+        layout: a name in :data:`smnet.checkpoints.layouts.LAYOUTS`; None recognises the keys.
+        segments: T, where neither the tensors nor the file name give it.
+        classes: a file of class names (one per line, ``id,name``, ``id;label``, json). Without it
             the checkpoint knows its classes by number only.
-        class_order: how the classifier numbers them: ``"file"``, as that file does, or
-            ``"sorted"``, alphabetically. None means ``"file"``, but for Something-Something V1,
-            of which two numberings go around and which must be told.
-        sampling: a strategy of :mod:`smnet.data.sampling.rules`; None means what the published
-            results of the layout were measured under.
-        mean, std: per colour, of values in [0, 1], by which its frames were normalised. None means
-            what timm's ``config.json`` beside the file says, else ImageNet's, as nearly all
-            published files.
+        class_order: the numbering of the classifier: ``"file"``, as in that file, or ``"sorted"``,
+            alphabetical. None is ``"file"``, except for Something-Something V1: two numberings of
+            it are in use, so one must be chosen.
+        sampling: a rule of :mod:`smnet.data.sampling.rules`; None is the rule of the layout's
+            published results.
+        mean, std: normalisation per colour of values in [0, 1]. None takes timm's ``config.json``
+            beside the file, or ImageNet's.
 
     Raises:
-        UserError: not such a file; a tensor that is missing, left over or of another shape; or
-            something that must be told.
+        UserError: not such a file; a tensor that is missing, left over or of another shape; or a
+            fact that the file does not give and the caller must.
     """
     path = Path(source)
     if is_checkpoint(path):
-        raise UserError(f"{path}: a checkpoint of smnet already; there is nothing to do")
+        raise UserError(f"{path}: a checkpoint of smnet already; nothing to convert")
     try:
         state, under = read_weight_file(path)
         card = read_timm_config(path)
@@ -135,9 +133,9 @@ def convert(
         head, num_classes = _classifier(kind, shapes)
         notes = [f"layout {kind.name}: {why}", f"{kind.family}_{trunk}, {num_classes} classes"]
         if under in AVERAGED:
-            notes.append(f"the averaged weights ({under}), as their own program would measure")
+            notes.append(f"the averaged weights ({under}), which the original program evaluates")
         if renamed:
-            notes.append("names of older files (self_conv) read as tam.G and tam.L by their shapes")
+            notes.append("older names (self_conv) read as tam.G and tam.L by their shapes")
         name = f"{kind.family}_{trunk}"
         count, how = _segments(path, kind, shapes, segments, hints)
         if count > MAX_SEGMENTS:
@@ -145,11 +143,11 @@ def convert(
         options, assumed = _options(kind, trunk, width, hints)
         rule = _sampling(sampling, kind, hints)
         notes.append(f"{count} segments ({how}); sampling {rule}{assumed}")
-        names, said = _class_names(path, num_classes, classes, class_order, hints)
-        notes.append(said)
+        names, note = _class_names(path, num_classes, classes, class_order, hints)
+        notes.append(note)
         fixed = family_of(name).input
-        scale, said = _normalisation(fixed, mean, std, card)
-        notes.append(said)
+        scale, note = _normalisation(fixed, mean, std, card)
+        notes.append(note)
         about: dict[str, Any] = {**scale, **fixed, "sampling": rule, "class_names": names}
         spec = ModelSpec(name, num_classes, count, options, **about)
         with torch.device("meta"):
@@ -167,29 +165,29 @@ def convert(
 def _modernised(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
     names = modern(state)
     if len(set(names.values())) < len(names):
-        raise ValueError("it holds tensors under both the old (self_conv) and the new (tam) names")
+        raise ValueError("it has tensors under both the old (self_conv) and the new (tam) names")
     return {names[k]: v for k, v in state.items()}, any(k != v for k, v in names.items())
 
 
 def _layout(path: Path, state: Mapping[str, Tensor], wanted: str | None) -> tuple[Layout, str]:
     if wanted is not None and wanted not in LAYOUTS:
-        raise UserError(f"--from {wanted}: known layouts are {', '.join(LAYOUTS)}")
+        raise UserError(f"--from {wanted}: unknown; the layouts are {', '.join(LAYOUTS)}")
     found = recognise(state)
     if found is None:
         if wanted is not None:
-            return LAYOUTS[wanted], "as told"
+            return LAYOUTS[wanted], "as given"
         raise UserError(
-            f"{path}: no known layout has keys such as {some(state)}; known are"
+            f"{path}: no known layout has keys such as {some(state)}; the layouts are"
             f" {', '.join(LAYOUTS)}"
         )
     layout, key = found
     if wanted in (None, layout.name):
-        return layout, f"{layout.tells}, see {key}"
+        return layout, f"{layout.evidence}, see {key}"
     if wanted == "timm" and layout.name == "torchvision":
-        return LAYOUTS["timm"], f"{layout.tells} under the names of torchvision, see {key}"
+        return LAYOUTS["timm"], f"{layout.evidence} under the names of torchvision, see {key}"
     raise UserError(
-        f"{path}: --from {wanted}, but the keys are those of {layout.name}: {layout.tells}"
-        f" (see {key}); leave --from out, or give {layout.name}"
+        f"{path}: --from {wanted}, but the keys are those of {layout.name}: {layout.evidence}"
+        f" (see {key}); leave --from out, or use --from {layout.name}"
     )
 
 
@@ -204,29 +202,29 @@ def _segments(
     path: Path,
     layout: Layout,
     shapes: Mapping[str, tuple[int, ...]],
-    told: int | None,
+    given: int | None,
     hints: NameHints,
 ) -> tuple[int, str]:
-    if told is not None and told < 1:
-        raise UserError(f"--segments {told}: at least 1")
+    if given is not None and given < 1:
+        raise UserError(f"--segments {given}: at least 1 is needed")
     if layout.family == "tam":
         key, shape = next((k, s) for k, s in shapes.items() if k.endswith(".tam.G.0.weight"))
         if len(shape) != 2:
             raise ValueError(f"{key} has the shape {shape}, not (2T, T)")
-        if told not in (None, shape[1]):
+        if given not in (None, shape[1]):
             raise UserError(
-                f"{path}: --segments {told}, but {key} is made for {shape[1]} segments and no other"
+                f"{path}: --segments {given}, but {key} has the shape of {shape[1]} segments"
             )
         return shape[1], f"the shape of {key}"
-    if told is not None:
-        return told, "as told"
+    if given is not None:
+        return given, "as given"
     if layout.name in ("torchvision", "timm"):
-        return 8, "an image network has none of its own; --segments N sets another number"
+        return 8, "the default for an image network; --segments N sets another number"
     if hints.segments is not None:
         return hints.segments, f"the name {hints.text}"
     raise UserError(
-        f"{path}: neither its tensors nor its name tell how many segments it was trained on, and"
-        " with a wrong number it loads and scores badly; give --segments (published files: 8 or 16)"
+        f"{path}: neither its tensors nor its name give the number of segments it was trained on;"
+        " a wrong number would load and score badly. Give --segments (published files: 8 or 16)"
     )
 
 
@@ -234,7 +232,7 @@ def _options(
     layout: Layout, trunk: str, width: int, hints: NameHints
 ) -> tuple[dict[str, Any], str]:
     if hints.pooled:
-        raise ValueError("its name says tpool: pooling over time between stages, which is not here")
+        raise ValueError("its name says tpool: temporal pooling between stages is not supported")
     options: dict[str, Any] = {}
     if width != (32 if trunk == "mobilenetv2" else 64):
         options["width"] = width
@@ -247,12 +245,12 @@ def _options(
     return options, f"; 1/{hints.shift_div} of the channels shifted each way (the name)"
 
 
-def _sampling(told: str | None, layout: Layout, hints: NameHints) -> str:
-    if told is None:
+def _sampling(given: str | None, layout: Layout, hints: NameHints) -> str:
+    if given is None:
         return layout.dense if hints.dense else layout.sampling
-    if told not in list_strategies():
-        raise UserError(f"--sampling {told}: there are {', '.join(list_strategies())}")
-    return told
+    if given not in list_strategies():
+        raise UserError(f"--sampling {given}: unknown; use {', '.join(list_strategies())}")
+    return given
 
 
 def _normalisation(
@@ -261,22 +259,22 @@ def _normalisation(
     std: tuple[float, ...] | None,
     card: Mapping[str, Any],
 ) -> tuple[dict[str, tuple[float, ...]], str]:
-    """The mean and deviation of the specification where the family leaves them open, and a line."""
+    """The normalisation where the family does not fix it, and a line on its origin."""
     if "mean" in fixed:
         if mean or std:
-            raise UserError("--mean, --std: this network takes frames as they are, from 0 to 1")
-        return {}, "frames as they are, from 0 to 1"
+            raise UserError("--mean, --std: this network takes frames from 0 to 1, not normalised")
+        return {}, "frames from 0 to 1, not normalised"
     if (mean is None) != (std is None):
         raise UserError("--mean and --std: give both")
     if mean is not None and std is not None:
         if not _is_scale(mean, std):
             raise UserError("--mean, --std: three numbers each, for values in [0, 1], std above 0")
-        return {"mean": mean, "std": std}, f"normalised by {mean}, {std}, as told"
+        return {"mean": mean, "std": std}, f"normalised by {mean}, {std}, as given"
     found = [card.get("mean"), card.get("std")]
     if all(isinstance(value, list) for value in found) and _is_scale(*found):
         mean, std = (tuple(map(float, value)) for value in found)  # type: ignore[arg-type]
         return {"mean": mean, "std": std}, f"normalised by {mean}, {std} (config.json beside it)"
-    return {}, "normalised by ImageNet's mean and deviation (--mean and --std tell others)"
+    return {}, "normalised by ImageNet's mean and deviation (--mean and --std set others)"
 
 
 def _is_scale(mean: Any, std: Any) -> bool:
@@ -299,40 +297,39 @@ def _class_names(
         raise UserError(f"--class-order {order}: use file or sorted")
     if file is None:
         if order is not None:
-            raise UserError("--class-order says how the names of --classes are numbered; give both")
+            raise UserError("--class-order is the numbering of the names in --classes; give both")
         return None, (
-            "no class names (--classes FILE gives them): evaluation will match classes by number"
-            " only, which no other numbering will stop"
+            "no class names (--classes FILE gives them): evaluation matches classes by number only,"
+            " so another numbering goes unnoticed"
         )
-    given = read_class_names(Path(file), unique=order == "sorted")
-    names = tell_twins_apart(given)
+    listed = read_class_names(Path(file), unique=order == "sorted")
+    names = tell_twins_apart(listed)
     if len(names) != num_classes:
         raise UserError(
-            f"{file} has {len(names)} class names, the classifier of {path} {num_classes} classes"
+            f"{file}: {len(names)} class names, but the classifier of {path} has {num_classes}"
         )
     something = names_digest(names) == _SOMETHING
-    if something:  # go around with [brackets] too, which change the alphabetical order
+    if something:  # some lists have [brackets], which change the alphabetical order
         names = tuple(without_brackets(name) for name in names)
     alphabetical = tuple(sorted(names))
     if order is None and something:
         if not hints.something_v2:
             raise UserError(
-                f"{file}: the classes of Something-Something. V2 is numbered alphabetically"
-                " everywhere; V1 alphabetically by TSM, TEA, TDN and TAM, but in the order of the"
-                " official labels file by MMAction2. Say which it is: --class-order sorted, or"
-                f" --class-order file (as {file} has them)"
+                f"{file}: the classes of Something-Something. V2 is always numbered alphabetically."
+                " V1 is numbered alphabetically by TSM, TEA, TDN and TAM, and as in the official"
+                " labels file by MMAction2. Choose with --class-order sorted or --class-order file"
             )
-        return alphabetical, f"classes: {file}, sorted, as all of Something-Something V2 is"
+        return alphabetical, f"classes: {file}, sorted, as always in Something-Something V2"
     if order == "sorted":
         return alphabetical, f"classes: {file}, sorted"
-    said = f"classes: {file}, in its order"
-    if twins := [name for name, as_given in zip(names, given, strict=True) if name != as_given]:
-        said += f"; names that stand there twice are told apart: {', '.join(twins)}"
-    return names, said
+    note = f"classes: {file}, in its order"
+    if twins := [name for name, as_given in zip(names, listed, strict=True) if name != as_given]:
+        note += f"; repeated names were made distinct: {', '.join(twins)}"
+    return names, note
 
 
 def names_digest(names: tuple[str, ...]) -> str:
-    """SHA-256 that tells a set of class names, however it is ordered, cased and punctuated."""
+    """SHA-256 of a set of class names, independent of order, case and punctuation."""
     plain = sorted("".join(c for c in name.casefold() if c.isalnum()) for name in names)
     return hashlib.sha256("\n".join(plain).encode()).hexdigest()
 
@@ -343,16 +340,16 @@ def names_digest(names: tuple[str, ...]) -> str:
 def _fitted(
     model: VideoModel, layout: Layout, head: str, state: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], list[str]]:
-    """The model's ``state_dict`` from a file's, and what there is to say about it.
+    """The model's ``state_dict`` from a file's, and notes on it.
 
     Raises:
         ValueError: not exactly the tensors of this model.
     """
     own = model.state_dict()
-    carriers = {
+    temporal = {
         block_of(f"{name}.") for name, _ in model.named_modules() if name.endswith(".temporal")
     }
-    theirs = layout.names(own, carriers, head)
+    theirs = layout.names(own, temporal, head)
     unused = [key for key in state if re.search(layout.unused, key)]
     missing = [t for o, t in theirs.items() if t not in state and not _is_counter(o)]
     extra = sorted(state.keys() - set(theirs.values()) - set(unused))
@@ -363,7 +360,7 @@ def _fitted(
     ]
     problems = [
         f"it {problem} {some(keys)}"
-        for problem, keys in (("lacks", missing), ("has besides", extra), ("differs in", misfit))
+        for problem, keys in (("lacks", missing), ("also has", extra), ("differs in", misfit))
         if keys
     ]
     if problems:
@@ -373,7 +370,7 @@ def _fitted(
         )
     counter = torch.zeros((), dtype=torch.int64)
     tensors = {o: state.get(t, counter).to(own[o].dtype, copy=True) for o, t in theirs.items()}
-    notes = [f"left out, as its own program never uses it: {some(unused)}"] if unused else []
+    notes = [f"left out, not used by the original program either: {some(unused)}"] if unused else []
     absent = sum(t not in state for t in theirs.values())
     if absent:
         notes.append(
@@ -383,7 +380,7 @@ def _fitted(
 
 
 def _is_counter(key: str) -> bool:
-    """A tensor that files older than it lack, and that changes no score."""
+    """Whether a tensor is a counter, which old files lack and no score depends on."""
     return key.endswith(".num_batches_tracked")
 
 

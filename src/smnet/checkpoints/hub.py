@@ -1,14 +1,11 @@
-"""Checkpoints on the Hugging Face hub: ``hf://owner/name`` where a checkpoint's path may stand.
+"""Checkpoints on the Hugging Face hub: ``hf://owner/name`` in place of a checkpoint's path.
 
-A repository holds our one file, as ``model.safetensors``, and a model card made from it. The
-library's ``PyTorchModelHubMixin`` is not used: it keeps the constructor's arguments in a second
-file, ``config.json``, and writes the tensors without the header, so class names, sampling and
-metrics would be lost or stand in two places that can disagree; and it has to be a base class of
-every model, which would tie the models to the hub. Its two calls, upload and download, are used
-directly.
+A repository holds our one file, as ``model.safetensors``, and a model card. The library's
+``PyTorchModelHubMixin`` is not used: it drops the header of the file and keeps the constructor's
+arguments in a second file, and it would tie every model to the hub.
 
-Without a network the library tries again for 23 seconds and more. Here the hub must answer a first
-question within :data:`PATIENCE`; only then is anything sent or fetched.
+Without a network the library retries for some 24 seconds. So the hub is asked one question first,
+with a time limit, and the library transfers files only if it answers.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,9 +24,10 @@ from smnet.errors import UserError
 SCHEME = "hf://"
 FILE = "model.safetensors"
 CARD = "README.md"
-PATIENCE = 2.0
-"""Seconds the hub has for its first answer; the environment's HF_HUB_ETAG_TIMEOUT overrides it."""
+TIME_LIMIT = 2.0
+"""Seconds for the hub's first answer; HF_HUB_ETAG_TIMEOUT overrides it."""
 MAX_BYTES = 4 * 2**30
+"""Largest file that is downloaded."""
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -40,16 +39,16 @@ def is_address(source: str | os.PathLike[str]) -> bool:
 
 
 def pull(address: str) -> Path:
-    """The checkpoint file of a repository, downloaded once and then kept in the hub's cache.
+    """The checkpoint file of a repository, downloaded once and kept in the library's cache.
+
+    Without a network, or with HF_HUB_OFFLINE set, the cached file is used. Without a network a
+    warning is logged.
 
     Args:
         address: ``hf://owner/name``, or ``hf://owner/name@revision`` (a branch, tag or commit).
 
-    Where the hub cannot be reached, or HF_HUB_OFFLINE is set, the copy in the cache serves; unless
-    that was asked for, a warning says so.
-
     Raises:
-        UserError: no such repository or file, no right to it, or neither network nor cached copy.
+        UserError: no such repository or file, no access, or neither a network nor a cached file.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError
@@ -59,39 +58,40 @@ def pull(address: str) -> Path:
         return _cached(address, repo, revision, "HF_HUB_OFFLINE is set")
     url = hf_hub_url(repo, FILE, revision=revision)
     try:
-        about = _answer(lambda: get_hf_file_metadata(url, timeout=_patience()))
+        size = _answer(lambda: get_hf_file_metadata(url, timeout=_time_limit())).size
+        if size is not None and size > MAX_BYTES:
+            raise UserError(
+                f"{address}: {FILE} has {size / 2**30:.0f} GiB, over the limit of 4 GiB"
+            )
+        return Path(hf_hub_download(repo, FILE, revision=revision))
+    except UserError:
+        raise
     except HfHubHTTPError as error:
         raise UserError(f"{address}: {_refusal(error)}") from None
     except _NoAnswer as error:
         path = _cached(address, repo, revision, str(error))
-        _log.warning("%s: %s; the copy in the cache is used", address, error)
+        _log.warning("%s: %s; the cached file is used", address, error)
         return path
-    if about.size is not None and about.size > MAX_BYTES:
-        raise UserError(
-            f"{address}: {FILE} has {about.size / 2**30:.0f} GiB; no checkpoint of ours"
-        )
-    try:
-        return Path(hf_hub_download(repo, FILE, revision=revision))
-    except Exception as error:  # of the library's transports, which differ by its version
-        raise UserError(f"{address}: the download broke off ({_first_line(error)})") from None
+    except Exception as error:  # the library's transports raise their own
+        raise UserError(f"{address}: the download failed ({_first_line(error)})") from None
 
 
 def push(checkpoint: Path, card: str, repo: str, *, private: bool = False) -> str:
-    """Upload a checkpoint, in one commit with its model card.
+    """Upload a checkpoint and its model card in one commit.
 
-    The repository is made if need be. A model card that is there already is left as it is.
+    The repository is created if necessary. An existing model card is kept.
 
     Args:
         checkpoint: the file.
         card: the text of the model card.
         repo: ``owner/name``, with or without ``hf://``.
-        private: of a repository that is made.
+        private: whether a new repository is private.
 
     Returns:
-        The repository's page.
+        The address of the repository's page.
 
     Raises:
-        UserError: no token, no network, no right to write, or a bad name.
+        UserError: no token, no network, no write access, or a wrong name.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError
@@ -125,31 +125,34 @@ class _NoAnswer(Exception):
 
 
 def _answer(ask: Callable[[], T]) -> T:
-    """What ``ask`` returns or raises of the hub's refusals; :class:`_NoAnswer` for all else.
+    """The hub's answer to one question, within the time limit.
 
-    The call runs in a thread of its own, as no timeout of it covers the look-up of the host.
+    It is asked in a thread, because no timeout of the library covers the look-up of the host.
+
+    Raises:
+        HfHubHTTPError: the hub refused.
+        _NoAnswer: anything else.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
-    values: list[T] = []
-    errors: list[BaseException] = []
+    future: Future[T] = Future()
 
     def run() -> None:
         try:
-            values.append(ask())
+            future.set_result(ask())
         except BaseException as error:
-            errors.append(error)
+            future.set_exception(error)
 
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    thread.join(_patience())
-    if values:
-        return values[0]
-    if not errors:
-        raise _NoAnswer(f"the hub did not answer within {_patience():g} s (is there a network?)")
-    if isinstance(errors[0], HfHubHTTPError):
-        raise errors[0]
-    raise _NoAnswer(f"the hub cannot be reached ({_first_line(errors[0])})")
+    threading.Thread(target=run, daemon=True).start()  # an executor's would be waited for at exit
+    try:
+        return future.result(_time_limit())
+    except HfHubHTTPError:
+        raise
+    except TimeoutError:
+        reason = f"the hub did not answer within {_time_limit():g} s (is there a network?)"
+        raise _NoAnswer(reason) from None
+    except Exception as error:
+        raise _NoAnswer(f"the hub cannot be reached ({_first_line(error)})") from None
 
 
 def _cached(address: str, repo: str, revision: str | None, why: str) -> Path:
@@ -160,8 +163,8 @@ def _cached(address: str, repo: str, revision: str | None, why: str) -> Path:
         return Path(hf_hub_download(repo, FILE, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         raise UserError(
-            f"{address}: {why}, and there is no copy of it in the cache; fetch it where there is a"
-            " network, and give the file's path"
+            f"{address}: {why}, and it is not in the cache; download it where there is a network,"
+            " and give the file's path"
         ) from None
 
 
@@ -175,26 +178,21 @@ def _parse(address: str) -> tuple[str, str | None]:
     except HFValidationError:
         repo = ""
     if repo.count("/") != 1 or (revision and not re.fullmatch(r"[\w./-]+", revision, re.ASCII)):
-        raise UserError(f"{address}: a repository of the hub is written {SCHEME}owner/name")
+        raise UserError(f"{address}: write a repository of the hub as {SCHEME}owner/name")
     return repo, revision or None
 
 
 def _refusal(error: Exception) -> str:
-    from huggingface_hub.errors import (
-        EntryNotFoundError,
-        GatedRepoError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
-    if isinstance(error, GatedRepoError):
-        return "access to this repository must be asked for on its page"
-    if isinstance(error, RepositoryNotFoundError):
-        return "no such repository, or a private one that your token (HF_TOKEN) does not open"
-    if isinstance(error, RevisionNotFoundError):
+    if isinstance(error, errors.GatedRepoError):
+        return "this repository is gated; ask for access on its page"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return "no such repository, or a private one to which your token (HF_TOKEN) has no access"
+    if isinstance(error, errors.RevisionNotFoundError):
         return "the repository has no such revision"
-    if isinstance(error, EntryNotFoundError):
-        return f"the repository has no {FILE}: it holds no checkpoint of ours"
+    if isinstance(error, errors.EntryNotFoundError):
+        return f"the repository has no {FILE}, so it holds no checkpoint of smnet"
     return f"the hub refused ({_first_line(error)})"
 
 
@@ -205,10 +203,11 @@ def _first_line(error: BaseException) -> str:
 def _offline() -> bool:
     from huggingface_hub import constants
 
+    # The library reads the variable once, when it is imported.
     given = os.environ.get("HF_HUB_OFFLINE", "").upper()
     return bool(constants.HF_HUB_OFFLINE) or given in {"1", "ON", "YES", "TRUE"}
 
 
-def _patience() -> float:
+def _time_limit() -> float:
     given = os.environ.get("HF_HUB_ETAG_TIMEOUT", "")
-    return float(given) if re.fullmatch(r"\d+(?:\.\d+)?", given) else PATIENCE
+    return float(given) if re.fullmatch(r"\d+(?:\.\d+)?", given) else TIME_LIMIT

@@ -1,8 +1,8 @@
-"""The names of tensors in published checkpoints, and how a file tells which layout it has.
+"""The names of tensors in published checkpoints, and the recognition of a file's layout.
 
-Every layout is a function from our names to theirs, so that what a file lacks can be named as its
-own program would name it. All are ``state_dict`` names with the ``module.`` of data-parallel
-training taken off.
+A layout is a function from our names to the published ones, so a message about a missing tensor
+uses the published name. All are ``state_dict`` names without the ``module.`` of data-parallel
+training.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from smnet.models.mobilenetv2 import GROUPS
 from smnet.models.resnet import LAYERS
 
 SHOWN = 4
-"""How many tensors a line names."""
+"""Number of tensors that a message names."""
 
 
 @dataclass(frozen=True)
@@ -25,22 +25,22 @@ class Layout:
     """One way of naming tensors.
 
     Attributes:
-        name: as the user writes it.
-        family: of the models here.
-        tells: what the mark is, for people.
-        mark: a pattern that keys of this layout match, and of none that is tried after it.
-        prefix: of every key but the classifier's.
-        heads: what the classifier may be called; the first is usual.
-        rename: (our key, not of the classifier; whether its block carries a temporal part) ->
-            theirs, without the prefix.
-        sampling, dense: the rules (``smnet.data.sampling.rules``) that published results of
-            this layout were measured under, on segments and on dense clips.
-        unused: pattern of tensors that published files carry and their own programs never use.
+        name: as in ``--from``.
+        family: the family of models here.
+        evidence: what ``mark`` shows, for messages.
+        mark: a pattern that keys of this layout match, and keys of no later layout.
+        prefix: the prefix of all keys but the classifier's.
+        heads: possible names of the classifier, the usual one first.
+        rename: maps our key (not the classifier's), and whether its block has a temporal module, to
+            the published key without the prefix.
+        sampling, dense: the rules (``smnet.data.sampling.rules``) of this layout's published
+            results, on segments and on dense clips.
+        unused: a pattern of tensors that published files have and their programs do not use.
     """
 
     name: str
     family: str
-    tells: str
+    evidence: str
     mark: str
     prefix: str
     heads: tuple[str, ...]
@@ -49,12 +49,12 @@ class Layout:
     dense: str
     unused: str = r"(?!)"
 
-    def names(self, ours: Iterable[str], carriers: Collection[str], head: str) -> dict[str, str]:
-        """Our names to theirs.
+    def names(self, ours: Iterable[str], temporal: Collection[str], head: str) -> dict[str, str]:
+        """Map our names to the published ones.
 
         Args:
             ours: keys of the model's ``state_dict``.
-            carriers: the blocks with a temporal part, such as ``layer1.0``.
+            temporal: the blocks with a temporal module, such as ``layer1.0``.
             head: the classifier's name in this file, one of ``heads``.
         """
         found = {}
@@ -62,19 +62,19 @@ class Layout:
             if key.startswith("fc."):
                 found[key] = head + key.removeprefix("fc")
             else:
-                found[key] = self.prefix + self.rename(key, block_of(key) in carriers)
+                found[key] = self.prefix + self.rename(key, block_of(key) in temporal)
         return found
 
 
 def block_of(key: str) -> str:
-    """``layer1.0`` of ``layer1.0.conv1.weight``, ``features.3`` of ..., "" outside the blocks."""
+    """The block of a key: ``layer1.0`` for ``layer1.0.conv1.weight``, "" outside the blocks."""
     found = re.match(r"(?:layer\d|features)\.\d+(?=\.)", key)
     return found[0] if found else ""
 
 
 # --- our names to theirs ---------------------------------------------------------------------
 
-# Of an inverted residual, ours and torchvision's to one flat sequence; and without expansion.
+# The modules of an inverted residual in one flat sequence, with and without the expansion.
 _FLAT = {"0.0": "0", "0.1": "1", "1.0": "3", "1.1": "4", "2": "6", "3": "7"}
 _FLAT_FIRST = {"0.0": "0", "0.1": "1", "1": "3", "2": "4"}
 
@@ -87,17 +87,17 @@ def _flat(key: str) -> str:
     return found[1] + step + found[4]
 
 
-def _plain(key: str, carries: bool) -> str:
+def _plain(key: str, temporal: bool) -> str:
     return key
 
 
-def _tsn(key: str, carries: bool) -> str:
+def _tsn(key: str, temporal: bool) -> str:
     return _flat(key)
 
 
-def _tsm(key: str, carries: bool) -> str:
+def _tsm(key: str, temporal: bool) -> str:
     key = _flat(key)
-    if carries:  # the shift wraps the block's first convolution
+    if temporal:  # the shift wraps the block's first convolution
         key = re.sub(
             r"^(layer\d\.\d+\.conv1|features\.\d+\.conv\.0)\.weight$", r"\1.net.weight", key
         )
@@ -117,10 +117,10 @@ _ACTION = {
 }
 
 
-def _action(key: str, carries: bool) -> str:
-    block, temporal, part = key.partition(".temporal.")
-    if not temporal:
-        return _tsm(key, carries)
+def _action(key: str, temporal: bool) -> str:
+    block, infix, part = key.partition(".temporal.")
+    if not infix:
+        return _tsm(key, temporal)
     module, _, tensor = part.rpartition(".")
     first = "conv1" if block.startswith("layer") else "conv.0"
     return f"{block}.{first}.{_ACTION[module]}.{tensor}"
@@ -130,7 +130,7 @@ _TEA = {"squeeze": "conv1", "norm": "bn1", "transform": "conv2", "expand": "conv
 _TEA |= {"expand_norm": "bn3"}
 
 
-def _tea(key: str, carries: bool) -> str:
+def _tea(key: str, temporal: bool) -> str:
     key = re.sub(r"\.temporal\.me\.(\w+)\.", lambda m: f".me.{_TEA[m[1]]}.", key)
     return re.sub(r"\.temporal\.shifts\.(\d)\.", r".shifts.\1.conv.", key)
 
@@ -143,7 +143,7 @@ _TDN = _TEA | {
 }
 
 
-def _tdn(key: str, carries: bool) -> str:
+def _tdn(key: str, temporal: bool) -> str:
     if key.startswith("difference."):
         key = key.removeprefix("difference.")
         key = re.sub(r"^layer1\.", "resnext_layer1.", key)
@@ -153,13 +153,13 @@ def _tdn(key: str, carries: bool) -> str:
     return key.replace(".temporal.shift.", ".shift.conv.")
 
 
-def _tam(key: str, carries: bool) -> str:
+def _tam(key: str, temporal: bool) -> str:
     if ".temporal." in key:
         return key.replace(".temporal.", ".tam.")
     return re.sub(r"^(layer\d\.\d+)\.", r"\1.net.", key)
 
 
-def _mmaction2(key: str, carries: bool) -> str:
+def _mmaction2(key: str, temporal: bool) -> str:
     """Convolution and normalisation are one module, ``convK``, with ``conv`` and ``bn`` in it."""
     if key.startswith("features."):
         return _mmaction2_mobile(key, wrapped=False)
@@ -186,19 +186,19 @@ def _mmaction2_mobile(key: str, wrapped: bool) -> str:
     return f"layer{layer}.{block}.conv.{module}{shift}.{('conv', 'bn')[part]}.{tensor}"
 
 
-def _mmaction2_tsm(key: str, carries: bool) -> str:
+def _mmaction2_tsm(key: str, temporal: bool) -> str:
     if key.startswith("features."):
-        return _mmaction2_mobile(key, carries)
-    key = _mmaction2(key, carries)
-    if carries:
+        return _mmaction2_mobile(key, temporal)
+    key = _mmaction2(key, temporal)
+    if temporal:
         key = re.sub(r"^(layer\d\.\d+\.conv1\.conv)\.", r"\1.net.", key)
     return key
 
 
-def _mmaction2_tanet(key: str, carries: bool) -> str:
+def _mmaction2_tanet(key: str, temporal: bool) -> str:
     if ".temporal." in key:
         return key.replace(".temporal.", ".tam.")
-    return re.sub(r"^(layer\d\.\d+)\.", r"\1.block.", _mmaction2(key, carries))
+    return re.sub(r"^(layer\d\.\d+)\.", r"\1.block.", _mmaction2(key, temporal))
 
 
 # --- the layouts -----------------------------------------------------------------------------
@@ -206,25 +206,25 @@ def _mmaction2_tanet(key: str, carries: bool) -> str:
 
 def _tsn_lineage(
     name: str,
-    tells: str,
+    evidence: str,
     mark: str,
     rename: Callable[[str, bool], str],
     sampling: tuple[str, str] = ("tsn", "tsm-dense"),
 ) -> Layout:
-    """The code of TSN, TSM and those who went on from it; without dropout, ``new_fc`` is absent."""
+    """A layout of TSN, TSM and their successors. Networks without dropout lack ``new_fc``."""
     heads = ("new_fc", "base_model.fc", "base_model.classifier")
     return Layout(
-        name, name, tells, rf"^base_model\.{mark}", "base_model.", heads, rename, *sampling
+        name, name, evidence, rf"^base_model\.{mark}", "base_model.", heads, rename, *sampling
     )
 
 
 def _mmaction2_lineage(
-    name: str, family: str, tells: str, mark: str, rename: Callable[[str, bool], str]
+    name: str, family: str, evidence: str, mark: str, rename: Callable[[str, bool], str]
 ) -> Layout:
     return Layout(
         f"mmaction2-{name}",
         family,
-        tells,
+        evidence,
         rf"^backbone\.{mark}",
         "backbone.",
         ("cls_head.fc_cls",),
@@ -246,7 +246,7 @@ _TORCHVISION = Layout(
     "uniform",
 )
 
-# What is tried first is the more telling mark.
+# More specific marks come first.
 _ORDERED = (
     replace(
         _tsn_lineage("tdn", "a stem of differences", r"conv1_5\.", _tdn, ("tdn", "tdn")),
@@ -280,20 +280,20 @@ _ORDERED = (
 )
 
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in _ORDERED}
-# timm calls the tensors of its plain ResNets as torchvision does.
+# timm names the tensors of its plain ResNets as torchvision does.
 LAYOUTS["timm"] = replace(_TORCHVISION, name="timm")
 
 _REFUSED = (
-    (r"\.nl\.|\.non_local", "a non-local variant; only networks without non-local blocks are here"),
-    (r"\binception_|conv1_7x7_s2", "a BNInception trunk, which is not here"),
+    (r"\.nl\.|\.non_local", "a non-local variant; non-local blocks are not supported"),
+    (r"\binception_|conv1_7x7_s2", "a BNInception trunk, which is not supported"),
 )
 
 
 def recognise(keys: Collection[str]) -> tuple[Layout, str] | None:
-    """The layout of a file, and a key that tells it; None where no layout is known.
+    """The layout of a file, and a key that shows it; None for an unknown layout.
 
     Raises:
-        ValueError: a known kind of network that has no counterpart here.
+        ValueError: a known kind of network that is not supported.
     """
     for pattern, what in _REFUSED:
         if found := _first(pattern, keys):
@@ -304,17 +304,17 @@ def recognise(keys: Collection[str]) -> tuple[Layout, str] | None:
             if whole:
                 raise ValueError(
                     "a shift before whole blocks; only the shift in the residual branch (blockres)"
-                    f" is here (see {whole})"
+                    f" is supported (see {whole})"
                 )
             return layout, found
     return None
 
 
 def modern(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Of every key the name that newer files of its program have: itself, but for old TAM files.
+    """Map each key to its present name, which differs for old TAM files only.
 
-    Those call the branches ``self_conv.conv_f`` and ``self_conv.conv_g``. Which is which is seen
-    by the first weights: a linear layer's (2T, T) in the global branch, (C/4, C, 3) in the local.
+    These call the branches ``self_conv.conv_f`` and ``self_conv.conv_g``. The first weight tells
+    them apart: a linear layer's (2T, T) in the global branch, (C/4, C, 3) in the local one.
     """
     names = {key: key for key in state}
     for key, tensor in state.items():
@@ -328,22 +328,24 @@ def modern(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def by_input(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
-    """The layout for what the first convolution reads: frames, or TSN's RGB differences; anything
-    else is a ``ValueError``."""
+    """The layout for the input of the first convolution: frames, or TSN's RGB differences.
+
+    Raises:
+        ValueError: any other input.
+    """
     channels = shapes[_stem(layout, shapes)][1]
     if channels == 15 and layout.name == "tsn":  # 5 differences of 3 colours
         return replace(layout, family="rgbdiff")
     if channels != 3:
         raise ValueError(
-            f"its first convolution takes {channels} channels: it reads optical flow or differences"
-            " of frames; here are networks for RGB frames and, in the layout tsn, for differences"
-            " of RGB frames (15 channels)"
+            f"its first convolution takes {channels} channels, such as optical flow; networks for"
+            " RGB frames are supported and, in the layout tsn, for RGB differences (15 channels)"
         )
     return layout
 
 
 def trunk_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, int]:
-    """The trunk's name and the channels of its stem; ``ValueError`` for a trunk not known here."""
+    """The trunk's name and the channels of its stem; ``ValueError`` for an unknown trunk."""
     name = _stem(layout, shapes)
     width = shapes[name][0]
     if "features." in name or _first(re.escape(layout.prefix) + r"layer7\.", shapes):
@@ -360,7 +362,7 @@ def trunk_of(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str
         if known == depths and bottleneck == (depth >= 50):
             return f"resnet{depth}", width
     kind = "bottleneck" if bottleneck else "basic"
-    raise ValueError(f"its stages have {depths} {kind} blocks; known are {LAYERS}")
+    raise ValueError(f"its stages have {depths} {kind} blocks; the known trunks are {LAYERS}")
 
 
 def _stem(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> str:
@@ -372,12 +374,12 @@ def _stem(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> str:
             f"it lacks the first convolution, {layout.prefix}{stems[0]}; there are {some(shapes)}"
         )
     if len(shape := shapes[name]) != 4:
-        raise ValueError(f"its first convolution has a weight of shape {shape}: no 2D network")
+        raise ValueError(f"its first convolution has a weight of shape {shape}: not a 2D network")
     return name
 
 
 def some(keys: Collection[str]) -> str:
-    """The first few of a file's tensors, for a line to people."""
+    """The first few names of a file's tensors, for messages."""
     more = f" and {len(keys) - SHOWN} more" if len(keys) > SHOWN else ""
     return ", ".join(list(keys)[:SHOWN]) + more
 

@@ -1,4 +1,4 @@
-"""The video with its label on it."""
+"""Drawing of labels on a video."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from smnet.files import WRITTEN_BY, atomic_path, check_suffix
 from smnet.inference.recognizer import Prediction
 
 CHUNK = 32
-"""Frames decoded, drawn on and encoded at a time; bounds the memory of long videos."""
+"""Frames decoded, drawn and encoded at a time; bounds the memory of long videos."""
 
 TICK = Fraction(1, 90000)
-"""Seconds in which frames are timed, as in broadcasting: divides all usual rates."""
+"""Time base of the output, seconds. As in broadcasting, all usual frame rates divide it."""
 
 _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf")
 
@@ -29,23 +29,24 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf"
 def write_annotated(
     source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
 ) -> None:
-    """Copy a video as H.264, its timing kept, with its best labels and scores drawn over the lower
-    edge.
+    """Copy a video as H.264 with its best labels and scores drawn over the lower edge.
+
+    The timing of the frames is kept. Sound is not copied.
 
     Args:
-        source: a video file or a folder of frames; its sound is not copied.
+        source: a video file or a folder of frames.
         target: ``.mp4``, ``.mkv`` or ``.mov``.
-        prediction: what to write on it.
+        prediction: the labels and scores to draw.
 
     Raises:
         UserError: as :func:`check_target`; a source that cannot be read or has a side of one
-            pixel, a target that cannot be written.
+            pixel; or a target that cannot be written.
     """
     check_target(source, target)
     with open_video(source) as video, atomic_path(target) as temporary:
         width, height = video.width // 2 * 2, video.height // 2 * 2
         if not (width and height):
-            raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to write on")
+            raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to draw on")
         banner = _banner(prediction, video.width)
         rate = max(Fraction(video.fps or 25).limit_denominator(1001), Fraction(1, 1001))
         times = video.times or [float(index / rate) for index in range(video.num_frames)]
@@ -76,13 +77,13 @@ def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str])
 
 
 def _banner(prediction: Prediction, width: int) -> Image.Image:
-    """The lines of text, as an image with transparency, at most as wide as the video."""
+    """The lines of text as a transparent image of the video's width."""
     lines = [
         f"{score:.0%}  {label}"
         for label, score in zip(prediction.labels[:3], prediction.scores[:3], strict=True)
     ]
     size = max(10, width // 26)
-    font, lines = _set_in_type(lines, size)
+    font, lines = _font(lines, size)
     while size > 8 and max(font.getlength(line) for line in lines) > width - 2 * size:
         size -= 1
         font = font.font_variant(size=size)
@@ -95,19 +96,19 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
     return banner
 
 
-def _set_in_type(lines: list[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
-    """A font of the machine, which has most letters; else Pillow's own, which has those of ASCII,
-    and the lines in these."""
+def _font(lines: list[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
+    """A font of the machine and the lines; or Pillow's font, which covers ASCII, and the lines in
+    ASCII."""
     for name in _FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size), lines
-    own = ImageFont.load_default(size)
-    assert isinstance(own, ImageFont.FreeTypeFont)  # of a given size it is
-    return own, [in_ascii(line) for line in lines]
+    fallback = ImageFont.load_default(size)
+    assert isinstance(fallback, ImageFont.FreeTypeFont)  # true if a size is given
+    return fallback, [in_ascii(line) for line in lines]
 
 
 def in_ascii(text: str) -> str:
-    """Letters without their accents, ``?`` for what has no letter: ``"Öl 日"`` is ``"Ol ?"``."""
+    """Letters without accents, and ``?`` for all others: ``"Öl 日"`` becomes ``"Ol ?"``."""
     apart = unicodedata.normalize("NFKD", text)
     return "".join(c if c.isascii() else "?" for c in apart if not unicodedata.combining(c))
 
