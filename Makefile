@@ -38,11 +38,14 @@ format: $(VENV)/ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The site in build/site; any warning (a broken link, an unknown name) is an error.
+# The site in build/site; a broken link, an unknown name or a faulty docstring is an error.
+docs: SHELL := /bin/bash
+docs: .SHELLFLAGS := -o pipefail -c
 docs: $(VENV)/docs
-	$(BIN)/python tools/cli_page.py docs/cli.md
 	$(BIN)/python tools/models_page.py docs/models.md
-	$(BIN)/zensical build --clean --strict
+	$(BIN)/python tools/site_source.py
+	$(BIN)/zensical build --clean --strict 2>&1 | tee build/docs.log
+	! grep '^griffe:' build/docs.log  # faults of docstrings, which --strict leaves out
 
 $(VENV)/docs: $(VENV)/ready
 	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[docs]'

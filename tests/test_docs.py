@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shlex
 import tomllib
@@ -13,12 +14,24 @@ import pytest
 import typer.main
 
 from smnet.cli.main import app
+from smnet.models.registry import list_models, option_types
 from smnet.recipes.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / "docs" / "cli.md"
-PAGES = sorted(page for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")] if page != GENERATED)
+"""Written by ``tools/site_source.py`` for the site only."""
+PAGES = sorted(
+    page for folder in (".", "docs", "benchmarks/results") for page in (ROOT / folder).glob("*.md")
+)
 FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+OPTIONS = {
+    field.name
+    for model in list_models()
+    for declaration in option_types(model)
+    for field in dataclasses.fields(declaration)
+}
+"""Options of all models."""
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 
@@ -65,9 +78,14 @@ def test_commands_have_verbs_and_options_that_exist(page: Path) -> None:
                 break
             if word.startswith("-") and word != "-":
                 assert word.split("=")[0] in options, f"smnet {' '.join(words)}: no option {word}"
-            elif re.match(r"[a-z_]+(\.\w+)?=", word):
-                key = re.split(r"[.=]", word)[0]
+                continue
+            options_of_models = re.findall(r":(\w+)=", word)
+            if "=" in word and ":" not in word:
+                key, _, option = word.partition("=")[0].partition(".")
                 assert key in Recipe.model_fields, f"smnet {' '.join(words)}: no key {key}"
+                options_of_models += [option] if option else []
+            for name in options_of_models:
+                assert name in OPTIONS, f"smnet {' '.join(words)}: no option {name}"
 
 
 @each_page
@@ -103,3 +121,14 @@ def test_every_page_is_in_the_site() -> None:
     site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
     listed = set(files(site["project"]["nav"])) - {GENERATED.name}
     assert {page.name for page in PAGES if page.parent == ROOT / "docs"} <= listed
+
+
+def test_contributing_names_every_package() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = [path.parent.name for path in ROOT.glob("src/smnet/*/__init__.py")]
+    assert [name for name in packages if f"`{name}" not in text] == []
+
+
+def test_readme_is_short() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= 120

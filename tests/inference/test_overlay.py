@@ -133,6 +133,6 @@ def test_the_video_itself_is_not_overwritten(tmp_path: Path) -> None:
     other = tmp_path / "link.mp4"
     other.symlink_to(source)
     for target in (source, other):
-        with pytest.raises(UserError, match="that is the video itself, which is not touched"):
+        with pytest.raises(UserError, match="is the source video"):
             write_annotated(source, target, ANSWER)
     assert source.read_bytes() == before

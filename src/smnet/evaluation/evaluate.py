@@ -59,8 +59,9 @@ def evaluate_checkpoints(
         views: clips x crops. None takes the views of the checkpoints' recipes, or ``"1x1"``.
         weights: shares of several checkpoints, ``"1,1.5"``; equal by default.
         sampling: a sampling rule in place of each checkpoint's own.
-        on_error, workers: see :mod:`smnet.evaluation.scoring`.
+        on_error: ``"raise"``, or ``"skip"``: an unreadable clip counts as wrong.
         batch: views per batch.
+        workers: decoding processes; None is one per core, at most 8.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         decoder: of video files, ``"pyav"`` or ``"torchcodec"``.
 

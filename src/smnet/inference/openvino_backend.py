@@ -57,7 +57,7 @@ class OpenVinoBackend(ExportedBackend):
         openvino = import_openvino()
         description = bounded(Path(self.path), MAX_DESCRIPTION)
         if not description.read_bytes()[:256].lstrip().startswith((b"<?xml", b"<net")):
-            raise UserError(f"{self.path}: not an OpenVINO description of a network")
+            raise UserError(f"{self.path}: not an OpenVINO model")
         weights = bounded(description.with_suffix(".bin"), MAX_WEIGHTS)
         core = openvino.Core()
         try:

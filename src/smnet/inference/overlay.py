@@ -73,7 +73,7 @@ def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str])
     """
     check_suffix(target, (".mp4", ".mkv", ".mov"), "an annotated video")
     if Path(target).exists() and Path(target).samefile(source):
-        raise UserError(f"{target}: that is the video itself, which is not touched; name another")
+        raise UserError(f"{target}: is the source video; choose another file")
 
 
 def _banner(prediction: Prediction, width: int) -> Image.Image:

@@ -291,7 +291,7 @@ def test_checksums_that_are_none(
     server = Server(folder)
     before = sorted(tmp_path.rglob("*"))
     try:
-        assert re.search(r"manifest\.json: damaged .* is no checksum", complaint(server.address))
+        assert re.search(r"manifest\.json: damaged .* is not a checksum", complaint(server.address))
     finally:
         server.end()
     assert sorted(tmp_path.rglob("*")) == before

@@ -76,7 +76,7 @@ class Shard:
         if not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError(f"a shard of {self.clips!r} clips in {self.bytes!r} bytes")
         if not (isinstance(self.sha256, str) and re.fullmatch("[0-9a-f]{64}", self.sha256)):
-            raise ValueError(f"{self.sha256!r} is no checksum")  # it names a file in the cache
+            raise ValueError(f"{self.sha256!r} is not a checksum")  # it names a file in the cache
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,9 +59,7 @@ class RemoteStorage(Storage):
     def read(self, file: str, limit: int) -> bytes:
         size = self._request(file, lambda path: self._filesystem.info(path)).get("size")
         if not isinstance(size, int) or size > limit:
-            raise UserError(
-                f"{self.name(file)}: {size} bytes, by the server; a packed set has no such file"
-            )
+            raise UserError(f"{self.name(file)}: {size} bytes, too large for a packed set")
         return self.read_range(file, 0, size)
 
     def read_range(self, file: str, start: int, stop: int) -> bytes:
@@ -99,7 +97,7 @@ class RemoteStorage(Storage):
     def _unreadable(self, file: str, error: Exception) -> UserError:
         if "support range requests" in str(error):
             return UserError(
-                f"{self.name(file)}: the server sends no parts of files;"
+                f"{self.name(file)}: the server does not support range requests;"
                 f" simplecache::{self.place} reads copies of whole files, or copy the set here"
             )
         if isinstance(error, TimeoutError):

@@ -55,7 +55,7 @@ class Storage:
             UserError: it cannot be read, or is larger.
         """
         if (size := self._size(file)) > limit:
-            raise UserError(f"{self.name(file)}: {size} bytes; a packed set has no such file")
+            raise UserError(f"{self.name(file)}: {size} bytes, too large for a packed set")
         try:
             return Path(self.name(file)).read_bytes()
         except OSError as error:

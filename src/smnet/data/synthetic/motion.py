@@ -162,7 +162,7 @@ def _claim(folder: Path, card: dict[str, Any]) -> bool:
     if other:
         raise UserError(
             f"{folder} holds a motion data set with other parameters"
-            f" ({', '.join(f'{key}={_short(found.get(key))}' for key in other)}); ask for the same,"
+            f" ({', '.join(f'{key}={_short(found.get(key))}' for key in other)}); use the same,"
             " or give another folder"
         )
     return found.get("complete") is True

@@ -44,7 +44,7 @@ def check_size(size: object) -> None:
     """Raise ``UserError`` unless ``size`` can be the side of a clip: even, 32 to 256 pixels."""
     check_whole("size", size, 32, 256)
     if isinstance(size, int) and size % 2:
-        raise UserError(f"motion: size={size} is odd, and H.264 wants even sides; use {size + 1}")
+        raise UserError(f"motion: size={size} is odd, and H.264 needs even sides; use {size + 1}")
 
 
 # --- Tracks: how things move. Each draws from laws that mirroring in time, left-right and up-down

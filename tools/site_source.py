@@ -1,9 +1,13 @@
-"""Write the reference page of the command line: python tools/cli_page.py FILE."""
+"""Gather the pages of the documentation site in build/source: python tools/site_source.py.
+
+They are the pages of ``docs/`` and ``benchmarks/results/``, and a reference of the command line,
+written from the program.
+"""
 
 from __future__ import annotations
 
 import inspect
-import sys
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +16,25 @@ import typer.main
 
 from smnet.cli.main import app
 
+ROOT = Path(__file__).parents[1]
+TARGET = ROOT / "build" / "source"
 
-def page() -> str:
+
+def gather() -> None:
+    """Write all pages, with links between the two folders adapted to the site."""
+    shutil.rmtree(TARGET, ignore_errors=True)
+    shutil.copytree(ROOT / "docs", TARGET)
+    (TARGET / "cli.md").write_text(command_line(), encoding="utf-8")
+    for page in TARGET.glob("*.md"):
+        text = page.read_text(encoding="utf-8")
+        page.write_text(text.replace("](../benchmarks/results/", "](results/"), encoding="utf-8")
+    (TARGET / "results").mkdir()
+    for page in (ROOT / "benchmarks" / "results").glob("*.md"):
+        text = page.read_text(encoding="utf-8").replace("](../../docs/", "](../")
+        (TARGET / "results" / page.name).write_text(text, encoding="utf-8")
+
+
+def command_line() -> str:
     """The page in Markdown: one section per verb."""
     root = typer.main.get_command(app)
     lines = [
@@ -76,4 +97,4 @@ def usage(name: str, command: Any) -> list[str]:
 
 
 if __name__ == "__main__":
-    Path(sys.argv[1]).write_text(page(), encoding="utf-8")
+    gather()
