@@ -111,7 +111,7 @@ def test_size_is_the_published_one() -> None:
     assert multiply_adds(model, 8) == pytest.approx(34.4e9, rel=0.005)
 
 
-def test_every_published_tensor_has_a_home() -> None:
+def test_every_published_tensor_has_a_counterpart() -> None:
     state = create_model("action_resnet50", 174).state_dict()
     assert len(state) == 528
     homes = set()

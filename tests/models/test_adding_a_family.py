@@ -64,7 +64,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     del sys.modules["smnet.models.delta"]
 
 
-def test_it_stands_on_all_trunks(family: Path) -> None:
+def test_all_trunks(family: Path) -> None:
     assert len(list_models("delta_*")) == len(registry_module.TRUNKS)
 
 
@@ -73,21 +73,19 @@ def test_it_stands_on_all_trunks(family: Path) -> None:
     "check",
     [
         test_registry.test_scores_and_features,
-        test_registry.test_parts_give_the_shape_that_they_take,
+        test_registry.test_temporal_parts_keep_the_shape,
         test_registry.test_no_attribute_hides_a_method_of_its_module,
         test_registry.test_uncounted_products_are_declared,
         test_registry.test_every_option_is_documented_and_has_a_possible_default,
         test_registry.test_names_are_family_and_trunk,
         test_registry.test_every_parameter_learns,
         test_registry.test_specification_builds_the_model_again,
-        test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+        test_registry.test_evaluation_is_deterministic_and_clips_are_independent,
         test_registry.test_image_weights_start_the_trunk,
         test_registry.test_a_clip_of_another_shape_is_refused,
     ],
 )
-def test_it_keeps_what_every_model_promises(
-    family: Path, trunk: str, check: Callable[[str], None]
-) -> None:
+def test_the_tests_of_every_model(family: Path, trunk: str, check: Callable[[str], None]) -> None:
     check(f"delta_{trunk}")
 
 
@@ -167,16 +165,14 @@ def between(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         test_registry.test_scores_and_features,
         test_registry.test_every_parameter_learns,
         test_registry.test_specification_builds_the_model_again,
-        test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+        test_registry.test_evaluation_is_deterministic_and_clips_are_independent,
         test_registry.test_image_weights_start_the_trunk,
         test_registry.test_uncounted_products_are_declared,
         test_profile.test_the_stages_are_all_of_the_model,
     ],
 )
 @pytest.mark.parametrize("trunk", ["resnet18", "resnet50"])
-def test_a_part_between_the_stages_keeps_them(
-    between: None, trunk: str, check: Callable[[str], None]
-) -> None:
+def test_a_part_between_the_stages(between: None, trunk: str, check: Callable[[str], None]) -> None:
     check(f"between_{trunk}")
 
 
@@ -220,13 +216,11 @@ def headed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         test_registry.test_scores_and_features,
         test_registry.test_every_parameter_learns,
         test_registry.test_specification_builds_the_model_again,
-        test_registry.test_evaluation_repeats_itself_and_clips_stay_apart,
+        test_registry.test_evaluation_is_deterministic_and_clips_are_independent,
         test_registry.test_image_weights_start_the_trunk,
     ],
 )
-def test_another_head_keeps_them_too(
-    headed: None, trunk: str, check: Callable[[str], None]
-) -> None:
+def test_another_head(headed: None, trunk: str, check: Callable[[str], None]) -> None:
     check(f"ends_{trunk}")
 
 

@@ -63,7 +63,7 @@ def test_cached_file_is_used(cache: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert all(torch.equal(own[k], v) for k, v in state.items() if not k.startswith("fc."))
 
 
-def test_file_is_fetched_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_file_is_downloaded_once(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = publish(monkeypatch, cache.parent / "elsewhere", image_network()).read_bytes()
     asked: list[str] = []
 
@@ -130,7 +130,7 @@ def test_offline_says_which_file_to_put_where(
     assert caught.value.__suppress_context__
 
 
-def test_cache_that_cannot_be_made_is_one_error(
+def test_a_cache_that_cannot_be_created(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "home").write_text("a file where a folder must be")
@@ -146,7 +146,7 @@ def test_trunk_without_published_weights(cache: Path) -> None:
 # ---------------------------------------------------------------- another trunk
 
 
-def test_another_trunk_is_named_with_what_it_lacks(tmp_path: Path) -> None:
+def test_missing_tensors_are_named(tmp_path: Path) -> None:
     model = network()
     before = {k: v.clone() for k, v in model.state_dict().items()}
     path = tmp_path / "other.safetensors"
@@ -185,7 +185,7 @@ def test_temporal_part_of_other_options_does_not_fit() -> None:
     assert_unchanged(model, before)
 
 
-def test_nothing_of_ours() -> None:
+def test_a_mapping_of_unknown_names() -> None:
     with pytest.raises(
         ValueError, match=r"the mapping of tensors is not a trunk .* lacks conv1\.weight"
     ):
@@ -200,7 +200,7 @@ def test_counters_of_batches_may_be_absent() -> None:
     assert torch.equal(model.state_dict()["bn1.running_mean"], state["bn1.running_mean"])
 
 
-def test_classifier_of_the_same_size_is_not_taken() -> None:
+def test_the_classifier_is_not_loaded() -> None:
     state = image_network(classes=5)
     model = network()
     load_weights(model, state)
@@ -216,7 +216,7 @@ def test_half_precision_tensors_are_widened() -> None:
     assert torch.equal(own, state["conv1.weight"].float())
 
 
-def test_nothing_is_fetched_for_a_file(cache: Path, tmp_path: Path) -> None:
+def test_a_file_needs_no_download(cache: Path, tmp_path: Path) -> None:
     save_file(image_network(), tmp_path / "weights.safetensors")
     load_weights(network(), tmp_path / "weights.safetensors")
     assert not cache.exists()

@@ -176,7 +176,7 @@ def test_width_scales_every_layer_but_the_last() -> None:
         create_model("tsn_mobilenetv2", 2, width=20)
 
 
-def test_every_family_on_any_trunk_is_on_this_one() -> None:
+def test_families_on_mobilenetv2() -> None:
     assert {"smnet_mobilenetv2", "tsn_mobilenetv2"} <= set(list_models("*_mobilenetv2"))
     assert PUBLISHED["mobilenetv2"] == "mobilenet_v2-b0353104.pth"
     with pytest.raises(ValueError, match="no option 'stride_in'"):

@@ -79,7 +79,7 @@ def test_scores_and_features(name: str) -> None:
 
 
 @every_model
-def test_parts_give_the_shape_that_they_take(name: str) -> None:
+def test_temporal_parts_keep_the_shape(name: str) -> None:
     model = shared(name)
 
     def check(part: nn.Module, args: tuple[Any, ...], out: Any) -> None:
@@ -151,7 +151,7 @@ def test_specification_builds_the_model_again(name: str) -> None:
 
 
 @every_model
-def test_evaluation_repeats_itself_and_clips_stay_apart(name: str) -> None:
+def test_evaluation_is_deterministic_and_clips_are_independent(name: str) -> None:
     model = shared(name)
     clips = clips_for(model, batch=3)
     before = {k: v.clone() for k, v in model.state_dict().items()}

@@ -115,7 +115,7 @@ def test_the_other_stem_of_v1b_is_refused() -> None:
         load_weights(create_model("tsn_res2net50", 5), state)
 
 
-def test_where_the_weights_are_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_place_of_the_published_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def fail(url: str, *_: Any, **__: Any) -> None:
@@ -138,7 +138,7 @@ def test_families_on_it() -> None:
     assert "tdn_res2net50" not in list_models()
 
 
-def test_time_means_nothing_to_the_baseline() -> None:
+def test_the_baseline_ignores_the_order_of_frames() -> None:
     model = small("tsn_res2net50", 4)
     clips = noise(2, 4, 3, 32, 32)
     with torch.no_grad():
@@ -147,13 +147,13 @@ def test_time_means_nothing_to_the_baseline() -> None:
 
 @pytest.mark.parametrize("place", ["before_conv1", "after_conv1"])
 @pytest.mark.parametrize("family", ["tsm", "smnet"])
-def test_parts_of_other_families_stand_on_it(family: str, place: str) -> None:
+def test_other_families_on_this_trunk(family: str, place: str) -> None:
     model = small(f"{family}_res2net50", 4, place=place)
     assert_clips_stay_apart(model, 4)
     if family == "smnet" or place == "before_conv1":  # 12 channels shift 1, an eighth
         assert_order_counts(model, 4)
 
 
-def test_stride_is_in_the_parts() -> None:
+def test_the_stride_cannot_be_moved() -> None:
     with pytest.raises(ValueError, match="stride_in must be conv2, not 'conv1'"):
         create_model("tsn_res2net50", 5, width=8, stride_in="conv1")

@@ -118,12 +118,12 @@ def test_stride_of_the_first_bottleneck(stride_in: str) -> None:
 
 
 @pytest.mark.parametrize("stride_in", ["conv1", "conv2"])
-def test_basic_blocks_have_one_stride_whatever_is_asked(stride_in: str) -> None:
+def test_basic_blocks_ignore_stride_in(stride_in: str) -> None:
     model = on_paper("tsn_resnet18", stride_in=stride_in)
     assert strides(model) == {f"layer{n}.0.conv1": 2 for n in (2, 3, 4)}
 
 
-def test_both_strides_take_the_same_tensors_and_differ_in_their_scores() -> None:
+def test_both_strides_have_the_same_tensors_and_different_scores() -> None:
     torch.manual_seed(0)
     one = create_model("tsn_resnet50", 5, 2, width=8).eval()
     two = create_model("tsn_resnet50", 5, 2, width=8, stride_in="conv1").eval()

@@ -126,7 +126,7 @@ def test_i3d_pool_is_optional() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_clips_never_mix_and_time_counts(name: str) -> None:
+def test_clips_are_independent_and_order_counts(name: str) -> None:
     torch.manual_seed(0)
     model = scramble(create_model(name, 3, 8, width=8))
     nn.init.normal_(model.fc.weight)
@@ -147,7 +147,7 @@ def test_clips_never_mix_and_time_counts(name: str) -> None:
         ("slow_resnet50", 20, slice(9, 11)),
     ],
 )
-def test_inflated_network_answers_a_static_clip_as_the_flat_one(
+def test_inflated_network_equals_the_2d_network_on_a_static_clip(
     name: str, frames: int, inner: slice
 ) -> None:
     torch.manual_seed(0)
@@ -175,7 +175,7 @@ def test_inflation_keeps_the_sum_over_time() -> None:
     torch.testing.assert_close(inflated[:, :, 0], inflated[:, :, 4])
 
 
-def test_weights_of_a_3d_network_are_taken_as_they_are() -> None:
+def test_weights_of_a_3d_network_are_not_inflated() -> None:
     source = create_model("slow_resnet18", 3, width=8)
     model = create_model("slow_resnet18", 5, width=8)
     load_weights(model, source.state_dict())

@@ -34,7 +34,7 @@ def refusal(name: str) -> str:
 SEEING = [name for name in list_models("*_resnet18") if not refusal(name)]
 
 
-def test_who_sees_differences() -> None:
+def test_families_with_a_modality() -> None:
     known = {"smnet", "tsn", "tsm", "stm", "teinet", "action", "tam"}
     assert {f"{family}_resnet18" for family in known} <= set(SEEING)
     for name in set(list_models("*_resnet18")) - set(SEEING):
@@ -72,7 +72,7 @@ def test_scores_are_the_equations(trunk: str, segments: int) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
 
 
-def test_a_still_film_is_like_a_black_one() -> None:
+def test_a_static_clip_equals_a_black_one() -> None:
     model = small("rgbdiff_resnet18", 2)
     still = noise(1, 1, 3, 32, 32).expand(-1, 12, -1, -1, -1)
     with torch.no_grad():
@@ -134,7 +134,7 @@ def test_specification() -> None:
 
 
 @pytest.mark.parametrize("name", [*SEEING, "smnet_res2net50"])
-def test_every_family_may_see_differences(name: str) -> None:
+def test_every_family_on_differences(name: str) -> None:
     model = small(name, 4, modality="rgbdiff")
     assert model.spec.frames_per_clip == 24
     assert build_model(model.spec).state_dict().keys() == model.state_dict().keys()
@@ -184,7 +184,7 @@ def in_steps(model: FrameAndDifferenceResNet, clips: Tensor) -> Tensor:
 
 
 @pytest.mark.parametrize("name", [*SEEING, "smnet_res2net50"])
-def test_every_family_may_see_both(name: str) -> None:
+def test_every_family_on_frames_and_differences(name: str) -> None:
     model = small(name, 4, modality="rgb+rgbdiff")
     assert isinstance(model, FrameAndDifferenceResNet)
     assert not any(".temporal." in key for key in model.difference.state_dict())
@@ -200,7 +200,7 @@ def test_every_family_may_see_both(name: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
 
 
-def test_tdn_sees_both() -> None:
+def test_tdn_reads_frames_and_differences() -> None:
     tdn, smnet = small("tdn_resnet18", 4), small("smnet_resnet18", 4, modality="rgb+rgbdiff")
     assert isinstance(tdn, FrameAndDifferenceResNet)
     shapes = [
@@ -227,7 +227,7 @@ def test_the_share_of_differences(segments: int, weight: float) -> None:
         create_model("tsm_resnet18", 5, difference_weight=0.5)
 
 
-def test_a_block_that_gave_up_its_convolution_has_it_in_the_branch() -> None:
+def test_a_replaced_convolution_stays_in_the_difference_branch() -> None:
     options = {"width": 8, "modality": "rgb+rgbdiff", "place": "instead_of_conv2"}
     donor = create_model("tsn_resnet50", 5, 4, width=8).state_dict()
     model = create_model("smnet_resnet50", 5, 4, **options, weights=donor)
@@ -238,7 +238,7 @@ def test_a_block_that_gave_up_its_convolution_has_it_in_the_branch() -> None:
 
 
 @pytest.mark.parametrize("size", [33, 34, 35, 47])
-def test_both_at_sizes_that_halve_with_a_rest(size: int) -> None:
+def test_odd_sizes_of_frames_and_differences(size: int) -> None:
     model = small("smnet_resnet18", 2, modality="rgb+rgbdiff")
     assert model(noise(1, 10, 3, size, size)).shape == (1, 5)
 
@@ -294,7 +294,7 @@ def test_all_parameters_of_both_learn() -> None:
         ("rgbdiff_resnet18", "rgb", "rgbdiff_resnet18 has no option 'modality'"),
     ],
 )
-def test_modalities_that_cannot_be(name: str, modality: str, says: str) -> None:
+def test_impossible_modalities(name: str, modality: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         create_model(name, 5, modality=modality)
 

@@ -106,7 +106,7 @@ def test_multiply_adds_beside_the_image_network() -> None:
 
 
 @pytest.mark.parametrize("segments", [8, 16])
-def test_every_published_tensor_has_a_home(segments: int) -> None:
+def test_every_published_tensor_has_a_counterpart(segments: int) -> None:
     state = create_model("tam_resnet50", 174, segments).state_dict()
     assert len(state) == 544
     homes = set()

@@ -149,13 +149,13 @@ def test_static_clips_have_no_difference_under_an_identity_transform() -> None:
     assert not torch.allclose(gates(torch.randn(8, 32, 6, 6), 4), x)
 
 
-def test_maps_of_one_pixel_pass() -> None:
+def test_maps_of_one_pixel() -> None:
     part = LongTermDifference(32).eval()
     for size in ((1, 1), (1, 3)):
         assert part(torch.randn(4, 32, *size), 2).shape == (4, 32, *size)
 
 
-def test_frames_see_their_neighbours_alone() -> None:
+def test_frames_depend_on_their_neighbours_only() -> None:
     torch.manual_seed(0)
     part = LongTerm(16).eval()
     scramble(part)
@@ -299,7 +299,7 @@ def ours(name: str) -> str:
     ("name", "blocks", "entries"),
     [("tdn_resnet50", (3, 4, 6, 3), 789), ("tdn_resnet101", (3, 4, 23, 3), 789 + 17 * 47)],
 )
-def test_every_published_tensor_has_a_place(
+def test_every_published_tensor_has_a_counterpart(
     name: str, blocks: tuple[int, ...], entries: int
 ) -> None:
     published = published_layout(blocks, 174)
@@ -368,7 +368,7 @@ def test_image_weights_start_trunk_and_difference_branch() -> None:
     assert "difference.conv1" not in biases
 
 
-def test_without_differences_the_image_network_is_left() -> None:
+def test_without_differences_it_equals_the_image_network() -> None:
     """b = 0 and closed gates: the key frames under TSM's shift, here with the shift undone."""
     torch.manual_seed(0)
     flat = create_model("tsn_resnet18", 3, width=8)
@@ -401,7 +401,7 @@ def trained(name: str, segments: int) -> VideoModel:
 
 @pytest.mark.parametrize("segments", [1, 2, 8, 16])
 @pytest.mark.parametrize("name", ["tdn_resnet18", "tdn_resnet50"])
-def test_shapes_and_clips_apart_at_any_length(name: str, segments: int) -> None:
+def test_shapes_and_independent_clips_at_any_length(name: str, segments: int) -> None:
     model = trained(name, segments).eval()
     clips = torch.randn(2, 5 * segments, 3, 32, 32)
     with torch.no_grad():

@@ -82,7 +82,7 @@ def test_single_precision() -> None:
     torch.testing.assert_close(module(x, 8), y, rtol=1e-5, atol=1e-5)
 
 
-def test_gate_of_the_last_frame_is_what_bn_learned() -> None:
+def test_the_gate_of_the_last_frame_is_the_bias_of_bn() -> None:
     me = MotionExcitation(16, reduction=4).double().eval()
     scramble(me)
     x = noise(8, 16, 3, 3)
@@ -159,7 +159,7 @@ def published() -> dict[str, tuple[str, tuple[int, ...]]]:
     return found
 
 
-def test_every_published_tensor_has_a_home() -> None:
+def test_every_published_tensor_has_a_counterpart() -> None:
     state = create_model("tea_res2net50", 174).state_dict()
     homes = dict(published().values())
     assert len(state) == len(homes) == 784
@@ -174,7 +174,7 @@ def test_size_is_the_published_one() -> None:
     assert multiply_adds(model, 8) == pytest.approx(34.5e9, rel=0.005)
 
 
-def test_a_resnet_is_no_start() -> None:
+def test_resnet_weights_are_refused() -> None:
     donor = create_model("tsn_resnet50", 5)
     with pytest.raises(ValueError, match="not a trunk of tea_res2net50: it lacks"):
         load_weights(create_model("tea_res2net50", 5), donor.state_dict())
@@ -206,6 +206,6 @@ def test_refuses(options: dict[str, object], said: str) -> None:
         create_model("tea_res2net50", 5, width=8, **options)
 
 
-def test_stands_on_its_own_trunk_only() -> None:
+def test_res2net50_is_the_only_trunk() -> None:
     with pytest.raises(ValueError, match="no model is called 'tea_resnet50'"):
         create_model("tea_resnet50", 5)

@@ -55,7 +55,7 @@ def test_single_precision() -> None:
     torch.testing.assert_close(module(x, 8), naive(x, module, 8), rtol=1e-5, atol=1e-5)
 
 
-def test_the_last_frame_passes_as_it_is() -> None:
+def test_the_last_frame_is_not_gated() -> None:
     module = EnhancementAndInteraction(16).double()
     scramble(module)
     gates = module.gates(noise(8, 16, 3, 3), 4)

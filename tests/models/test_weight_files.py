@@ -67,7 +67,7 @@ FORMS: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("form", FORMS)
-def test_what_training_programs_write(form: str, zipped: bool, tmp_path: Path) -> None:
+def test_checkpoints_of_training_programs(form: str, zipped: bool, tmp_path: Path) -> None:
     torch.save(FORMS[form](), tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
     read = read_weight_file(tmp_path / "x.pth")
     assert read.tensors.keys() == weights().keys()
@@ -79,7 +79,7 @@ def test_what_training_programs_write(form: str, zipped: bool, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth", ".bin"])
-def test_the_content_tells_the_kind(suffix: str, tmp_path: Path) -> None:
+def test_the_format_is_recognised_by_the_content(suffix: str, tmp_path: Path) -> None:
     save_file(weights(), tmp_path / f"a{suffix}", {"format": "pt"})
     torch.save(weights(), tmp_path / f"b{suffix}")
     for name in "ab":
@@ -90,7 +90,7 @@ def test_the_content_tells_the_kind(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["state_dict", "module", "model", "averaged"])
-def test_a_model_starts_from_all_of_them(form: str, tmp_path: Path) -> None:
+def test_a_model_starts_from_every_form(form: str, tmp_path: Path) -> None:
     state = image_network()
     content: dict[str, Any] = {
         "state_dict": {"state_dict": state},
@@ -104,7 +104,7 @@ def test_a_model_starts_from_all_of_them(form: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> None:
+def test_values_that_are_not_finite(value: float, tmp_path: Path) -> None:
     torch.save({**weights(), "fc.bias": torch.tensor([1.0, value])}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"'fc\.bias' has values that are NaN or infinite"):
         read_weight_file(tmp_path / "x.pth")
@@ -120,7 +120,7 @@ def test_values_that_are_no_numbers_are_named(value: float, tmp_path: Path) -> N
         "models--timm--resnetaa50.a1h_in1k/snapshots/0123abcd/model.safetensors",
     ],
 )
-def test_networks_that_only_the_name_tells(name: str, tmp_path: Path) -> None:
+def test_networks_with_the_tensors_of_others(name: str, tmp_path: Path) -> None:
     file = tmp_path / name
     file.parent.mkdir(parents=True, exist_ok=True)
     torch.save(weights(), file)
@@ -179,7 +179,7 @@ NETWORK = nn.Linear(2, 2)
     ],
     ids=["state_dict", "model", "the module itself"],
 )
-def test_the_line_that_strips_a_file_works(content: object, tmp_path: Path) -> None:
+def test_the_advice_for_a_refused_file_works(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=r"holds a [\w.]+ besides tensors.*if you trust") as caught:
         read_weight_file(tmp_path / "x.pth")
@@ -215,7 +215,7 @@ def test_claims_beyond_the_file_are_refused(tmp_path: Path) -> None:
         read_weight_file(packed)
 
 
-def test_an_old_file_that_declares_too_much_is_refused(tmp_path: Path) -> None:
+def test_an_oversized_claim_in_an_old_file_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "x.pth"
     torch.save({"a": torch.zeros(300)}, file, _use_new_zipfile_serialization=False)
     content = file.read_bytes()
@@ -242,7 +242,7 @@ def test_an_old_file_that_declares_too_much_is_refused(tmp_path: Path) -> None:
         (struct.pack("<Q", 1 << 40) + b"{", "damaged or cut short"),
     ],
 )
-def test_file_of_something_else(content: bytes, said: str, suffix: str, tmp_path: Path) -> None:
+def test_files_of_another_kind(content: bytes, said: str, suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
     with pytest.raises(ValueError, match=said) as caught:
@@ -264,7 +264,7 @@ def refusal(path: Path) -> str | None:
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors", ".old.pth"])
-def test_damaged_file_is_one_error_or_sound(suffix: str, tmp_path: Path) -> None:
+def test_damaged_files(suffix: str, tmp_path: Path) -> None:
     state = weights()
     path = tmp_path / f"weights{suffix}"
     if suffix == ".safetensors":
@@ -316,7 +316,7 @@ def test_no_file(tmp_path: Path) -> None:
         create_model("tsn_resnet18", 5, width=8, weights=os.fspath(tmp_path / "no.pth"))
 
 
-def test_the_error_names_where_it_looked(tmp_path: Path) -> None:
+def test_the_error_names_the_expected_keys(tmp_path: Path) -> None:
     torch.save({"net": weights()}, tmp_path / "x.pth")
     with pytest.raises(ValueError, match=re.escape(", ".join(WRAPPERS))):
         read_weight_file(tmp_path / "x.pth")

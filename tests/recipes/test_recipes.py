@@ -253,7 +253,7 @@ def test_a_step_of_training_and_the_test_protocol(
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_the_layout_is_known_by_looking(name: str, tree: Callable[[str], Path]) -> None:
+def test_the_layout_is_recognised(name: str, tree: Callable[[str], Path]) -> None:
     layout = LAYOUTS[name]
     clips = read_clips(tree(name), missing="report")
     assert clips.format == layout.format
@@ -264,7 +264,7 @@ def test_the_layout_is_known_by_looking(name: str, tree: Callable[[str], Path]) 
 
 
 @pytest.mark.parametrize("name", list_recipes())
-def test_the_whole_recipe_makes_a_model_and_says_what_to_expect(name: str) -> None:
+def test_recipes_build_a_model_and_carry_an_expected_accuracy(name: str) -> None:
     import torch
 
     recipe = read_recipe(name)
@@ -277,7 +277,7 @@ def test_the_whole_recipe_makes_a_model_and_says_what_to_expect(name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["ucf101", "hmdb51"])
-def test_divisions(name: str, tree: Callable[[str], Path], tmp_path: Path) -> None:
+def test_folds(name: str, tree: Callable[[str], Path], tmp_path: Path) -> None:
     """fold=2 trains on the second, and is measured on the second unless told otherwise."""
     data = tree(name)
     second = [clip.path for clip in read_clips(ClipSource(data, fold=2)).splits["val"]]
@@ -292,7 +292,7 @@ def test_divisions(name: str, tree: Callable[[str], Path], tmp_path: Path) -> No
     assert list(other.paths) != second
 
 
-def test_vanished_videos_are_refused_unless_the_recipe_says_skip(
+def test_missing_videos_are_refused_unless_on_error_is_skip(
     tree: Callable[[str], Path], tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=r"on_error=skip"):

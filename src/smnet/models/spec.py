@@ -1,5 +1,7 @@
-"""What a model is besides its tensors. Plain Python: programs that run an exported model read the
-same specification without PyTorch."""
+"""The specification of a model: everything except its tensors.
+
+Plain Python, because exported models are run without PyTorch.
+"""
 
 from __future__ import annotations
 
@@ -13,19 +15,19 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """All that must be known, besides the tensors, to use a model as it was trained.
+    """Everything except the tensors that is needed to use a model as it was trained.
 
     Attributes:
         name: registry name, ``family_trunk``.
         num_classes: K, the length of the score vector.
-        num_segments: T, the segments a clip is sampled at. The layers take T from their input, so
-            another T is possible where the family allows it; this one was trained.
-        options: the family's keyword options that differ from its defaults.
-        frames_per_segment: L, consecutive frames read at each segment: 5 for TDN, 6 for RGB
-            differences, else 1.
-        sampling: name of the sampling strategy (``smnet.data.sampling.rules``).
+        num_segments: T, the segments per clip in training. The layers take T from their input, so
+            most families accept another T.
+        options: options of the family and the trunk that differ from the defaults.
+        frames_per_segment: L, consecutive frames per segment: 5 for TDN, 6 for RGB differences,
+            else 1.
+        sampling: name of the sampling rule (``smnet.data.sampling.rules``).
         input_size: side of the square crop, pixels.
-        short_side: side that a frame's short side is scaled to before cropping, pixels.
+        short_side: short side of the frames before the crop, pixels.
         mean, std: normalisation of RGB in [0, 1].
         class_names: K names in the order of the scores, or None before training.
     """
@@ -51,13 +53,13 @@ class ModelSpec:
             raise ValueError(
                 f"{len(self.class_names)} class names were given for {self.num_classes} classes"
             )
-        # JSON has no tuples: without this a specification would not equal its own round trip.
+        # JSON has no tuples, and a specification should equal its round trip.
         plain = {k: tuple(v) if isinstance(v, list) else v for k, v in self.options.items()}
         object.__setattr__(self, "options", plain)
 
     @property
     def frames_per_clip(self) -> int:
-        """Frames that one clip feeds to the model: T * L."""
+        """Frames per clip: T * L."""
         return self.num_segments * self.frames_per_segment
 
     def to_dict(self) -> dict[str, Any]:
