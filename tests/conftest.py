@@ -46,6 +46,51 @@ TINY: dict[str, Any] = {
 DEVICES = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
 
 
+SLOW = (
+    "tests/export/",
+    "tests/test_distributed.py",
+    "tests/training/test_loop.py",
+    "tests/training/test_state.py",
+    "tests/training/test_start_weights.py",
+    "tests/experiments/test_study.py",
+    "tests/experiments/test_compare.py",
+    "tests/experiments/test_profile.py",
+    "tests/experiments/test_demo.py",
+    "tests/inference/test_backends.py",
+    "tests/models/fast/",
+    "tests/models/test_adding_a_family.py",
+    "tests/models/test_smnet.py",
+    "tests/models/test_registry.py",
+    "tests/models/test_foreign.py",
+    "tests/models/test_passes.py",
+    "tests/checkpoints/test_convert.py",
+    "tests/recipes/test_recipes.py",
+    "tests/cli/test_main.py",
+    "tests/cli/test_outputs.py",
+    "tests/benchmarks/",
+    "tests/data/synthetic/",
+    "tests/data/packing/",
+    "tests/data/checks/",
+    "tests/data/loading/test_loader.py",
+    "tests/data/workers/",
+    "tests/data/video/test_mutants.py",
+)
+"""Left out by ``make test-quick``, which still reaches every wing: export by QUICK."""
+
+QUICK = (
+    "tests/export/test_export.py::test_folding_changes_no_scores",
+    "tests/training/test_loop.py::test_a_run",
+    "tests/cli/test_main.py::test_the_help",
+    "tests/cli/test_main.py::test_train_then_evaluate_then_predict",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid.startswith(SLOW) and not item.nodeid.startswith(QUICK):
+            item.add_marker(pytest.mark.slow)
+
+
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # for tensors this small, more threads are slower
 

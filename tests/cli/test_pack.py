@@ -31,6 +31,8 @@ def test_pack_show_check_and_stats(data: Path, smnet: Call, tmp_path: Path) -> N
     assert called.status == 0
     assert f"{out}: 9 clips packed (train 6, val 3);" in called.out
     assert " in 1 shard, " in called.out
+    larger = smnet("data", "pack", data, tmp_path / "larger", "--frames", "all", "--quality", 100)
+    assert "times as large as the videos" in larger.out
     again = smnet("data", "pack", data, out, "--frames", 4, "--short-side", 16)
     assert "9 of them by an earlier run" in again.out
     told = json.loads(smnet("data", "show", out, "--json").out)

@@ -55,7 +55,6 @@ def predict(
     from smnet.report.tables import print_json_lines, print_predictions
 
     check_order(checkpoint)
-
     videos = find_videos(sources)
     if annotate is not None:
         from smnet.inference.overlay import check_target, write_annotated

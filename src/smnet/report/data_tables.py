@@ -80,6 +80,14 @@ def print_pack(report: PackReport) -> None:
         f" {report.bytes / 1e6:,.1f} MB in {plural(len(manifest.shards), 'shard')},"
         f" {report.seconds:.1f} s",
     )
+    if 0 < report.source_bytes < report.bytes:
+        ratio = report.bytes / report.source_bytes
+        say(
+            console,
+            f"the packed set is {ratio:.1f} times as large as the videos"
+            f" ({report.source_bytes / 1e6:,.1f} MB); fewer --frames, a smaller --short-side or a"
+            " lower --quality make it smaller",
+        )
     if report.damaged:
         say(console, f"{plural(report.damaged, 'clip')} with lost or damaged frames in the source")
     for clip in skipped[:SHOWN_FINDINGS]:

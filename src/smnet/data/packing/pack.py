@@ -56,6 +56,7 @@ class PackReport:
         kept: clips that an earlier, interrupted run packed.
         damaged: packed clips whose source has lost or marred frames.
         bytes: size of the set.
+        source_bytes: size of the video files that were packed; 0 for folders of frames.
         seconds: duration of this run.
     """
 
@@ -64,6 +65,7 @@ class PackReport:
     kept: int
     damaged: int
     bytes: int
+    source_bytes: int
     seconds: float
 
     @property
@@ -120,7 +122,7 @@ def pack_clips(
     folder = Path(out)
     with own_folder(folder, plan, data) as done:
         if done is not None:
-            return _report(folder, done, sum(done.splits.values()), began)
+            return _report(folder, done, sum(done.splits.values()), listed, began)
         shares = [
             range(first, min(first + clips_per_shard, len(listed)))
             for first in range(0, len(listed), clips_per_shard)
@@ -151,7 +153,7 @@ def pack_clips(
         manifest = _finish(
             folder, clip_set, names, settings, plan, [parts[n] for n in sorted(parts)]
         )
-        return _report(folder, manifest, kept, began)
+        return _report(folder, manifest, kept, listed, began)
 
 
 def _check(
@@ -274,9 +276,18 @@ def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[Any]:
         yield pa.RecordBatch.from_pylist(held, schema=index_schema())
 
 
-def _report(folder: Path, manifest: Manifest, kept: int, began: float) -> PackReport:
+def _report(
+    folder: Path, manifest: Manifest, kept: int, listed: Sequence[Listed], began: float
+) -> PackReport:
     damage = open_packed(str(folder.absolute())).index.column("damage").to_numpy()
     size = sum(shard.bytes for shard in manifest.shards) + manifest.index.bytes
+    files = filter(os.path.isfile, {clip.path for _, clip in listed})
     return PackReport(
-        folder, manifest, kept, int((damage > 0).sum()), size, time.monotonic() - began
+        folder,
+        manifest,
+        kept,
+        int((damage > 0).sum()),
+        size,
+        sum(map(os.path.getsize, files)),
+        time.monotonic() - began,
     )
