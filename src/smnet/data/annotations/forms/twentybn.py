@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ _SMALL = 1 << 20
 _LISTS = {"train", "validation"}
 
 
-def recognise_v2(data: Path) -> str | None:
+def _recognise_json(data: Path) -> str | None:
     for files in _sets(data, "json"):
         labels = files["labels"]
         if labels.stat().st_size < _SMALL and '"' in "".join(head(labels, 3)):
@@ -49,15 +50,7 @@ def recognise_v2(data: Path) -> str | None:
     return None
 
 
-def recognise_v1(data: Path) -> str | None:
-    return _recognise_csv(data, jester=False)
-
-
-def recognise_jester(data: Path) -> str | None:
-    return _recognise_csv(data, jester=True)
-
-
-def read_v2(reading: Reading) -> ClipSet:
+def _read_json(reading: Reading) -> ClipSet:
     files = _only(reading.data, "json")
     names = [
         without_brackets(name)
@@ -68,16 +61,8 @@ def read_v2(reading: Reading) -> ClipSet:
     return _clips(reading, "something-v2", files, names, items, suffix=".webm")
 
 
-def read_v1(reading: Reading) -> ClipSet:
-    return _read_csv(reading, "something-v1")
-
-
-def read_jester(reading: Reading) -> ClipSet:
-    return _read_csv(reading, "jester")
-
-
 def _recognise_csv(data: Path, jester: bool) -> str | None:
-    if recognise_v2(data):
+    if _recognise_json(data):
         return None  # the same clips in both forms; the json has more information
     for files in _sets(data, "csv"):
         first = head(files.get("train") or files["validation"], 1)
@@ -197,20 +182,20 @@ SOMETHING_V2 = Form(
     "something-v2",
     "labels.json beside train.json and validation.json, clips <id>.webm",
     0,
-    recognise_v2,
-    read_v2,
+    _recognise_json,
+    _read_json,
 )
 SOMETHING_V1 = Form(
     "something-v1",
     "labels.csv beside train.csv and validation.csv with lines of id;class, frame folders",
     0,
-    recognise_v1,
-    read_v1,
+    partial(_recognise_csv, jester=False),
+    partial(_read_csv, name="something-v1"),
 )
 JESTER = Form(
     "jester",
     "jester-v1-labels.csv beside jester-v1-train.csv and -validation.csv, frame folders",
     0,
-    recognise_jester,
-    read_jester,
+    partial(_recognise_csv, jester=True),
+    partial(_read_csv, name="jester"),
 )

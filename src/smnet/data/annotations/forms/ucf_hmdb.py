@@ -8,6 +8,7 @@ only), ``classInd.txt``. HMDB51: ``<class>_test_split1.txt`` with ``clip.avi fla
 from __future__ import annotations
 
 import re
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 from smnet.data.annotations.form import Form, Reading
@@ -41,14 +42,6 @@ def recognise_hmdb(data: Path) -> str | None:
         return f"files <class>_test_split<n>.txt in {folder.name}/"
     folder = _with_lists(data)
     return _reason(folder) if folder and not _is_ucf(folder) else None
-
-
-def read_ucf(reading: Reading) -> ClipSet:
-    return _read(reading, "ucf101")
-
-
-def read_hmdb(reading: Reading) -> ClipSet:
-    return _read(reading, "hmdb51")
 
 
 def _with_lists(data: Path) -> Path | None:
@@ -177,12 +170,12 @@ UCF101 = Form(
     "trainlist01.txt and testlist01.txt (fold 1, 2 or 3), classInd.txt",
     0,
     recognise_ucf,
-    read_ucf,
+    partial(_read, name="ucf101"),
 )
 HMDB51 = Form(
     "hmdb51",
     "<class>_test_split1.txt (fold 1, 2 or 3), or lists as for ucf101",
     0,
     recognise_hmdb,
-    read_hmdb,
+    partial(_read, name="hmdb51"),
 )
