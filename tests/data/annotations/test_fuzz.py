@@ -17,6 +17,7 @@ from smnet.console import printable
 from smnet.data.annotations.read import read_clips
 from smnet.errors import UserError
 
+pytestmark = pytest.mark.fuzz
 SECONDS = float(os.environ.get("SMNET_FUZZ_SECONDS", "2"))
 
 # One small annotation per form: {file name: content}. The clips are 0.mp4 to 3.mp4, also in a/.
