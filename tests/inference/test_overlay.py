@@ -83,10 +83,10 @@ def test_one_frame_in_hours(tmp_path: Path) -> None:
         assert video.times == pytest.approx([0, 6000, 12000])
 
 
-def test_a_picture_too_low_to_write_on(tmp_path: Path) -> None:
+def test_frames_too_small_to_draw_on(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     Image.fromarray(moving_frames(1, 64, 1)[0]).save(tmp_path / "in" / "1.png")
-    with pytest.raises(UserError, match="64x1 pixels, too few to write on"):
+    with pytest.raises(UserError, match="64x1 pixels, too few to draw on"):
         write_annotated(tmp_path / "in", tmp_path / "out.mp4", ANSWER)
     assert [p.name for p in tmp_path.iterdir()] == ["in"]
 
