@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from smnet.checkpoints.file import load
 from smnet.checkpoints.metadata import dump_specification, read_specification, view_plan
-from smnet.data.loading.dataset import read_views
-from smnet.data.loading.views import ViewPlan, protocol_crops, read_test_views
+from smnet.data.loading import dataset
+from smnet.data.loading.views import ViewPlan, protocol_crops, read_views
 from smnet.errors import UserError
 from smnet.export.writers import write_openvino
 from smnet.inference import onnx_backend as onnx_module
@@ -99,7 +99,7 @@ def movie(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("crops", [1, 3, 5])
 def test_views_without_torch_are_those_with_it(movie: Path, clips: int, crops: int) -> None:
     plan = ViewPlan(segments=3, size=24, short_side=30, clips=clips, crops=crops)
-    mine, theirs = read_test_views(str(movie), plan), read_views(str(movie), plan).numpy()
+    mine, theirs = read_views(str(movie), plan), dataset.read_views(str(movie), plan).numpy()
     assert mine.shape == theirs.shape == (clips * crops, 3, 3, plan.side, plan.side)
     assert mine.dtype == np.uint8
     assert mine.flags.c_contiguous
@@ -109,12 +109,7 @@ def test_views_without_torch_are_those_with_it(movie: Path, clips: int, crops: i
 
 def test_unscaled_frames_are_exactly_those(movie: Path) -> None:
     plan = ViewPlan(segments=4, size=40, short_side=48, sampling="dense", frames_per_segment=2)
-    assert np.array_equal(read_test_views(str(movie), plan), read_views(str(movie), plan))
-
-
-def test_training_views_are_refused(movie: Path) -> None:
-    with pytest.raises(ValueError, match="random"):
-        read_test_views(str(movie), ViewPlan(train=True))
+    assert np.array_equal(read_views(str(movie), plan), dataset.read_views(str(movie), plan))
 
 
 @given(

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from smnet.data.loading.views import ViewPlan, read_test_views
+from smnet.data.loading.views import ViewPlan, read_views
 from smnet.data.open import open_video
 from smnet.errors import UserError
 from smnet.inference import sources as sources_module
@@ -177,7 +177,7 @@ class Views:
     scaler = "pillow"
 
     def read(self, path: Any, plan: ViewPlan, damage: Any = None) -> NDArray[np.uint8]:
-        return read_test_views(path, plan, damage)
+        return read_views(path, plan, damage=damage)
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         mean = views.mean((1, 2, 3, 4, 5), dtype=np.float64).astype(np.float32) / 255

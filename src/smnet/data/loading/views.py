@@ -252,12 +252,3 @@ def _cropper(
         return Cropper(plan, frame.shape[0], frame.shape[1], scale, rng, mirror)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-
-
-def read_test_views(
-    path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
-) -> NDArray[np.uint8]:
-    """The test views of one video, scaled by Pillow; see :func:`read_views`."""
-    if plan.train:
-        raise ValueError("a training view is random: see smnet.data.loading.dataset.read_views")
-    return read_views(path, plan, damage=damage)
