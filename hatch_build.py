@@ -1,8 +1,8 @@
-"""Compiles the C of ``src/smnet/models`` when the package is built or installed.
+"""Compiles ``src/smnet/models/fast/kernels.c`` when the package is built or installed.
 
-It is an accelerator: where there is no C compiler with OpenMP, the package is installed without it
-and PyTorch does the same work. The compiled file is plain C that Python opens by ctypes, so one
-wheel serves all versions of Python on a platform.
+Where there is no C compiler with OpenMP, the package is installed without the compiled kernels and
+PyTorch does the same work. Python opens the library by ctypes, so one wheel serves all versions of
+Python on a platform.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-FOLDER = "src/smnet/models"
-LIBRARY = "libnative.so"
+# As in fast/kernels.py, which checks the processor before it opens the library.
+FOLDER = "src/smnet/models/fast"
+SOURCE = "kernels.c"
+LIBRARY = "libkernels.so"
 FLAGS = ("-O3", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
-# What native.py asks of the processor before it opens the file.
-OF_MACHINE = {"x86_64": ("-march=x86-64-v3",)}
+MACHINE_FLAGS = {"x86_64": ("-march=x86-64-v3",)}
 
 
 class Compile(BuildHookInterface):  # type: ignore[type-arg]
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         del version
-        root = Path(self.root)
-        if self.target_name != "wheel" or not compile_native(root / FOLDER):
+        if self.target_name != "wheel" or not compile_kernels(Path(self.root) / FOLDER):
             return
         build_data["artifacts"].append(f"{FOLDER}/{LIBRARY}")
         build_data["pure_python"] = False
@@ -38,21 +38,19 @@ class Compile(BuildHookInterface):  # type: ignore[type-arg]
         build_data["tag"] = f"py3-none-{platform_tag}"
 
 
-def compile_native(folder: Path) -> bool:
-    """Whether it could be compiled."""
+def compile_kernels(folder: Path) -> bool:
+    """Compile the kernels in ``folder``; return whether that was possible."""
     compiler = shutil.which(os.environ.get("CC") or "cc")
     library = folder / LIBRARY
     library.unlink(missing_ok=True)
     if sys.platform != "linux" or compiler is None:
         return False
-    sources = sorted(folder.glob("*.[ch]"))  # as in native.py
-    made_of = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()
-    flags = (*FLAGS, *OF_MACHINE.get(platform.machine(), ()), f'-DSOURCE="{made_of}"')
+    source = folder / SOURCE
+    version = hashlib.sha256(source.read_bytes()).hexdigest()
+    flags = (*FLAGS, *MACHINE_FLAGS.get(platform.machine(), ()), f'-DSOURCE="{version}"')
     partial = library.with_suffix(".part")
-    units = [str(source) for source in sources if source.suffix == ".c"]
-    done = subprocess.run(
-        [compiler, *flags, *units, "-o", str(partial), "-lm"], capture_output=True, check=False
-    )
+    command = [compiler, *flags, str(source), "-o", str(partial), "-lm"]
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode == 0:
         partial.replace(library)
     return done.returncode == 0

@@ -12,20 +12,31 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from smnet.checkpoints.file import load
     from smnet.inference.recognizer import Prediction, Recognizer
-    from smnet.models import ModelSpec, create_model, list_models
+    from smnet.models import ModelSpec, accelerate, create_model, list_models, set_fast
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "accelerate": "smnet.models",
     "create_model": "smnet.models",
     "list_models": "smnet.models",
     "ModelSpec": "smnet.models",
+    "set_fast": "smnet.models",
     "load": "smnet.checkpoints.file",
     "Recognizer": "smnet.inference.recognizer",
     "Prediction": "smnet.inference.recognizer",
 }
 
-__all__ = ["ModelSpec", "Prediction", "Recognizer", "create_model", "list_models", "load"]
+__all__ = [
+    "ModelSpec",
+    "Prediction",
+    "Recognizer",
+    "accelerate",
+    "create_model",
+    "list_models",
+    "load",
+    "set_fast",
+]
 
 
 def __getattr__(name: str) -> Any:

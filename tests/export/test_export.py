@@ -54,7 +54,7 @@ from smnet.inference.recognizer import Recognizer
 from smnet.models import VideoModel, build_model, create_model, fold_norms
 from smnet.models import mobilenetv2 as mobilenet_module
 from smnet.models import resnet as resnet_module
-from smnet.models.engines import TemporalForm
+from smnet.models.fast import Purpose
 from smnet.models.resnet import ResidualBlock
 from smnet.training.loop import train
 from tests.conftest import CLASSES, Called, tiny, write_clips
@@ -123,15 +123,15 @@ def small(name: str) -> VideoModel:
     return random_start(model)
 
 
-def program_of(model: VideoModel, form: TemporalForm | None = None) -> torch.export.ExportedProgram:
+def program_of(model: VideoModel, purpose: Purpose = "export") -> torch.export.ExportedProgram:
     with quiet_exporter():
-        return trace(model, form=form)
+        return trace(model, purpose=purpose)
 
 
-def write(model: VideoModel, path: Path, form: TemporalForm | None = None) -> None:
+def write(model: VideoModel, path: Path, purpose: Purpose = "export") -> None:
     try:
         with quiet_exporter():
-            write_onnx(program_of(model, form), path, onnx_metadata(model.spec), form=form)
+            write_onnx(program_of(model, purpose), path, onnx_metadata(model.spec), purpose=purpose)
     except UserError as error:
         if not torch.__version__.startswith("2.6"):  # it knows no normalisation on its own
             raise
@@ -266,30 +266,30 @@ def test_a_norm_whose_convolution_is_used_elsewhere_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "form"),
+    ("name", "engine"),
     [
-        ("smnet_resnet18", "films"),
-        ("smnet_resnet18", "shifts"),
-        ("action_resnet18", "shifts"),
-        ("tdn_resnet18", "films"),  # maps of one pixel
+        ("smnet_resnet18", "onnxruntime"),
+        ("smnet_resnet18", "openvino"),
+        ("action_resnet18", "openvino"),
+        ("tdn_resnet18", "onnxruntime"),  # maps of one pixel
     ],
 )
-def test_forms_for_engines_change_no_scores(name: str, form: TemporalForm, tmp_path: Path) -> None:
+def test_forms_for_engines_change_no_scores(name: str, engine: Purpose, tmp_path: Path) -> None:
     model = small(name)
     path = tmp_path / "model.onnx"
-    write(model, path, form)
+    write(model, path, engine)
     if torch.__version__.startswith("2.6"):
         pytest.skip("its exporter writes no shapes, and the forms are found by those")
     onnx.checker.check_model(onnx.load(path))
     graph = onnx.load(path).graph
-    assert (form == "films") == ("SpaceToDepth" in {node.op_type for node in graph.node})
+    assert (engine == "onnxruntime") == ("SpaceToDepth" in {node.op_type for node in graph.node})
     if name != "tdn_resnet18":  # its map of one pixel needs no mean
         assert "GlobalAveragePool" in {node.op_type for node in graph.node}
     assert not any(
         n.op_type == "Gather" and len(_shape(graph, n.input[0])) == 4 for n in graph.node
     )
     runs = [run_onnx(path, 1)]
-    if form == "shifts" and find_spec("openvino"):
+    if engine == "openvino" and find_spec("openvino"):
         write_openvino(path, path.with_suffix(".xml"), onnx_metadata(model.spec))
         runs.append(run_openvino(path.with_suffix(".xml"), 1))
     shape = (3, model.spec.frames_per_clip, 3, 32, 32)

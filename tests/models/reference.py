@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from smnet.models import create_model
 from smnet.models.base import VideoModel
-from smnet.models.excitation import MotionGate
+from smnet.models.smnet import MotionExcitation
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -79,7 +79,7 @@ def naive_conv_over_time(x: Tensor, weight: Tensor, segments: int) -> Tensor:
     return y.unflatten(0, lines.shape[:3]).permute(0, 4, 3, 1, 2).flatten(0, 1)
 
 
-def naive_motion_gate(x: Tensor, gate: MotionGate, segments: int) -> Tensor:
+def naive_motion_gate(x: Tensor, gate: MotionExcitation, segments: int) -> Tensor:
     """s(BN(K_e GAP(D))) with D[t] = (K_3x3 F)[t+1] - F[t], D[T-1] = 0, F = BN(K_r X)."""
     f = naive_norm(torch.einsum("oi,nihw->nohw", gate.squeeze.weight[:, :, 0, 0], x), gate.norm)
     p = F.conv2d(f, gate.transform.weight, padding=1, groups=f.shape[1])

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from smnet.models.layers import (
     TemporalConv,
+    TemporalSum,
     backward_difference,
-    depthwise_temporal_conv,
     frame_difference,
-    frame_mask,
+    is_clip_end,
     partial_shift,
     shift_frames,
 )
@@ -112,25 +112,25 @@ def test_temporal_conv_starts_as_the_partial_shift_or_as_identity(
 
 @pytest.mark.parametrize("groups", [None, 1, 2, 8])
 @pytest.mark.parametrize("space", [1, 3])
-@pytest.mark.parametrize("beside", [0.0, 1.0])
+@pytest.mark.parametrize("input_share", [0.0, 1.0])
 def test_temporal_conv_starts_with_the_difference(
-    groups: int | None, space: int, beside: float
+    groups: int | None, space: int, input_share: float
 ) -> None:
     x = frames(channels=16)
-    conv = TemporalConv(16, groups, space, "difference", beside=beside).double()
-    expected = with_difference(x, 4) * (1 + beside)
-    torch.testing.assert_close(conv(x, 4) + beside * x, expected)
+    conv = TemporalConv(16, groups, space, "difference", input_share=input_share).double()
+    expected = with_difference(x, 4) * (1 + input_share)
+    torch.testing.assert_close(conv(x, 4) + input_share * x, expected)
 
 
 @pytest.mark.parametrize("groups", [None, 1, 2, 8])
 @pytest.mark.parametrize("space", [1, 3])
-@pytest.mark.parametrize("beside", [0.0, 1.0])
+@pytest.mark.parametrize("input_share", [0.0, 1.0])
 def test_temporal_conv_starts_with_motion_alone(
-    groups: int | None, space: int, beside: float
+    groups: int | None, space: int, input_share: float
 ) -> None:
     x = frames(channels=16)
-    conv = TemporalConv(16, groups, space, "motion", beside=beside).double()
-    torch.testing.assert_close(conv(x, 4) + beside * x, motion_alone(x, 4))
+    conv = TemporalConv(16, groups, space, "motion", input_share=input_share).double()
+    torch.testing.assert_close(conv(x, 4) + input_share * x, motion_alone(x, 4))
 
 
 def test_temporal_conv_parameter_counts() -> None:
@@ -158,13 +158,13 @@ def test_temporal_conv_refuses(options: dict[str, object], said: str) -> None:
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("segments", [1, 2, 3])
-def test_own_gradient_against_finite_differences(
+def test_gradient_against_finite_differences(
     segments: int, memory_format: torch.memory_format
 ) -> None:
     x = frames(segments=segments, channels=3, height=2, width=2)
     x = x.to(memory_format=memory_format).requires_grad_()
     taps = torch.randn(3, 3, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(depthwise_temporal_conv, (x, taps, segments))
+    assert torch.autograd.gradcheck(TemporalSum(), (x, taps, segments))
 
 
 def given_by_frame(x: Tensor, taps: Tensor, segments: int) -> Tensor:
@@ -179,33 +179,29 @@ def given_by_frame(x: Tensor, taps: Tensor, segments: int) -> Tensor:
 
 @pytest.mark.parametrize("memory_format", FORMATS)
 @pytest.mark.parametrize("segments", [1, 2, 3])
-def test_taps_of_every_frame(
-    segments: int, memory_format: torch.memory_format, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_taps_of_every_frame(segments: int, memory_format: torch.memory_format) -> None:
     x = frames(segments=segments, channels=3, height=2, width=2)
     x = x.to(memory_format=memory_format).requires_grad_()
     taps = torch.randn(2 * segments, 3, 3, dtype=torch.float64, requires_grad=True)
-    y = depthwise_temporal_conv(x, taps, segments)
+    y = TemporalSum()(x, taps, segments)
     torch.testing.assert_close(y, given_by_frame(x, taps, segments))
-    assert torch.autograd.gradcheck(depthwise_temporal_conv, (x, taps, segments))
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    torch.testing.assert_close(depthwise_temporal_conv(x, taps, segments), y)
+    assert torch.autograd.gradcheck(TemporalSum(), (x, taps, segments))
 
 
 @pytest.mark.parametrize("needed", ["x", "taps"])
-def test_own_gradient_when_only_one_side_is_learned(needed: str) -> None:
+def test_gradient_when_only_one_side_is_learned(needed: str) -> None:
     x, taps = frames(), torch.randn(8, 3, dtype=torch.float64)
     (x if needed == "x" else taps).requires_grad_()
-    depthwise_temporal_conv(x, taps, 4).sum().backward()
+    TemporalSum()(x, taps, 4).sum().backward()
     assert (x.grad is not None) == (needed == "x")
     assert (taps.grad is not None) == (needed == "taps")
 
 
-def test_own_gradient_of_an_expanded_output_gradient() -> None:
+def test_gradient_of_an_expanded_output_gradient() -> None:
     # sum() hands back a gradient with zero strides; in-place sums must not write into it.
     x = frames().requires_grad_()
     taps = torch.randn(8, 3, dtype=torch.float64, requires_grad=True)
-    depthwise_temporal_conv(x, taps, 4).sum().backward()
+    TemporalSum()(x, taps, 4).sum().backward()
     grad_x, grad_taps = x.grad, taps.grad
     reference_x = x.detach().clone().requires_grad_()
     reference_taps = taps.detach().clone().requires_grad_()
@@ -217,7 +213,7 @@ def test_own_gradient_of_an_expanded_output_gradient() -> None:
 def test_input_is_left_as_it_was() -> None:
     x = frames()
     before = x.clone()
-    depthwise_temporal_conv(x, torch.randn(8, 3, dtype=torch.float64), 4)
+    TemporalSum()(x, torch.randn(8, 3, dtype=torch.float64), 4)
     assert torch.equal(x, before)
 
 
@@ -281,15 +277,6 @@ def test_compiled_path_computes_what_eager_does() -> None:
     torch.testing.assert_close(grad_weight, model.conv.weight.grad)
 
 
-def test_traced_path_keeps_half_features_half(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, taps = frames().bfloat16(), torch.randn(8, 3)
-    eager = depthwise_temporal_conv(x, taps, 4)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    traced = depthwise_temporal_conv(x, taps, 4)
-    assert traced.dtype == eager.dtype == torch.bfloat16
-    torch.testing.assert_close(traced, eager, rtol=0.05, atol=0.1)
-
-
 @pytest.mark.parametrize("segments", [1, 2, 3, 5])
 @pytest.mark.parametrize("by", [1, -1])
 def test_shift_frames(by: int, segments: int) -> None:
@@ -302,16 +289,12 @@ def test_shift_frames(by: int, segments: int) -> None:
 
 
 @pytest.mark.parametrize("first", [False, True])
-@pytest.mark.parametrize("last", [False, True])
 @pytest.mark.parametrize("segments", [1, 2, 4])
-def test_frame_mask(first: bool, last: bool, segments: int) -> None:
-    x = frames(clips=3, segments=segments)
-    mask = frame_mask(x, segments, first=first, last=last)
-    assert mask.shape == (3 * segments, 1, 1, 1)
-    assert mask.dtype == x.dtype
-    for i, value in enumerate(mask.flatten().tolist()):
-        gone = (first and i % segments == 0) or (last and i % segments == segments - 1)
-        assert value == (0.0 if gone else 1.0)
+def test_ends_of_clips(first: bool, segments: int) -> None:
+    ends = is_clip_end(frames(clips=3, segments=segments), segments, first=first)
+    assert ends.shape == (3 * segments, 1, 1, 1)
+    for i, end in enumerate(ends.flatten().tolist()):
+        assert end == (i % segments == (0 if first else segments - 1))
 
 
 @pytest.mark.parametrize("shift_div", [2, 4, 8])
@@ -374,7 +357,7 @@ def test_clips_of_a_batch_never_mix(layer: Callable[[Tensor], Tensor]) -> None:
         torch.testing.assert_close(layer(x)[others], together[others])
 
 
-def test_under_torch_func_the_operators_are_plain() -> None:
+def test_under_torch_func() -> None:
     x = torch.stack([frames(clips=1), frames(clips=1, seed=1)])
     layer = TemporalConv(8).double()
     found = torch.func.vmap(lambda clip: layer(clip, 4))(x)

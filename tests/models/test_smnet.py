@@ -507,7 +507,7 @@ def test_last_difference_is_zero_and_its_gate_one_half() -> None:
     module = SMNetModule(32).double()
     randomise(module)
     assert module.me is not None
-    gates = module.me.excitation(noise(8, 32, 5, 5), 4) - 1  # M_m
+    gates = module.me.gates(noise(8, 32, 5, 5), 4)  # M_m
     last = gates.unflatten(0, (2, 4))[:, -1]
     assert torch.equal(last, torch.full_like(last, 0.5))
     assert (gates.unflatten(0, (2, 4))[:, :-1] != 0.5).all()
@@ -519,11 +519,11 @@ def test_static_clip_moves_unless_the_transform_is_identity() -> None:
     me = module.me
     assert me is not None
     x = noise(1, 32, 5, 5).repeat(4, 1, 1, 1)
-    assert (me.excitation(x, 4)[:-1] != 1.5).all()
+    assert (me.scale(x, 4)[:-1] != 1.5).all()
     nn.init.zeros_(me.transform.weight)
     with torch.no_grad():
         me.transform.weight[:, 0, 1, 1] = 1
-    assert torch.equal(me.excitation(x, 4), torch.full((4, 32, 1, 1), 1.5, dtype=x.dtype))
+    assert torch.equal(me.scale(x, 4), torch.full((4, 32, 1, 1), 1.5, dtype=x.dtype))
 
 
 def test_identity_and_zeros_triple_the_input() -> None:

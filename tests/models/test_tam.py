@@ -8,7 +8,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from smnet.models import create_model, load_weights, multiply_adds, parameter_count
-from smnet.models.layers import depthwise_temporal_conv
 from smnet.models.tam import TemporalAdaptive
 
 from .reference import (
@@ -60,17 +59,6 @@ def test_single_precision() -> None:
     x = noise(16, 16, 7, 7).float()
     y = naive_tam(x, module, 8)
     torch.testing.assert_close(module(x, 8), y, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_traced_path_computes_the_same(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    x, taps = noise(12, 6, 3, 2).to(dtype), noise(12, 6, 3, seed=5)
-    eager = depthwise_temporal_conv(x, taps, 4)
-    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
-    traced = depthwise_temporal_conv(x, taps, 4)
-    assert eager.dtype == traced.dtype == dtype
-    tolerance = 1e-12 if dtype == torch.float64 else 0.05
-    torch.testing.assert_close(eager, traced, rtol=tolerance, atol=tolerance)
 
 
 def test_exported_graph_computes_the_same() -> None:

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from smnet.models import create_model, load_weights, multiply_adds, parameter_count
 from smnet.models.layers import TemporalConv
-from smnet.models.tea import MotionExcitation, TEABlock, TemporalAggregation
+from smnet.models.smnet import MotionExcitation
+from smnet.models.tea import TEABlock, TemporalAggregation
 
 from .reference import (
     assert_all_parameters_learn,
@@ -83,7 +84,7 @@ def test_single_precision() -> None:
 
 
 def test_the_gate_of_the_last_frame_is_the_bias_of_bn() -> None:
-    me = MotionExcitation(16, reduction=4).double().eval()
+    me = MotionExcitation(16, reduction=4, centred=True).double().eval()
     scramble(me)
     x = noise(8, 16, 3, 3)
     norm = me.expand_norm

@@ -248,7 +248,7 @@ def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:
 
 
 def _macs_by_module(model: VideoModel, size: int) -> Counter[str]:
-    shadow = on_meta(model).eval()
+    shadow = on_meta(model).eval().requires_grad_(False)
     counter = FlopCounterMode(display=False)
     macs: Counter[str] = Counter()
     inside: list[str] = [""]

@@ -181,7 +181,7 @@ def _quantise(
         if trial.labels is None:
             say("the labels are not those of the model: each disagreement counts as a loss")
         int8 = whole.with_name("int8.onnx")
-        return quantise(whole, int8, ranges.clips, top1_lost, say, engine.quantiser)
+        return quantise(whole, int8, ranges.clips, top1_lost, say, engine.purpose)
 
 
 def _accept(source: Path, precision: str, parity: Parity) -> None:

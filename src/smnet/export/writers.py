@@ -24,8 +24,8 @@ from smnet.export.parity import Scorer
 from smnet.inference.exported import INPUT, OUTPUT, SCOPES
 from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import SECTION, OpenVinoBackend, import_openvino
-from smnet.models import VideoModel, fold_norms
-from smnet.models.engines import TemporalForm, set_temporal_form
+from smnet.models import VideoModel, accelerate
+from smnet.models.fast import Purpose
 
 OPSETS = range(18, 26)
 """Versions of the ONNX operators that PyTorch's exporter writes."""
@@ -37,20 +37,15 @@ class Deployed(nn.Module):
     Args:
         model: the trained model; it is not changed.
         half: weights and arithmetic in float16, except the softmax.
-        form: form of the temporal convolutions that the engine runs fastest; None keeps the
-            model's own.
+        purpose: the engine that will run it, see :func:`smnet.models.accelerate`.
 
     Shape:
         frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32.
     """
 
-    def __init__(
-        self, model: VideoModel, half: bool = False, form: TemporalForm | None = None
-    ) -> None:
+    def __init__(self, model: VideoModel, half: bool = False, purpose: Purpose = "export") -> None:
         super().__init__()
-        self.model = fold_norms(model)
-        if form is not None:
-            set_temporal_form(self.model, form)
+        self.model = accelerate(model, purpose)
         std = torch.tensor(model.spec.std).view(3, 1, 1)
         self.scale: Tensor
         self.shift: Tensor
@@ -65,7 +60,7 @@ class Deployed(nn.Module):
 
 
 def trace(
-    model: VideoModel, half: bool = False, form: TemporalForm | None = None
+    model: VideoModel, half: bool = False, purpose: Purpose = "export"
 ) -> torch.export.ExportedProgram:
     """Trace :class:`Deployed` for batches of any size.
 
@@ -76,7 +71,7 @@ def trace(
     size = (2, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
     try:
         return torch.export.export(
-            Deployed(model, half, form).eval(),
+            Deployed(model, half, purpose).eval(),
             (torch.zeros(size, dtype=torch.uint8),),
             dynamic_shapes=({0: torch.export.Dim("batch", max=2**31 - 1)},),
             strict=False,
@@ -92,7 +87,7 @@ def write_onnx(
     path: Path,
     metadata: dict[str, str],
     opset: int | None = None,
-    form: TemporalForm | None = None,
+    purpose: Purpose = "export",
 ) -> None:
     """Write an ONNX file.
 
@@ -101,8 +96,8 @@ def write_onnx(
         path: the file.
         metadata: stored in the file.
         opset: version of the ONNX operators; None is the exporter's default.
-        form: the form of the program. With a form the graph is also rewritten for the engine, see
-            :func:`smnet.export.onnx_rewrites.use_engine_forms`.
+        purpose: the purpose of the program. For ``"onnxruntime"`` and ``"openvino"`` the graph is
+            also rewritten, see :func:`smnet.export.onnx_rewrites.use_engine_forms`.
 
     Raises:
         UserError: the program cannot be written, or not in that opset.
@@ -141,10 +136,10 @@ def write_onnx(
         kept = [entry for entry in item.metadata_props if entry.key == SCOPES]
         del item.metadata_props[:]
         item.metadata_props.extend(kept)
-    if form is not None:
+    if purpose != "export":
         from smnet.export.onnx_rewrites import use_engine_forms
 
-        use_engine_forms(model, turns=form == "films")
+        use_engine_forms(model, turns=purpose == "onnxruntime")
     onnx.save(model, path)
 
 
@@ -207,16 +202,15 @@ class Engine:
         suffix: of the exported file.
         precisions: values of ``--precision`` that it takes.
         packages: Python packages that exporting to it needs.
-        form: form of the temporal convolutions in int8 files, and in all files of OpenVINO.
-        quantiser: name of the quantisation scheme, see :func:`smnet.export.quantise.quantise`.
+        purpose: of int8 files, and of all files of OpenVINO, see :func:`smnet.models.accelerate`;
+            also the name of the scheme of :func:`smnet.export.quantise.quantise`.
         run: opens an exported file.
     """
 
     suffix: str
     precisions: tuple[str, ...]
     packages: tuple[str, ...]
-    form: TemporalForm | None
-    quantiser: str
+    purpose: Purpose
     run: Callable[[Path, int], Scorer]
 
     def write(
@@ -235,11 +229,11 @@ class Engine:
     ) -> Path:
         """Write the ONNX file that is quantised or converted, beside ``path``."""
         source = path.with_name("fp32.onnx")
-        write_onnx(trace(model, form=self.form), source, metadata, opset, self.form)
+        write_onnx(trace(model, purpose=self.purpose), source, metadata, opset, self.purpose)
         return source
 
     def finish(self, onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:
-        """Turn an ONNX file in the engine's form into the exported file."""
+        """Turn an ONNX file for the engine into the exported file."""
         if self.suffix == ".onnx":
             shutil.copyfile(onnx, path)
         else:
@@ -248,11 +242,11 @@ class Engine:
 
 _ONNX = ("onnx", "onnxscript", "onnxruntime")
 ENGINES = {
-    "onnx": Engine(".onnx", ("fp32", "fp16", "int8"), _ONNX, "films", "onnxruntime", run_onnx),
+    "onnx": Engine(".onnx", ("fp32", "fp16", "int8"), _ONNX, "onnxruntime", run_onnx),
     "openvino": Engine(
-        ".xml", ("fp32", "fp16", "int8"), (*_ONNX, "openvino"), "shifts", "openvino", run_openvino
+        ".xml", ("fp32", "fp16", "int8"), (*_ONNX, "openvino"), "openvino", run_openvino
     ),
-    "torch": Engine(".pt2", ("fp32", "fp16"), (), None, "", run_program),
+    "torch": Engine(".pt2", ("fp32", "fp16"), (), "export", run_program),
 }
 """The values of ``smnet export --to``."""
 

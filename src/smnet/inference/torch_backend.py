@@ -17,7 +17,7 @@ from smnet.data.loading.transforms import normalise
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
-from smnet.models import VideoModel, fold_norms, to_channels_last
+from smnet.models import VideoModel, accelerate, to_channels_last
 from smnet.models.spec import ModelSpec
 from smnet.system import keep_freed_memory
 
@@ -60,7 +60,7 @@ class TorchBackend:
         self.device = choose_device(device)
         if self.device.type == "cpu":
             keep_freed_memory()
-        self.model = fold_norms(model).to(self.device)
+        self.model = accelerate(model, "inference").to(self.device)
         to_channels_last(self.model)
         self.recipe: Mapping[str, Any] = recipe or {}
         self.compiled = compiled

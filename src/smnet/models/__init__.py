@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import VideoModel, multiply_adds, parameter_count, to_channels_last
-    from .folding import fold_norms
+    from .fast import accelerate, fold_norms, set_fast
     from .imagenet import load_weights
     from .registry import build_model, create_model, list_models
     from .spec import ModelSpec
@@ -21,7 +21,9 @@ _HOME = {
     "multiply_adds": "base",
     "parameter_count": "base",
     "to_channels_last": "base",
-    "fold_norms": "folding",
+    "accelerate": "fast",
+    "fold_norms": "fast",
+    "set_fast": "fast",
     "load_weights": "imagenet",
     "build_model": "registry",
     "create_model": "registry",
@@ -31,6 +33,7 @@ _HOME = {
 __all__ = [
     "ModelSpec",
     "VideoModel",
+    "accelerate",
     "build_model",
     "create_model",
     "fold_norms",
@@ -38,6 +41,7 @@ __all__ = [
     "load_weights",
     "multiply_adds",
     "parameter_count",
+    "set_fast",
     "to_channels_last",
 ]
 

@@ -5,7 +5,7 @@ With X (T, C, H, W) the features of one clip, * convolution, s the sigmoid and r
     S = K_t * X                                 channel-wise over time, kernel 3, starts as TSM
     STE  P1 = S + S s(K_3x3x3 * mean_c S)       one spatio-temporal mask
     CE   P2 = S + S s(K_b * ReLU(K_c * K_a * GAP(S)))        K_c over time, kernel 3, all channels
-    ME   P3 = S + S s(K_e * GAP(D))             D the difference of adjacent frames, MotionGate
+    ME   P3 = S + S s(K_e * GAP(D))             D of adjacent frames, see MotionExcitation
     Y = P1 + P2 + P3
 
 The module stands before conv1. Y is about 4.5 S at the start; training adapts the normalisation
@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .excitation import MotionGate, excited_sum
 from .layers import TemporalConv, squeezed_channels
 from .options import Count, Options, ShiftDiv, declared
 from .resnet import BlockSite, PlaceBesideConv
+from .smnet import MotionExcitation
 from .trunks import Trunk
 from .tsm import carries_shift
 
@@ -56,14 +56,13 @@ class Action(nn.Module):
         self.shift = TemporalConv(channels, init="shift", shift_div=shift_div)
         self.ste = _as_convolution(TemporalConv(1, space=3))
         self.ce = ChannelGate(channels, reduction)
-        self.me = MotionGate(channels, reduction)
+        self.me = MotionExcitation(channels, reduction)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         s = self.shift(x, num_segments)
         mask = torch.sigmoid(self.ste(s.mean(1, keepdim=True), num_segments))  # (B*T, 1, H, W)
         gates = self.ce(s, num_segments) + self.me.gates(s, num_segments)  # (B*T, C, 1, 1)
-        # P1 + P2 + P3 = S (mask + gates + 3): one full-size product is kept instead of three.
-        return excited_sum(s, mask, s, gates + 3)
+        return torch.addcmul(s * mask, s, gates + 3)  # P1 + P2 + P3
 
 
 def _as_convolution(layer: TemporalConv) -> TemporalConv:

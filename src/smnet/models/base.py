@@ -126,7 +126,7 @@ def multiply_adds(model: VideoModel, num_segments: int | None = None, size: int 
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    shadow = on_meta(model).eval()
+    shadow = on_meta(model).eval().requires_grad_(False)
     extra = 0
 
     def count(module: nn.Module, args: tuple[Any, ...]) -> None:

@@ -93,16 +93,17 @@ class ResidualBlock(nn.Module):
     def convolve(self, place: Place, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """``conv(x)``, preceded by the temporal part if it stands at ``place``.
 
-        A temporal part with a method ``before(conv, x, num_segments)`` computes both at once.
+        A temporal part with a method ``around(conv, x, num_segments)`` applies the convolution
+        itself.
         """
         if self.temporal is None or self.place != place:
             out: Tensor = conv(x)
         else:
-            before: Callable[..., Tensor] | None = getattr(self.temporal, "before", None)
+            around: Callable[..., Tensor] | None = getattr(self.temporal, "around", None)
             out = (
                 conv(self.temporal(x, num_segments))
-                if before is None
-                else before(conv, x, num_segments)
+                if around is None
+                else around(conv, x, num_segments)
             )
         return out
 

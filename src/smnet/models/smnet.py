@@ -3,19 +3,25 @@
 Yang, Lu and Zhou, "A Spatio-Temporal Motion Network for Action Recognition Based on Spatial
 Attention", Entropy 2022, 24(3), 368, doi 10.3390/e24030368.
 
-With X (B*T, C, H, W) the features of the frames, * convolution, s the sigmoid:
+X (B*T, C, H, W) are the features of T frames per clip, * is convolution, s the sigmoid and r the
+reduction:
 
-    SE   Z = K_t * X                        group convolution over time, kernel 3
-         M_s = s(K_7x7 * [mean_c Z, max_c Z])       one spatial mask a frame
-         Y_SE = Z M_s + Z
-    ME   F = BN(K_r * X)                    1x1, C -> C/r
-         D[t] = (K_3x3 * F)[t+1] - F[t]     channel-wise 3x3; D[T-1] = 0
-         M_m = s(K_e * GAP(D))              1x1, C/r -> C: one gate a channel
-         Y_ME = X M_m + X
+    SE   S1   view X as sequences over time, one per clip and pixel
+         S2   Z = K_t * X                           group convolution over time, kernel 3
+         S3   view Z as frames again
+         S4   P = [mean_c Z, max_c Z]               pooled over the channels
+         S5   M_s = s(K_7x7 * P)                    one spatial mask per frame
+         S6   Y_SE = Z M_s + Z
+    ME   M1   F = BN(K_r * X)                       1x1, C -> C/r
+         M2   G = K_3x3 * F                         channel-wise
+         M3   D[t] = G[t+1] - F[t], D[T-1] = 0      difference of adjacent frames
+         M4   d = GAP(D)                            mean over the pixels
+         M5   M_m = s(K_e * d)                      1x1, C/r -> C: one gate per channel
+         M6   Y_ME = X M_m + X
     Y = Y_SE + Y_ME
 
-The letters S1..S6 and M1..M6 in the comments count these steps. What the article leaves open is a
-keyword of :class:`~smnet.models.smnet_options.SMNetOptions`.
+The comments in the code count these steps. What the article leaves open is an option of
+:class:`~smnet.models.smnet_options.SMNetOptions`.
 """
 
 from __future__ import annotations
@@ -25,19 +31,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import fused
-from .answer import answer
 from .base import ModelSpec, VideoModel
-from .excitation import MotionGate, excited_sum, mean_and_max, to_one_channel
-from .layers import TemporalConv
-from .passes import passes_over
+from .layers import TemporalConv, backward_difference, frame_difference, squeezed_channels
 from .resnet import BlockSite
 from .smnet_options import PAPER, Attention, SMNetOptions
 from .trunks import Trunk
 
 
 class SpatialAttention(nn.Module):
-    """S4, S5: the spatial mask M_s (CBAM's, Woo et al., ECCV 2018).
+    """S4 and S5: the spatial mask (CBAM's, Woo et al., ECCV 2018).
+
+    Args:
+        pool: what the mask is computed from: the mean over the channels, their maximum, both, or
+            (``"3d"``) their mean under a 3x3x3 convolution.
+        kernel: side of the convolution.
+        norm: BN after the convolution.
 
     Shape:
         x (B*T, C, H, W) -> mask (B*T, 1, H, W) in (0, 1).
@@ -46,9 +54,8 @@ class SpatialAttention(nn.Module):
     def __init__(self, pool: Attention = "mean+max", kernel: int = 7, norm: bool = False) -> None:
         super().__init__()
         self.pool = pool
-        self.by_frames = True  # see to_one_channel; engines.py may want it otherwise
         if pool == "3d":
-            self.conv: Any = TemporalConv(1, space=3, init="identity")
+            self.conv: nn.Module = TemporalConv(1, space=3, init="identity")
         else:
             planes = 2 if pool == "mean+max" else 1
             self.conv = nn.Conv2d(planes, 1, kernel, padding=kernel // 2, bias=False)
@@ -56,22 +63,18 @@ class SpatialAttention(nn.Module):
         self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        return self.mask(self._over_channels(x), num_segments)  # S4: (B*T, 1|2, H, W)
+        return self.mask(self.pooled(x), num_segments)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """S4: P, (B*T, 1 or 2, H, W)."""
+        if self.pool == "mean+max":
+            return torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], dim=1)
+        return x.amax(1, keepdim=True) if self.pool == "max" else x.mean(1, keepdim=True)
 
     def mask(self, pooled: Tensor, num_segments: int) -> Tensor:
-        """S5: M_s of the mean and/or the maximum over the channels."""
-        if self.pool == "3d":
-            seen = self.conv(pooled, num_segments)
-        elif self.by_frames:
-            seen = to_one_channel(self.conv, pooled, num_segments)
-        else:
-            seen = self.conv(pooled)
-        return torch.sigmoid(self.norm(seen))
-
-    def _over_channels(self, x: Tensor) -> Tensor:
-        if self.pool == "mean+max":
-            return mean_and_max(x)
-        return x.amax(1, keepdim=True) if self.pool == "max" else x.mean(1, keepdim=True)
+        """S5: M_s of P."""
+        scores = self.conv(pooled, num_segments) if self.pool == "3d" else self.conv(pooled)
+        return torch.sigmoid(self.norm(scores))
 
 
 class SpatioTemporalExcitation(nn.Module):
@@ -87,7 +90,7 @@ class SpatioTemporalExcitation(nn.Module):
                 min(options.groups or channels, channels),
                 options.temporal_space,
                 options.temporal_init,
-                beside=options.input_share,
+                input_share=options.input_share,
             )
             if options.temporal
             else None
@@ -99,49 +102,81 @@ class SpatioTemporalExcitation(nn.Module):
         )
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        return self.apply_mask(x, *self.excitation(x, num_segments))
+        return self.excite(x, self.over_time(x, num_segments), num_segments)
 
-    def apply_mask(self, x: Tensor, z: Tensor, scale: Tensor | None) -> Tensor:
-        """S6: the masked features and their residual."""
-        if scale is None:
-            return z
-        return torch.addcmul(x, z, scale) if self.residual == "x" else z * scale
-
-    def excitation(self, x: Tensor, num_segments: int) -> tuple[Tensor, Tensor | None]:
-        """Z and what multiplies it, see :meth:`scale`; None without a mask."""
+    def over_time(self, x: Tensor, num_segments: int) -> Tensor:
+        """S1 to S3: Z of X. With ``order="attention_first"`` X is masked before."""
         if self.order == "attention_first" and self.attention is not None:
             x = x * self.scale(self.attention(x, num_segments))
-        z = self.temporal(x, num_segments) if self.temporal is not None else x  # S1..S3
+        return self.temporal(x, num_segments) if self.temporal is not None else x
+
+    def excite(self, x: Tensor, z: Tensor, num_segments: int) -> Tensor:
+        """S4 to S6: Y_SE of X and Z."""
         if self.attention is None or self.order == "attention_first":
-            return z, None
-        seen = x if self.order == "parallel" else z
-        return z, self.scale(self.attention(seen, num_segments))  # S4..S6
+            return z
+        mask = self.attention(x if self.order == "parallel" else z, num_segments)  # S4, S5
+        y = z * self.scale(mask)  # S6
+        return y + x if self.residual == "x" else y
 
     def scale(self, mask: Tensor) -> Tensor:
-        """What multiplies Z: 1 + M_s under the default residual, else M_s."""
+        """1 + M_s, as Z M_s + Z = Z (1 + M_s); M_s without that residual."""
         return mask + 1 if self.residual == "z" else mask
 
 
-class MotionExcitation(MotionGate):
-    """ME: channel gates from the difference of adjacent frames. (B*T, C, H, W) -> the same."""
+class MotionExcitation(nn.Module):
+    """ME: channel gates from the difference of adjacent frames. (B*T, C, H, W) -> the same.
 
-    def __init__(self, channels: int, options: SMNetOptions = PAPER) -> None:
-        centred = options.gate == "centred"
-        super().__init__(channels, options.reduction, centred, options.difference == "both")
+    Li et al., "TEA", CVPR 2020, section 3.1, with the centred gate; ACTION-Net (Wang et al., CVPR
+    2021) and SMNet take the plain sigmoid. The convolutions start as PyTorch starts them.
+
+    Args:
+        channels: C.
+        reduction: r.
+        centred: Y_ME = X (s(BN(K_e * d)) - 1/2) + X, instead of X s(K_e * d) + X.
+        both: D is the mean of the forward and the backward difference G[t-1] - F[t] (as TDN).
+    """
+
+    def __init__(
+        self, channels: int, reduction: int = 16, centred: bool = False, both: bool = False
+    ) -> None:
+        super().__init__()
+        squeezed = squeezed_channels(channels, reduction)
+        self.both = both
         self.residual = 0.5 if centred else 1.0
-        if options.motion_init == "half":
-            nn.init.zeros_(self.expand.weight)  # as the mask does
-        else:
-            nn.init.dirac_(self.transform.weight, groups=len(self.transform.weight))
-            # The mean over a frame of what is normalised pixel by pixel: a tenth to a half.
-            nn.init.constant_(self.norm.weight, 8.0)
+        self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
+        self.norm = nn.BatchNorm2d(squeezed)
+        self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)
+        self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)
+        self.expand_norm = nn.BatchNorm2d(channels) if centred else nn.Identity()
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        return x * self.excitation(x, num_segments)
+        return x * self.scale(x, num_segments)  # M6
 
-    def excitation(self, x: Tensor, num_segments: int) -> Tensor:
-        """What multiplies the features: 1 + M_m, (B*T, C, 1, 1)."""
-        return self.gates(x, num_segments) + self.residual  # M1..M5; M6, the residual folded in
+    def scale(self, x: Tensor, num_segments: int) -> Tensor:
+        """1 + M_m (B*T, C, 1, 1), as X M_m + X = X (1 + M_m); 1/2 + M_m for the centred gate."""
+        return self.gates(x, num_segments) + self.residual
+
+    def gates(self, x: Tensor, num_segments: int) -> Tensor:
+        """M1 to M5: M_m of X, (B*T, C, 1, 1) in (0, 1)."""
+        f = self.norm(self.squeeze(x))  # M1
+        g = self.transform(f)  # M2
+        d = frame_difference(g, f, num_segments)  # M3
+        if self.both:
+            d = (d + backward_difference(g, f, num_segments)) / 2
+        d = d.mean((2, 3), keepdim=True)  # M4
+        return torch.sigmoid(self.expand_norm(self.expand(d)))  # M5
+
+    @torch.no_grad()
+    def start_at_half(self) -> None:
+        """Start with every gate at 1/2: the trunk starts as trained."""
+        nn.init.zeros_(self.expand.weight)
+
+    @torch.no_grad()
+    def start_with_difference(self) -> None:
+        """Start with D[t] = F[t+1] - F[t], large enough that the gates differ."""
+        nn.init.dirac_(self.transform.weight, groups=len(self.transform.weight))
+        # d is the mean over a frame of values normalised pixel by pixel: a tenth to a half.
+        nn.init.constant_(self.norm.weight, 8.0)
 
 
 class SMNetModule(nn.Module):
@@ -151,83 +186,49 @@ class SMNetModule(nn.Module):
         super().__init__()
         self.options = options
         self.se = SpatioTemporalExcitation(channels, options) if "se" in options.parts else None
-        self.me = MotionExcitation(channels, options) if "me" in options.parts else None
-        self.fusable = options.fusable  # asked once: compilers would trace how it is found out
+        self.me = None
+        if "me" in options.parts:
+            centred, both = options.gate == "centred", options.difference == "both"
+            self.me = MotionExcitation(channels, options.reduction, centred, both)
+            if options.motion_init == "half":
+                self.me.start_at_half()
+            else:
+                self.me.start_with_difference()
         if options.fusion == "concat":
             self.join = nn.Conv2d(2 * channels, channels, 1, bias=False)
         elif options.fusion == "weighted":
             self.balance = nn.Parameter(torch.ones(2))
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        if self.fusable and fused.runs_in_passes(self, x):
-            return self._without_gradients(x, num_segments)
+        y: Tensor
         if self.se is None or self.me is None:
-            path = self.se if self.se is not None else self.me
-            out: Tensor = path(x, num_segments)  # type: ignore[misc]
-            return out
+            path: Any = self.se if self.me is None else self.me
+            y = path(x, num_segments)
+        elif self.options.fusion == "se_me":
+            y = self.me(self.se(x, num_segments), num_segments)
+        elif self.options.fusion == "me_se":
+            y = self.se(self.me(x, num_segments), num_segments)
+        else:
+            z = self.se.over_time(x, num_segments)  # S1 to S3
+            y_se = self.se.excite(x, z, num_segments)  # S4 to S6
+            y_me = self.me(z if self.options.motion_input == "z" else x, num_segments)  # M1 to M6
+            y = self.fuse(y_se, y_me)
+        return y
+
+    def fuse(self, y_se: Tensor, y_me: Tensor) -> Tensor:
+        """Y of Y_SE and Y_ME."""
         match self.options.fusion:
-            case "se_me":
-                return self.me(self.se(x, num_segments), num_segments)
-            case "me_se":
-                return self.se(self.me(x, num_segments), num_segments)
-        z, scale = self.se.excitation(x, num_segments)
-        seen = z if self.options.motion_input == "z" else x
-        gate = self.me.excitation(seen, num_segments)
-        if self.options.fusion == "sum" and scale is not None and self.se.residual != "x":
-            return excited_sum(z, scale, seen, gate)
-        y_se = self.se.apply_mask(x, z, scale)
-        match self.options.fusion:
-            case "sum":
-                return torch.addcmul(y_se, seen, gate)
             case "mean":
-                return torch.addcmul(y_se, seen, gate) / 2
+                return (y_se + y_me) / 2
             case "weighted":
-                return self.balance[0] * y_se + self.balance[1] * (seen * gate)
-        joined: Tensor = self.join(torch.cat([y_se, seen * gate], dim=1))
-        return joined
-
-    def _without_gradients(self, x: Tensor, num_segments: int) -> Tensor:
-        """The same in the fewest passes over the features."""
-        if self._is_as_made() and (answered := answer(self, x, num_segments)) is not None:
-            return answered
-        se: Any = self.se  # such a module has all its parts
-        me: Any = self.me
-        passes = passes_over(x, se.temporal.weight[:, 0], num_segments)
-        scale = se.scale(se.attention.mask(passes.seen(), num_segments))
-        return passes.excited(scale, me.excitation(x, num_segments), last=True)
-
-    def _is_as_made(self) -> bool:
-        """Whether nobody has put parts of other classes, or parametrised ones, into it, or asked
-        its parts for something else."""
-        se, me = self._modules["se"], self._modules["me"]
-        if type(se) is not SpatioTemporalExcitation or type(me) is not MotionExcitation:
-            return False
-        if (se.residual, se.order) != ("z", "temporal_first"):
-            return False
-        attention, temporal = se._modules["attention"], se._modules["temporal"]
-        if type(attention) is not SpatialAttention or type(temporal) is not TemporalConv:
-            return False
-        return attention.pool == "mean+max"
-
-    def before(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
-        """``conv(self(x))``; in training by :mod:`smnet.models.fused`, which needs less memory."""
-        if not (self.fusable and fused.applies(self, conv, x)):
-            out: Tensor = conv(self(x, num_segments))
-            return out
-        se: Any = self.se  # such a module has all its parts
-        me: Any = self.me
-        of_gate = (p for n, p in me.named_parameters() if not n.startswith("squeeze."))
-        excitation = fused.Excitation(
-            taps=se.temporal.weight,
-            squeeze=me.squeeze.weight,
-            mask=lambda pooled: se.scale(se.attention.mask(pooled, num_segments)),
-            gate=lambda squeezed: me.gates_of(squeezed, num_segments) + me.residual,
-            parameters=(*se.attention.parameters(), *of_gate),
-        )
-        return fused.excite_and_convolve(x, excitation, conv, num_segments)
+                return self.balance[0] * y_se + self.balance[1] * y_me
+            case "concat":
+                joined: Tensor = self.join(torch.cat([y_se, y_me], dim=1))
+                return joined
+        return y_se + y_me
 
 
-class InARow(nn.ModuleList):
+class Series(nn.ModuleList):
     """Modules one after the other. (B*T, C, H, W) -> the same."""
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
@@ -244,6 +245,6 @@ def smnet(spec: ModelSpec, trunk: Trunk, options: SMNetOptions) -> VideoModel:
             return None
         here = options.at(site.stage)
         row = [SMNetModule(site.channels(options.place), here) for _ in range(options.repeat)]
-        return row[0] if len(row) == 1 else InARow(row)
+        return row[0] if len(row) == 1 else Series(row)
 
     return trunk.build(spec, temporal, options.place)

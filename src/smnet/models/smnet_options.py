@@ -112,23 +112,6 @@ class SMNetOptions(Options):
             of_z += 1.0 if self.gate == "centred" else 1.5
         return of_x / of_z
 
-    @property
-    def fusable(self) -> bool:
-        """Whether :mod:`smnet.models.fused` knows this form of the module."""
-        open_to_it = SMNetOptions(
-            place=self.place,
-            reduction=self.reduction,
-            attention_kernel=self.attention_kernel,
-            attention_norm=self.attention_norm,
-            temporal_init=self.temporal_init,
-            gate=self.gate,
-            motion_init=self.motion_init,
-            difference=self.difference,
-            stages=self.stages,
-            blocks=self.blocks,
-        )
-        return self == open_to_it
-
     def at(self, stage: int) -> SMNetOptions:
         """The options of the modules in a stage."""
         if self.temporal_init != "motion" or stage == min(self.stages):

@@ -56,7 +56,7 @@ class ChannelwiseMotion(nn.Module):
 
 
 class SpatioTemporalMotion(nn.Module):
-    """The temporal part of a block: K_t of CSTM, and CMM. :meth:`before` wraps K_3x3.
+    """The temporal part of a block: K_t of CSTM, and CMM. :meth:`around` applies K_3x3.
 
     Args:
         channels: C, the channels after conv1.
@@ -73,7 +73,7 @@ class SpatioTemporalMotion(nn.Module):
             taps[channels - quarter :] = torch.tensor([0.0, 0.0, 1.0])
         self.motion = ChannelwiseMotion(channels, reduction)
 
-    def before(self, conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
+    def around(self, conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
         """Y of x (B*T, C, H, W); ``conv`` is K_3x3."""
         y: Tensor = conv(self.over_time(x, num_segments))
         return y + self.motion(x, num_segments, conv.stride[0])

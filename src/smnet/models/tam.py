@@ -16,7 +16,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import depthwise_temporal_conv
+from .layers import TemporalSum
 from .options import Options, declared
 from .resnet import BlockSite, PlaceBesideConv
 from .trunks import Trunk
@@ -50,6 +50,7 @@ class TemporalAdaptive(nn.Module):
             nn.Conv1d(squeezed, channels, 1, bias=False),
             nn.Sigmoid(),
         )
+        self.sum = TemporalSum()
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         if num_segments != self.num_segments:
@@ -62,11 +63,8 @@ class TemporalAdaptive(nn.Module):
         kernel = self.G(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (B, C, 3)
         taps = self.L(z)[..., None] * kernel[:, :, None]  # (B, C, T, 3)
         taps = taps.transpose(1, 2).flatten(0, 1)  # (B*T, C, 3), by source frame
-        return depthwise_temporal_conv(x, taps, num_segments)
-
-    def uncounted_multiply_adds(self, x: Tensor, num_segments: int) -> int:
-        """Multiply-adds of a call on ``x`` outside PyTorch's convolutions."""
-        return 3 * x.numel()
+        out: Tensor = self.sum(x, taps, num_segments)
+        return out
 
 
 @declared

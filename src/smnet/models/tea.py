@@ -25,24 +25,12 @@ from typing import Literal
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .excitation import MotionGate
 from .layers import TemporalConv
 from .options import Count, declared
 from .res2net import SCALE, Res2NetBlock
 from .resnet import BlockSite, ResNet, ResNetOptions
+from .smnet import MotionExcitation
 from .trunks import Trunk
-
-
-class MotionExcitation(MotionGate):
-    """ME. (B*T, C, H, W) -> the same."""
-
-    def __init__(self, channels: int, reduction: int = 16) -> None:
-        super().__init__(channels, reduction, norm=True)
-        for conv in (self.squeeze, self.transform, self.expand):  # as the trunk's convolutions
-            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        return x * (self.gates(x, num_segments) + 0.5)
 
 
 class TemporalAggregation(nn.Module):
@@ -59,7 +47,9 @@ class TemporalAggregation(nn.Module):
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
         width = channels // SCALE
-        self.me = MotionExcitation(channels, reduction)
+        self.me = MotionExcitation(channels, reduction, centred=True)
+        for conv in (self.me.squeeze, self.me.transform, self.me.expand):  # as in the trunk
+            nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         self.shifts = nn.ModuleList(
             [TemporalConv(width, init="identity") for _ in range(SCALE - 1)]
             + [TemporalConv(width, init="shift", shift_div=2)]

@@ -21,13 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import (
-    TemporalConv,
-    depthwise_temporal_conv,
-    frame_mask,
-    shift_frames,
-    squeezed_channels,
-)
+from .layers import TemporalConv, is_clip_end, shift_frames, squeezed_channels
 from .options import Count, Options, ShiftDiv, declared
 from .resnet import BlockSite, PlaceBesideConv
 from .trunks import Trunk
@@ -55,17 +49,15 @@ class EnhancementAndInteraction(nn.Module):
         z = x.mean((2, 3), keepdim=True)
         ahead = self.squeeze_next(z)
         difference = self.squeeze(z) - shift_frames(ahead, -1, num_segments)
-        has_next = frame_mask(z, num_segments, last=True) > 0
-        return torch.where(has_next, torch.sigmoid(self.expand(difference)), 1.0)
+        gates = torch.sigmoid(self.expand(difference))
+        return gates.masked_fill(is_clip_end(z, num_segments), 1.0)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         # The weights of TIM are multiplied by the gates, which avoids a gated copy of the features.
         gates = self.gates(x, num_segments)[:, :, 0]  # (B*T, C, 1)
-        return depthwise_temporal_conv(x, gates * self.interaction.weight[:, 0], num_segments)
-
-    def uncounted_multiply_adds(self, x: Tensor, num_segments: int) -> int:
-        """Multiply-adds of a call on ``x`` outside PyTorch's convolutions."""
-        return 3 * x.numel()
+        taps = gates * self.interaction.weight[:, 0]  # (B*T, C, 3)
+        out: Tensor = self.interaction.sum(x, taps, num_segments)
+        return out
 
 
 @declared

@@ -18,7 +18,7 @@ from smnet.data.loading.loader import make_loader
 from smnet.distributed import join
 from smnet.errors import UserError
 from smnet.files import alone_in
-from smnet.models import to_channels_last
+from smnet.models import accelerate, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
 from smnet.training.log import RunLog, epoch_line
@@ -126,7 +126,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         loader = make_loader(dataset, batches, recipe.workers, pin_memory=pinned)
 
         # Model, start weights and optimiser.
-        model = build_model(recipe, clips)
+        model = accelerate(build_model(recipe, clips), "training")
         weights_note = "weights: resumed"
         if not resume:
             weights_note = start_from(model, recipe.weights, frozen_norms=recipe.freeze_norm)

@@ -1,7 +1,7 @@
-"""Batch normalisation folded into the convolutions before it, for networks that only answer.
+"""Batch normalisation folded into the convolutions before it, for inference.
 
 In evaluation BN(W * x) with running mean m, variance v, weight g and bias b is the convolution
-(g / sqrt(v + eps)) W with bias b - g m / sqrt(v + eps): one pass over the features less.
+(g / sqrt(v + eps)) W with bias b - g m / sqrt(v + eps). This saves one pass over the features.
 """
 
 from __future__ import annotations
@@ -17,24 +17,30 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from .base import VideoModel, on_meta
+from ..base import VideoModel, on_meta
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
-@torch.no_grad()
 def fold_norms(model: VideoModel) -> VideoModel:
-    """A copy of a model for inference, with every BN folded that has a convolution of its own.
+    """Copy a model for inference and fold every BN that alone sees the result of a convolution.
 
     Args:
-        model: any model; it is left as it is, and its weights are not shared.
+        model: any model. It stays unchanged and shares no tensors with the copy.
 
     Returns:
-        The copy, in evaluation mode, with ``nn.Identity`` where a BN was folded.
+        The copy, in evaluation mode, with ``nn.Identity`` in place of the folded BN.
     """
-    folded = copy.deepcopy(model).eval()
-    modules = dict(folded.named_modules())
-    for conv_name, norm_name in _pairs(folded):
+    copied = copy.deepcopy(model).eval()
+    fold_norms_in_place(copied)
+    return copied
+
+
+@torch.no_grad()
+def fold_norms_in_place(model: VideoModel) -> None:
+    """:func:`fold_norms` of a model in evaluation mode, which is changed."""
+    modules = dict(model.named_modules())
+    for conv_name, norm_name in _pairs(model):
         conv: Any = modules[conv_name]
         norm: Any = modules[norm_name]
         conv.weight, conv.bias = fuse_conv_bn_weights(
@@ -48,11 +54,10 @@ def fold_norms(model: VideoModel) -> VideoModel:
         )
         parent, _, child = norm_name.rpartition(".")
         setattr(modules[parent], child, nn.Identity().eval())
-    return folded
 
 
 class _Uses(TorchDispatchMode):
-    """Counts how often each tensor is an operand."""
+    """Counts how many operators read each tensor."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,14 +69,14 @@ class _Uses(TorchDispatchMode):
 
 
 def _pairs(model: VideoModel) -> list[tuple[str, str]]:
-    """Names of the convolutions, and of the BNs that alone see what these compute.
+    """Names of the convolutions and of the BN that alone reads the result of each.
 
-    Found by a run of the model on shapes alone; modules that are called more than once, or whose
-    tensors are read from outside, are left as they are.
+    Found by running the model on shapes alone. Modules that are called more than once, or whose
+    results are read elsewhere, are left out.
     """
     shadow = on_meta(model)
-    made: dict[int, tuple[str, Tensor]] = {}  # holds the tensors, so that no id comes twice
-    seen: list[tuple[str, Tensor]] = []
+    results: dict[int, tuple[str, Tensor]] = {}  # keeps the tensors alive, so ids are unique
+    inputs: list[tuple[str, Tensor]] = []
     calls: Counter[str] = Counter()
     uses = _Uses()
 
@@ -79,10 +84,10 @@ def _pairs(model: VideoModel) -> list[tuple[str, str]]:
         def after(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
             calls[name] += 1
             if isinstance(module, _BatchNorm):
-                seen.append((name, args[0]))
+                inputs.append((name, args[0]))
             else:
-                made[id(out)] = (name, out)
-                uses.count[id(out)] = 0  # another tensor, gone by now, may have had the same id
+                results[id(out)] = (name, out)
+                uses.count[id(out)] = 0  # a tensor that no longer exists may have had this id
 
         module.register_forward_hook(after)
 
@@ -93,6 +98,7 @@ def _pairs(model: VideoModel) -> list[tuple[str, str]]:
     spec = model.spec
     size = (1, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
     with uses:
-        shadow(torch.empty(size, device="meta"))
-    pairs = [(made[id(x)][0], norm) for norm, x in seen if id(x) in made and uses.count[id(x)] == 1]
+        shadow(torch.empty(size, device="meta", dtype=next(model.parameters()).dtype))
+    alone = [(norm, x) for norm, x in inputs if id(x) in results and uses.count[id(x)] == 1]
+    pairs = [(results[id(x)][0], norm) for norm, x in alone]
     return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1]

@@ -1,24 +1,31 @@
-/* Passes over features, each element read as seldom as can be.
+/* Sums over features in one pass, for float32 on CPUs; see operators.py.
  *
- * With X (N, P, C) the features of N = clips * T frames of P = H * W pixels, channels innermost,
- * and the letters of fused.py:
+ * With X (N, P, C) the features of N = clips * T frames of P = H * W pixels, channels innermost, and
+ * the letters of operators.py:
  *
  *     Z[t] = K_0 X[t-1] + K_1 X[t] + K_2 X[t+1]          zero outside the clip
  *     Y    = Z A + X B
  *
- * Z is never stored: where it is needed it is made again by the same two fused multiply-adds, so
- * that "is the maximum" can be asked of it bit by bit. Sums over pixels are made by chunks whose
- * number does not depend on the threads, and added in their order: the result is the same on any
- * number of cores.
+ * Z is never stored. It is computed again wherever it is needed by the same two fused multiply-adds,
+ * so a comparison with its maximum is exact. Sums over pixels are made per chunk and added in the
+ * order of the chunks. The number of chunks does not depend on the number of threads, so neither
+ * does the result.
  */
 
-#include "native.h"
+#include <stdlib.h>
+#include <string.h>
 
-#define FRAME_BYTES 65536 /* of a frame at a time: three frames of them stay in the cache */
-#define CLIP_BYTES 131072 /* of a clip at a time, where all its frames are at work */
+#define CHUNKS 8           /* parts of the pixels of a clip: the unit of work of a thread */
+#define FRAME_BYTES 65536  /* of one frame at a time: three frames of these stay in the cache */
+#define CLIP_BYTES 131072  /* of all frames of a clip at a time */
 
-/* Of which sources this was compiled; Python compares it with the files that lie there. */
+/* Hash of the sources that this was compiled from; kernels.py compares it with the files. */
 const char *smnet_source = SOURCE;
+
+typedef struct {
+    long clips, frames, height, width, channels;
+    int threads;
+} Size;
 
 typedef const float *restrict in;
 typedef float *restrict out;
@@ -52,7 +59,7 @@ static inline float mixed(float before, float here, float after, float k0, float
     return __builtin_fmaf(k2, after, __builtin_fmaf(k1, here, k0 * before));
 }
 
-/* The mean and the maximum of Z over the channels: seen (N, 2, P). */
+/* The mean and the maximum of Z over the channels: pooled (N, 2, P). */
 static void pool_pixel(in before, in here, in after, in k, long channels, float *mean, float *top)
 {
     float sum = 0, most = mixed(before[0], here[0], after[0], k[0], k[channels], k[2 * channels]);
@@ -66,32 +73,21 @@ static void pool_pixel(in before, in here, in after, in k, long channels, float 
     *top = most;
 }
 
-static void add(out sum, in x, long channels)
-{
-    for (long c = 0; c < channels; c++) sum[c] += x[c];
-}
-
-/* And sum_p X as partial sums (clips, CHUNKS, T, C), unless sums is NULL. */
-void smnet_pool(
-    const float *x, const float *k, const float *zeros, float *seen, float *sums, const Size *size)
+void smnet_pool(const float *x, const float *k, const float *zeros, float *pooled, const Size *size)
 {
     Size s = *size;
     long pixels = s.height * s.width, step = pixels_at_once(s, FRAME_BYTES);
 #pragma omp parallel for num_threads(s.threads) schedule(static)
     for (long number = 0; number < s.clips * CHUNKS; number++) {
         Chunk at = chunk_of(s, number);
-        float *mine = sums == NULL ? NULL : sums + number * s.frames * s.channels;
-        if (mine != NULL) memset(mine, 0, sizeof(float) * (size_t)(s.frames * s.channels));
         for (long from = at.first; from < at.last; from += step)
             for (long t = 0; t < s.frames; t++)
                 for (long p = from; p < from + step && p < at.last; p++) {
-                    float *frame = seen + 2 * (at.clip * s.frames + t) * pixels;
+                    float *frame = pooled + 2 * (at.clip * s.frames + t) * pixels;
                     pool_pixel(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k, s.channels,
                         frame + p, frame + pixels + p);
-                    if (mine != NULL)
-                        add(mine + t * s.channels, pixel(x, s, zeros, at.clip, t, p), s.channels);
                 }
     }
 }
@@ -145,8 +141,8 @@ static void excitation_pixel(
     *ties = equal;
 }
 
-void smnet_excitation_gradient(
-    const float *g, const float *x, const float *k, const float *zeros, const float *seen,
+void smnet_excite_gradients(
+    const float *g, const float *x, const float *k, const float *zeros, const float *pooled,
     float *of_scale, float *of_gate, float *ties, const Size *size)
 {
     Size s = *size;
@@ -163,7 +159,7 @@ void smnet_excitation_gradient(
                     excitation_pixel(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k,
-                        g + (n * pixels + p) * s.channels, seen[(2 * n + 1) * pixels + p],
+                        g + (n * pixels + p) * s.channels, pooled[(2 * n + 1) * pixels + p],
                         sums + t * s.channels, s.channels, of_scale + n * pixels + p,
                         ties + n * pixels + p);
                 }
@@ -196,9 +192,9 @@ static void features_gradient(
 
 /* From dY = g and what mean and maximum take: dX (N, P, C), dK as partial sums (clips, CHUNKS, 3,
  * C). Returns 0, or 1 where there was no memory. */
-int smnet_input_gradient(
+int smnet_input_gradients(
     const float *g, const float *x, const float *k, const float *zeros, const float *scale,
-    const float *gate, const float *seen, const float *everywhere, const float *at_top, float *dx,
+    const float *gate, const float *pooled, const float *everywhere, const float *at_top, float *dx,
     float *dk, const Size *size)
 {
     Size s = *size;
@@ -222,7 +218,7 @@ int smnet_input_gradient(
                     mixed_gradient(
                         pixel(x, s, zeros, at.clip, t - 1, p), pixel(x, s, zeros, at.clip, t, p),
                         pixel(x, s, zeros, at.clip, t + 1, p), k, g + np * s.channels, scale[np],
-                        everywhere[np], at_top[np], seen[(2 * n + 1) * pixels + p],
+                        everywhere[np], at_top[np], pooled[(2 * n + 1) * pixels + p],
                         dz + ((t + 1) * step + p - from) * s.channels, sums, s.channels);
                 }
             for (long t = 0; t < s.frames; t++)
@@ -240,9 +236,14 @@ int smnet_input_gradient(
     return failed;
 }
 
+static void add(out sum, in x, long channels)
+{
+    for (long c = 0; c < channels; c++) sum[c] += x[c];
+}
+
 /* Means of X over a frame, its outer rows and columns and its corners: means (N, 3, 3, C), see
- * edge_means in excitation.py; sums are those of smnet_pool, or NULL. */
-void smnet_edge_means(const float *x, const float *sums, float *means, const Size *size)
+ * edge_means in operators.py. */
+void smnet_edge_means(const float *x, float *means, const Size *size)
 {
     Size s = *size;
     long c = s.channels, bottom = s.height - 1, right = s.width - 1;
@@ -252,13 +253,7 @@ void smnet_edge_means(const float *x, const float *sums, float *means, const Siz
         const float *frame = x + n * s.height * s.width * c;
         float *of = means + n * 9 * c;
         memset(of, 0, sizeof(float) * (size_t)(9 * c));
-        if (sums == NULL)
-            for (long p = 0; p < s.height * s.width; p++) add(of + 4 * c, frame + p * c, c);
-        else {
-            const float *parts = sums + (n / s.frames * CHUNKS * s.frames + n % s.frames) * c;
-            for (long part = 0; part < CHUNKS; part++)
-                add(of + 4 * c, parts + part * s.frames * c, c);
-        }
+        for (long p = 0; p < s.height * s.width; p++) add(of + 4 * c, frame + p * c, c);
         for (long j = 0; j < s.width; j++) {
             add(of + 1 * c, frame + (bottom * s.width + j) * c, c);
             add(of + 7 * c, frame + j * c, c);

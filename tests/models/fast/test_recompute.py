@@ -1,4 +1,4 @@
-"""The fused step against the plain formulation, which it must equal in everything but memory."""
+"""SMNet's step in training against the plain module: equal in everything but memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.nn.utils import parametrizations, prune
 
-from smnet.models import create_model, fused, to_channels_last
+from smnet.models import accelerate, create_model, to_channels_last
+from smnet.models.fast import modules
+from smnet.models.fast.acceleration import TWINS, obstacle
 from smnet.models.smnet import SMNetModule
 from smnet.models.smnet_options import SMNetOptions
 
@@ -31,15 +33,26 @@ def make(
     return module, conv, x.contiguous(memory_format=torch.channels_last).requires_grad_()
 
 
-def learn(
-    module: SMNetModule, conv: nn.Module, x: Tensor, plain: bool
-) -> tuple[Tensor, dict[str, Tensor | None]]:
+def fast(module: SMNetModule) -> SMNetModule:
+    """A copy with its twins, as :func:`accelerate` makes them in a model."""
+    module = copy.deepcopy(module)
+    for part in module.modules():
+        if type(part) in TWINS["training"] and obstacle(part) is None:
+            part.__class__ = TWINS["training"][type(part)]
+    return module
+
+
+def run(module: SMNetModule, conv: nn.Module, x: Tensor) -> Tensor:
+    """What a block computes."""
+    if hasattr(module, "around"):
+        return module.around(conv, x, SEGMENTS)  # type: ignore[operator,no-any-return]
+    return conv(module(x, SEGMENTS))  # type: ignore[no-any-return]
+
+
+def learn(module: SMNetModule, conv: nn.Module, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
     """The output, and the gradients of everything that has one."""
     both = nn.ModuleDict({"module": module, "conv": conv})
-    if plain:
-        out = conv(module(x, SEGMENTS))
-    else:
-        out = module.before(conv, x, SEGMENTS)
+    out = run(module, conv, x)
     weights = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
     names, asked = zip(
         *[(n, p) for n, p in both.named_parameters() if p.requires_grad], strict=True
@@ -48,20 +61,35 @@ def learn(
     return out.detach(), dict(zip(("x", *names), grads, strict=True))
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Grows by one entry per step that keeps one feature map."""
+    calls: list[str] = []
+    take = modules.observe
+
+    def counted(*args: Any) -> Any:
+        calls.append("step")
+        return take(*args)
+
+    monkeypatch.setattr(modules, "observe", counted)
+    return calls
+
+
 def assert_equal(module: SMNetModule, conv: nn.Module, x: Tensor, tolerance: float = 1e-10) -> None:
-    """Output, gradients and running statistics of the two forms on copies of a module."""
-    other, other_conv = copy.deepcopy(module), copy.deepcopy(conv)
-    assert fused.applies(module, conv, x)
-    out, grads = learn(module, conv, x, plain=False)
-    expected, expected_grads = learn(other, other_conv, x, plain=True)
+    """Output, gradients and running statistics of a module and its twin."""
+    twin = fast(module)
+    out, grads = learn(twin, copy.deepcopy(conv), x)
+    expected, expected_grads = learn(module, conv, x)
     torch.testing.assert_close(out, expected, rtol=tolerance, atol=tolerance)
     assert grads.keys() == expected_grads.keys()
     for name, grad in expected_grads.items():
         scale = float(grad.abs().max())
         assert scale > 0, name
+        if name.endswith("squeeze.parametrizations.weight.original0"):
+            continue  # rounding alone: the normalisation takes the scale out again
         torch.testing.assert_close(grads[name], grad, rtol=0, atol=tolerance * scale, msg=name)
     for (name, held), (_, expected_held) in zip(
-        module.named_buffers(), other.named_buffers(), strict=True
+        twin.named_buffers(), module.named_buffers(), strict=True
     ):
         torch.testing.assert_close(held, expected_held, msg=name)
 
@@ -73,12 +101,15 @@ def assert_equal(module: SMNetModule, conv: nn.Module, x: Tensor, tolerance: flo
         nn.Conv2d(16, 8, 1, stride=2),
         nn.Conv2d(16, 8, 3, stride=2, padding=1, bias=False),
         nn.Conv2d(16, 16, 3, padding=2, dilation=2, groups=4),
+        nn.Conv2d(16, 8, 3, padding=1, padding_mode="circular"),
+        nn.Sequential(nn.Conv2d(16, 8, 1)),
     ],
-    ids=["1x1", "1x1 stride 2", "3x3 stride 2", "grouped, dilated"],
+    ids=["1x1", "1x1 stride 2", "3x3 stride 2", "grouped, dilated", "circular", "other module"],
 )
-def test_it_equals_module_and_convolution(conv: nn.Conv2d) -> None:
+def test_it_equals_module_and_convolution(conv: nn.Module, steps: list[str]) -> None:
     module, _, x = make()
     assert_equal(module, conv.double(), x)
+    assert len(steps) == 1
 
 
 @pytest.mark.parametrize(
@@ -93,8 +124,9 @@ def test_it_equals_module_and_convolution(conv: nn.Conv2d) -> None:
     ],
     ids=str,
 )
-def test_it_equals_the_options_that_it_knows(options: dict[str, Any]) -> None:
+def test_it_equals_the_options_that_it_knows(options: dict[str, Any], steps: list[str]) -> None:
     assert_equal(*make(**options))
+    assert len(steps) == 1
 
 
 def test_in_single_precision_too() -> None:
@@ -126,46 +158,47 @@ def test_channels_that_share_the_maximum_share_its_gradient() -> None:
     ],
     ids=str,
 )
-def test_options_that_it_does_not_know_take_the_plain_form(
-    options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+def test_options_that_it_does_not_know_are_left_plain(
+    options: dict[str, Any], steps: list[str]
 ) -> None:
-    def never(*_: Any) -> None:
-        raise AssertionError("the fused step was taken")
-
-    monkeypatch.setattr(fused, "excite_and_convolve", never)
-    module, conv, x = make(**options)
-    out, _ = learn(module, conv, x, plain=False)
-    torch.testing.assert_close(out, learn(module, conv, x, plain=True)[0])
+    assert_equal(*make(**options))
+    assert not steps
+    name = "groups" if "groups" in options or "temporal_space" in options else next(iter(options))
+    assert name in str(obstacle(make(**options)[0]))
 
 
-def test_it_stands_back_where_it_would_hide_something() -> None:
+def test_it_runs_the_plain_module_where_it_would_skip_something(steps: list[str]) -> None:
     module, conv, x = make()
-    assert fused.applies(module, conv, x)
+    twin = fast(module)
+
+    def is_step(conv: nn.Module = conv, x: Tensor = x) -> bool:
+        steps.clear()
+        run(twin, conv, x)
+        return bool(steps)
+
+    assert is_step()
     with torch.no_grad():
-        assert not fused.applies(module, conv, x)
-    assert not fused.applies(module, nn.Sequential(conv), x)
-    assert not fused.applies(module, conv, x.contiguous())
-    assert not fused.applies(module, conv, x.to("meta"))
-    assert not fused.applies(copy.deepcopy(module).eval(), conv, x)
-    circular = nn.Conv2d(16, 12, 3, padding=1, padding_mode="circular")
-    assert not fused.applies(module, circular, x)
-    for watched in (conv, module, module.me):
-        hook = watched.register_forward_hook(lambda *_: None)
-        assert not fused.applies(module, conv, x)
-        hook.remove()
+        assert not is_step()
     with torch.autocast("cpu", torch.bfloat16):
-        assert not fused.applies(module, conv, x)  # the features are not what autocast makes
+        assert not is_step()  # the features are not of the type that autocast computes in
+    assert not is_step(x=x.contiguous())
+    for watched in (twin, twin.me, twin.me.norm, twin.se.temporal):
+        called = []
+        hook = watched.register_forward_hook(lambda *_, called=called: called.append(1))
+        run(twin, conv, x)
+        hook.remove()
+        assert called, watched
     hook = register_module_forward_hook(lambda *_: None)
-    assert not fused.applies(module, conv, x)
+    assert not is_step()
     hook.remove()
-    assert not fused.applies(module, conv, x[:0])
-    torch.func.grad(lambda y: y.sum() * (not fused.applies(module, conv, y) or torch.nan))(x)
-    assert fused.applies(module, conv, x)
+    assert not is_step(x=x[:0])
+    twin.eval()
+    assert not is_step()
 
 
 def test_no_clip_at_all() -> None:
     module, conv, x = make()
-    out = module.before(conv, x[:0], SEGMENTS)
+    out = run(fast(module), conv, x[:0])
     out.sum().backward()
     assert out.shape == (0, 12, 3, 3)
 
@@ -173,7 +206,7 @@ def test_no_clip_at_all() -> None:
 def test_one_value_a_channel_has_no_statistics() -> None:
     module, conv, x = make()
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        module.before(conv, x[:1, :, :1, :1], 1)
+        fast(module).around(conv, x[:1, :, :1, :1], 1)
 
 
 @pytest.mark.parametrize("part", ["squeeze", "expand"])
@@ -185,13 +218,14 @@ def test_parametrised_layers(part: str) -> None:
 
 def test_backward_under_autocast_is_backward_without() -> None:
     module, conv, x = make(dtype=torch.float32)
-    out = module.before(conv, x, SEGMENTS).square().sum()
+    module = fast(module)
+    out = run(module, conv, x).square().sum()
     everything = [x, *module.parameters()]
     expected = torch.autograd.grad(out, everything, retain_graph=True)
     with torch.autocast("cpu", torch.bfloat16):
         found = torch.autograd.grad(out, everything)
-    for a, b in zip(found, expected, strict=True):
-        torch.testing.assert_close(a, b)
+    for a, b in zip(found, expected, strict=True):  # the small modules compute in bfloat16
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-2 * float(b.abs().max()))
 
 
 def test_it_stores_one_map_where_the_plain_form_stores_three() -> None:
@@ -205,13 +239,12 @@ def test_it_stores_one_map_where_the_plain_form_stores_three() -> None:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            out = conv(module(x, SEGMENTS)) if plain else module.before(conv, x, SEGMENTS)
+            out = run(module if plain else fast(module), conv, x)
         assert out.requires_grad
-        weights = sum(p.nbytes for p in (*module.parameters(), *conv.parameters()))
-        return (sum(kept.values()) - weights) / x.nbytes
+        return sum(size for size in kept.values() if size >= x.nbytes) / x.nbytes
 
-    assert stored(plain=True) > 2.9
-    assert stored(plain=False) < 1.8  # the squeezed maps are large beside so narrow features
+    assert stored(plain=True) >= 3
+    assert stored(plain=False) == 1
 
 
 def test_parts_that_do_not_learn_get_no_gradient() -> None:
@@ -224,7 +257,8 @@ def test_parts_that_do_not_learn_get_no_gradient() -> None:
 
 def test_backward_may_be_taken_twice() -> None:
     module, conv, x = make()
-    out = module.before(conv, x, SEGMENTS).square().sum()
+    module = fast(module)
+    out = run(module, conv, x).square().sum()
     first = torch.autograd.grad(out, [x, *module.parameters()], retain_graph=True)
     second = torch.autograd.grad(out, [x, *module.parameters()])
     for a, b in zip(first, second, strict=True):
@@ -233,35 +267,33 @@ def test_backward_may_be_taken_twice() -> None:
 
 @pytest.mark.parametrize("fusion", ["sum", "mean"])
 @pytest.mark.parametrize("mode", ["train", "eval"])
-def test_the_module_alone_has_a_second_derivative(mode: str, fusion: str) -> None:
+def test_second_derivatives(mode: str, fusion: str) -> None:
     module, _, _ = make(channels=4, fusion=fusion)
+    module = fast(module.train(mode == "train"))
+    conv = nn.Conv2d(4, 2, 1).double()
     x = torch.randn(SEGMENTS, 4, 3, 3, dtype=torch.float64, requires_grad=True)
-    module.train(mode == "train")
-    assert torch.autograd.gradgradcheck(lambda x: module(x, SEGMENTS), x)
 
+    def innermost(x: Tensor) -> Tensor:
+        return x.contiguous(memory_format=torch.channels_last)
 
-def test_the_step_says_that_it_has_no_second_derivative() -> None:
-    module, conv, x = make()
-    out = module.before(conv, x, SEGMENTS).square().sum()
-    with pytest.raises(RuntimeError, match="set fusable = False on every SMNetModule"):
-        torch.autograd.grad(out, x, create_graph=True)
-    module.fusable = False
-    out = module.before(conv, x, SEGMENTS).square().sum()
-    assert torch.autograd.grad(out, x, create_graph=True)[0].requires_grad
+    assert torch.autograd.gradgradcheck(
+        lambda x: run(module, conv, innermost(x)), x, fast_mode=True
+    )
+    assert torch.autograd.gradgradcheck(lambda x: module(innermost(x), SEGMENTS), x, fast_mode=True)
 
 
 @pytest.mark.parametrize("part", ["transform", "squeeze", "expand"])
 @pytest.mark.parametrize("training", [True, False])
 def test_pruned_layers_are_those_that_were_loaded(part: str, training: bool) -> None:
     """The mask is put on the weight by a hook, before each call."""
-    one, other = make()[0].train(training), make()[0].train(training)
+    one, other = (fast(make()[0].train(training)) for _ in range(2))
     for parameter in other.parameters():
         nn.init.normal_(parameter)
     for module in (one, other):
         prune.l1_unstructured(getattr(module.me, part), "weight", 0.5)
     other.load_state_dict(one.state_dict())
     _, conv, x = make()
-    found, expected = (m.before(conv, x, SEGMENTS) for m in (other, one))
+    found, expected = (run(m, conv, x) for m in (other, one))
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
@@ -269,24 +301,27 @@ def test_pruned_layers_are_those_that_were_loaded(part: str, training: bool) -> 
 def test_what_learns_in_place_of_a_parameter_gets_its_gradient(part: str) -> None:
     """As the parts of one long parameter under FSDP."""
     module, conv, x = make()
+    expected = learn(module, conv, x)[1][f"module.{part}.weight"]
+    module = fast(module)
     layer = module.get_submodule(part)
     long = layer.weight.detach().flatten().requires_grad_()
     shape = layer.weight.shape
     del layer.weight
     layer.weight = long.view(shape)
-    assert not fused.applies(module, conv, x)
-    module.before(conv, x, SEGMENTS).square().sum().backward()
+    out = run(module, conv, x)
+    (out * torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)).sum().backward()
     assert long.grad is not None
-    assert float(long.grad.abs().max()) > 0
+    torch.testing.assert_close(long.grad.view(shape), expected)
 
 
-def test_under_autocast_it_works_in_the_type_of_the_features() -> None:
+def test_under_autocast_it_works_in_the_type_of_the_features(steps: list[str]) -> None:
     module, conv, x = make(dtype=torch.float32)
-    expected, expected_grads = learn(module, conv, x, plain=True)
+    expected, expected_grads = learn(module, conv, x)
+    module = fast(module)
     half = x.detach().to(torch.bfloat16).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
-        assert fused.applies(module, conv, half)
-        out = module.before(conv, half, SEGMENTS)
+        out = run(module, conv, half)
+    assert steps
     assert out.dtype == torch.bfloat16
     torch.testing.assert_close(out.float(), expected, rtol=0.1, atol=0.1 * float(expected.std()))
     weights = torch.linspace(-1, 1, out.numel()).view_as(out)
@@ -295,33 +330,22 @@ def test_under_autocast_it_works_in_the_type_of_the_features() -> None:
     for name, grad in zip(named, grads, strict=True):
         assert grad.dtype == named[name].dtype
         wanted = expected_grads[name]
-        assert wanted is not None
         off = (grad.float() - wanted).norm() / wanted.norm()
         assert float(off) < 0.1, (name, float(off))
 
 
 @pytest.mark.parametrize("place", ["before_conv1", "after_conv1"])
-@pytest.mark.parametrize("trunk", ["resnet18", "resnet50"])
-def test_every_block_of_the_network_takes_it(
-    trunk: str, place: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = create_model(f"smnet_{trunk}", 5, SEGMENTS, width=8, place=place)
-    to_channels_last(model)
-    calls = []
-    take = fused.excite_and_convolve
-
-    def counted(*args: Any) -> Tensor:
-        calls.append(args)
-        return take(*args)
-
-    monkeypatch.setattr(fused, "excite_and_convolve", counted)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "mobilenetv2"])
+def test_every_block_of_the_network_takes_it(name: str, place: str, steps: list[str]) -> None:
+    model = create_model(f"smnet_{name}", 5, SEGMENTS, width=8, place=place)
+    to_channels_last(accelerate(model, "training"))
     model.train()(torch.randn(1, SEGMENTS, 3, 32, 32)).sum().backward()
-    assert len(calls) == {"resnet18": 8, "resnet50": 16}[trunk]
+    assert len(steps) == {"resnet18": 8, "resnet50": 16, "mobilenetv2": 10}[name]
     assert all(p.grad is not None for p in model.parameters())
 
 
 def test_compilers_see_one_graph() -> None:
-    model = create_model("smnet_resnet18", 5, SEGMENTS, width=8).train()
+    model = accelerate(create_model("smnet_resnet18", 5, SEGMENTS, width=8).train(), "training")
     to_channels_last(model)
     clips = torch.randn(1, SEGMENTS, 3, 32, 32)
     torch._dynamo.reset()

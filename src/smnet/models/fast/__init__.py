@@ -1,0 +1,21 @@
+"""Everything that makes a plain model faster, and nothing else.
+
+Others use :func:`accelerate`, :func:`report`, :func:`set_fast` and :func:`fold_norms`.
+
+================  =====================================================================
+acceleration      which module has which twin for which purpose; swapping; the report
+modules           the twins in PyTorch
+engines           the twins for inference engines
+recompute         SMNet's training step, which keeps one feature map
+operators         the kernels as operators of PyTorch
+kernels           the compiled kernels, ``kernels.c``
+folding           batch normalisation folded into convolutions
+switch            ``set_fast`` and ``SMNET_FAST``
+================  =====================================================================
+"""
+
+from .acceleration import Purpose, Swap, accelerate, report
+from .folding import fold_norms
+from .switch import enabled, set_fast
+
+__all__ = ["Purpose", "Swap", "accelerate", "enabled", "fold_norms", "report", "set_fast"]

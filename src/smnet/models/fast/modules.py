@@ -1,0 +1,230 @@
+"""Twins of the plain modules: the same parameters, names and results, at less cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.nn.modules import module as global_hooks
+
+from ..layers import TemporalSum, backward_difference, frame_difference
+from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
+from ..tsm import TemporalShift
+from . import kernels, switch
+from .engines import masked_sum
+from .operators import convolve_time, edge_means, edge_means_in_pytorch, excite, pool
+from .recompute import excite_and_convolve, observe
+
+
+class FastTemporalSum(TemporalSum):
+    """One convolution where channels are innermost, else sums in place."""
+
+    def forward(self, x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+        if torch.compiler.is_compiling():  # compilers cannot fuse either of the others
+            return masked_sum(x, taps, num_segments)
+        if not applies(self, x):
+            return super().forward(x, taps, num_segments)
+        if taps.dim() == 2 and x.is_contiguous(memory_format=torch.channels_last):
+            return convolve_time(x, taps, num_segments)
+        past, present, future = taps.to(x.dtype)[..., None, None].unbind(-3)
+        y = x * present
+        clips, out = x.unflatten(0, (-1, num_segments)), y.unflatten(0, (-1, num_segments))
+        if taps.dim() == 3:  # the weights of the input frames
+            past, future = (k.unflatten(0, (-1, num_segments)) for k in (past, future))
+            past, future = past[:, :-1], future[:, 1:]
+        out[:, 1:].addcmul_(clips[:, :-1], past)
+        out[:, :-1].addcmul_(clips[:, 1:], future)
+        return y
+
+
+class FastTemporalShift(TemporalShift):
+    """The frames that enter a clip are set to zero in place."""
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        if torch.compiler.is_compiling() or not applies(self, x):
+            return super().forward(x, num_segments)
+        fold = x.shape[1] // self.shift_div
+        after = torch.cat([x[1:, :fold], x[:1, :fold]])
+        before = torch.cat([x[-1:, fold : 2 * fold], x[:-1, fold : 2 * fold]])
+        after[num_segments - 1 :: num_segments] = 0
+        before[::num_segments] = 0
+        return torch.cat([after, before, x[:, 2 * fold :]], dim=1)
+
+
+class FastSpatialAttention(SpatialAttention):
+    """The convolution to one channel, with the frames of a clip in the place of channels.
+
+    Processors compute 8 or 16 channels at a time. So this is one depthwise convolution of T * C
+    channels, and the sum over C.
+    """
+
+    def mask(self, pooled: Tensor, num_segments: int) -> Tensor:
+        if self.pool == "3d" or pooled.is_cuda or not applies(self, pooled):
+            return super().mask(pooled, num_segments)
+        conv: Any = self.conv
+        frames, planes, height, width = pooled.shape
+        kernel = conv.weight[0, :, None].repeat(num_segments, 1, 1, 1)
+        clips = pooled.reshape(-1, num_segments * planes, height, width)
+        scores = F.conv2d(clips, kernel, padding=conv.padding, groups=len(kernel))
+        scores = scores.reshape(frames, planes, height, width).sum(1, keepdim=True)
+        return torch.sigmoid(self.norm(scores))
+
+
+class FastMotionExcitation(MotionExcitation):
+    """The means d from those of F, without a map of D or G.
+
+    G is a sum of shifted F, so its mean follows from the mean of F over the frame and from its
+    edges and corners, which a shift by one pixel loses. In evaluation F is an affine function of
+    every pixel of X, so the means of X are enough.
+    """
+
+    def gates(self, x: Tensor, num_segments: int) -> Tensor:
+        if not applies(self, x):
+            return super().gates(x, num_segments)
+        if not _is_affine(self.norm):
+            return self.gates_of_squeezed(self.squeeze(x), num_segments)
+        f = self.norm(_pointwise(self.squeeze, _edge_means(x)))  # M1
+        return self._gates(f, x, num_segments)
+
+    def gates_of_squeezed(self, squeezed: Tensor, num_segments: int) -> Tensor:
+        """M_m of K_r * X, (B*T, C/r, H, W)."""
+        return self._gates(_edge_means(self.norm(squeezed)), squeezed, num_segments)
+
+    def _gates(self, f: Tensor, like: Tensor, num_segments: int) -> Tensor:
+        """M_m of the edge means of F, maps of the size of ``like``."""
+        rows, columns = (_seen_by_kernel(size, f) for size in like.shape[-2:])
+        kernel = rows.t() @ self.transform.weight[:, 0].to(f.dtype) @ columns
+        g = (f * kernel).sum((2, 3), keepdim=True)  # M2 and M4
+        f = f[:, :, 1:2, 1:2]
+        d = frame_difference(g, f, num_segments)  # M3: the mean of a difference is that of means
+        if self.both:
+            d = (d + backward_difference(g, f, num_segments)) / 2
+        return torch.sigmoid(self.expand_norm(_pointwise(self.expand, d)))  # M5
+
+
+class FastSMNetModule(SMNetModule):
+    """The operators of :mod:`.operators` in inference, those of :mod:`.recompute` in training."""
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        if not self._applies(x):
+            return super().forward(x, num_segments)
+        if torch.is_grad_enabled():
+            return self._recomputed(None, x, num_segments)
+        se: Any = self.se
+        me: Any = self.me
+        taps = se.temporal.weight[:, 0]
+        a = se.scale(se.attention.mask(pool(x, taps, num_segments), num_segments))
+        y: Tensor = excite(x, taps, a, me.scale(x, num_segments), num_segments)
+        return y
+
+    def around(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
+        """``conv(self(x))``; in training without keeping the output of the module."""
+        hooked = _is_hooked(conv) or _is_hooked(self)
+        zero_padded = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
+        if torch.is_grad_enabled() and zero_padded and not hooked and self._applies(x):
+            return self._recomputed(conv, x, num_segments)  # type: ignore[arg-type]
+        out: Tensor = conv(self(x, num_segments))
+        return out
+
+    def _applies(self, x: Tensor) -> bool:
+        if not applies(self, x):
+            return False
+        if not torch.is_grad_enabled():
+            return kernels.support(x)
+        if not self.training or torch.compiler.is_compiling():  # compilers keep what they like
+            return False
+        kind = x.device.type
+        if torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) != x.dtype:
+            return False
+        return x.is_contiguous(memory_format=torch.channels_last)
+
+    def _recomputed(self, conv: nn.Conv2d | None, x: Tensor, num_segments: int) -> Tensor:
+        se: Any = self.se
+        me: Any = self.me
+        taps = se.temporal.weight[:, 0]
+        pooled, squeezed, *relays = observe(x, taps, me.squeeze.weight, num_segments)
+        a = se.scale(se.attention.mask(pooled, num_segments))
+        b = me.gates_of_squeezed(squeezed, num_segments) + me.residual
+        if conv is None:
+            last: tuple[Any, ...] = (None, None, [1, 1], [0, 0], [1, 1], 1)
+        else:
+            last = (conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
+        out: Tensor = excite_and_convolve(*relays, x, taps, pooled, a, b, num_segments, *last)
+        return out
+
+
+def applies(module: nn.Module, x: Tensor) -> bool:
+    """Whether a twin may run its own code on ``x`` now.
+
+    Not where it would skip a hook on one of its parts, nor where tensors have no values (shapes
+    alone, no clip) or are transformed by ``torch.func`` or forward-mode differentiation.
+    """
+    if not switch.enabled() or x.is_meta or x.numel() == 0:
+        return False
+    if torch.compiler.is_compiling():  # the compiler cannot trace the other questions
+        return not is_hooked(module)
+    transformed = torch._C._functorch.peek_interpreter_stack() is not None
+    return not transformed and forward_ad._current_level < 0 and not is_hooked(module)
+
+
+def is_hooked(module: nn.Module) -> bool:
+    """Whether there is a hook on a part of a module, or on all modules."""
+    return _has_global_hooks() or any(map(_is_hooked, _parts(module)))
+
+
+def _parts(module: nn.Module) -> Iterator[nn.Module]:
+    """All modules inside, as ``modules()`` gives them in several times the time."""
+    for part in module._modules.values():
+        if part is not None:
+            yield part
+            yield from _parts(part)
+
+
+def _is_hooked(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def _has_global_hooks() -> bool:
+    return bool(
+        global_hooks._global_forward_hooks
+        or global_hooks._global_forward_pre_hooks
+        or global_hooks._global_backward_hooks
+        or global_hooks._global_backward_pre_hooks
+    )
+
+
+def _is_affine(norm: nn.Module) -> bool:
+    """Whether a normalisation is the same affine function for every batch."""
+    if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+        return not norm.training and norm.running_mean is not None
+    return isinstance(norm, nn.Identity)
+
+
+def _edge_means(x: Tensor) -> Tensor:
+    means: Tensor = (edge_means_in_pytorch if torch.compiler.is_compiling() else edge_means)(x)
+    return means
+
+
+def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
+    """``conv(x)``, 1x1, of few pixels per frame, as one matrix product: a convolution takes the
+    frames one by one."""
+    if torch.compiler.is_compiling():
+        out: Tensor = conv(x)
+        return out
+    return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+def _seen_by_kernel(size: int, like: Tensor) -> Tensor:
+    """What each entry of a kernel of 3 sees of a zero-padded line of ``size`` pixels: shares of the
+    last pixel, of the mean and of the first pixel, (3, 3), one row per entry."""
+    edge = -1 / size
+    return like.new_tensor([[edge, 1, 0], [0, 1, 0], [0, 1, edge]])

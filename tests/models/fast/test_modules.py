@@ -1,0 +1,121 @@
+"""The twins against the plain modules and the equations."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from smnet.models.fast.engines import MaskedSum, RowsSum, ShiftedSum
+from smnet.models.fast.modules import (
+    FastMotionExcitation,
+    FastSpatialAttention,
+    FastTemporalShift,
+    FastTemporalSum,
+)
+from smnet.models.layers import TemporalSum, frame_difference
+from smnet.models.smnet import MotionExcitation, SpatialAttention
+from smnet.models.tsm import TemporalShift
+
+from ..reference import assert_same, noise
+
+
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    torch.manual_seed(0)
+
+
+def fast_gate(channels: int) -> MotionExcitation:
+    gate = MotionExcitation(channels, reduction=4)
+    gate.__class__ = FastMotionExcitation
+    return gate
+
+
+def check_equations(gate: MotionExcitation, x: Tensor) -> None:
+    """Gates, and what the normalisation learns, against the maps of M1 to M5; 3 frames a clip."""
+    norm = copy.deepcopy(gate.norm)
+    f = norm(gate.squeeze(x))
+    d = frame_difference(gate.transform(f), f, 3).mean((2, 3), keepdim=True)
+    torch.testing.assert_close(
+        gate.gates(x, 3), torch.sigmoid(gate.expand(d)), rtol=1e-5, atol=1e-6
+    )
+    torch.testing.assert_close(gate.norm.state_dict(), norm.state_dict())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 2), (7, 7), (9, 14)])
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(size, memory_format):
+    gate = fast_gate(32).eval()
+    nn.init.normal_(gate.norm.running_mean)
+    nn.init.uniform_(gate.norm.running_var, 0.5, 2)
+    nn.init.normal_(gate.norm.bias)
+    check_equations(gate, torch.randn(6, 32, *size).contiguous(memory_format=memory_format))
+
+
+@pytest.mark.parametrize("kind", ["in training", "without running statistics", "of groups"])
+def test_motion_gate_in_evaluation_with_a_normalisation_by_the_features(kind: str) -> None:
+    """As where statistics alone are learned anew for other clips."""
+    gate = fast_gate(32).eval()
+    gate.norm = {
+        "in training": lambda: nn.BatchNorm2d(8),
+        "without running statistics": lambda: nn.BatchNorm2d(8, track_running_stats=False).eval(),
+        "of groups": lambda: nn.GroupNorm(2, 8),
+    }[kind]()
+    check_equations(gate, torch.randn(6, 32, 5, 7))
+
+
+@pytest.mark.parametrize("kind", ["without weights", "not learning statistics any more"])
+def test_motion_gate_in_training_with_other_normalisations(kind: str) -> None:
+    gate = fast_gate(32)
+    if kind == "without weights":
+        gate.norm = nn.BatchNorm2d(8, affine=False)
+    else:
+        gate.norm.track_running_stats = False
+    check_equations(gate, torch.randn(6, 32, 5, 7))
+
+
+@pytest.mark.parametrize("segments", [1, 4])
+@pytest.mark.parametrize("pool", ["mean", "mean+max"])
+def test_the_mask_is_that_of_the_plain_convolution(pool: str, segments: int) -> None:
+    plain = SpatialAttention(pool).double()
+    nn.init.normal_(plain.conv.weight)
+    twin = copy.copy(plain)  # with the same parameters
+    twin.__class__ = FastSpatialAttention
+    assert_same(twin, lambda x: plain(x, segments), noise(2 * segments, 6, 6, 5), segments)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("segments", [1, 2, 3])
+def test_the_shift_is_the_plain_shift(segments: int, memory_format: torch.memory_format) -> None:
+    x = noise(2 * segments, 16, 3, 2).contiguous(memory_format=memory_format)
+    assert_same(FastTemporalShift(4), lambda x: TemporalShift(4)(x, segments), x, segments)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("segments", [1, 2, 3])
+@pytest.mark.parametrize("per_frame", [False, True])
+@pytest.mark.parametrize("kind", [FastTemporalSum, MaskedSum, RowsSum, ShiftedSum])
+def test_the_sum_is_the_plain_sum(
+    kind: type[TemporalSum], per_frame: bool, segments: int, memory_format: torch.memory_format
+) -> None:
+    x = noise(2 * segments, 5, 3, 2).contiguous(memory_format=memory_format).requires_grad_()
+    taps = noise(*([2 * segments] if per_frame else []), 5, 3, seed=4).requires_grad_()
+    found, expected = kind()(x, taps, segments), TemporalSum()(x, taps, segments)
+    torch.testing.assert_close(found, expected)
+    assert torch.autograd.gradcheck(lambda x, taps: kind()(x, taps, segments), (x, taps))
+    assert torch.autograd.gradcheck(lambda x, taps: TemporalSum()(x, taps, segments), (x, taps))
+
+
+def test_hooks_on_the_parts_are_called() -> None:
+    gate = fast_gate(16)
+    called = []
+    for conv in (gate.squeeze, gate.transform, gate.expand):
+        conv.register_forward_hook(lambda *_: called.append(1))
+    gate.gates(torch.randn(4, 16, 5, 5), 4)
+    mask = SpatialAttention()
+    mask.__class__ = FastSpatialAttention
+    mask.conv.register_forward_hook(lambda *_: called.append(1))
+    mask(torch.randn(4, 8, 5, 5), 4)
+    assert len(called) == 4
