@@ -170,7 +170,7 @@ def test_a_signal_after_the_last_step_ends_the_comparison(
 
     def interrupted(recipe: Recipe, folder: Path, *, resume: bool) -> Any:
         began.append(folder.name)
-        return replace(train(recipe, folder, resume=resume), asked_to_end=True)
+        return replace(train(recipe, folder, resume=resume), stop_requested=True)
 
     monkeypatch.setattr(compare_module, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -338,7 +338,7 @@ def test_nothing_starts_from_a_run_that_is_not_finished(
     def stop_at_the_second(recipe: Recipe, folder: Path, *, resume: bool) -> Any:
         began.append(folder)
         outcome = train(recipe, folder, resume=resume)
-        return outcome if len(began) < 2 else replace(outcome, finished=False, asked_to_end=True)
+        return outcome if len(began) < 2 else replace(outcome, finished=False, stop_requested=True)
 
     with monkeypatch.context() as patch:
         patch.setattr(compare_module, "train", stop_at_the_second)
