@@ -250,7 +250,7 @@ def test_other_workers_make_no_other_run(
 
 
 def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
-    said = rf"{TSN}-seed0: a run of another recipe is there \(epochs: 1 then, 2 now\)"
+    said = rf"{TSN}-seed0: contains a run with another recipe \(epochs: 1 then, 2 now\)"
     with pytest.raises(UserError, match=said):
         compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
 
@@ -260,7 +260,7 @@ def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips:
     [
         (Candidate("b", "smnet_resnet19"), "b: no model is called 'smnet_resnet19'"),
         (Candidate("b", "smnet_resnet18", {"gruops": 4}), "b: .*no option 'gruops'.*'groups'"),
-        (Candidate("b", "tsn_resnet18"), "TSN and b are the same: tsn_resnet18"),
+        (Candidate("b", "tsn_resnet18"), "TSN and b are the same model: tsn_resnet18"),
     ],
 )
 def test_a_variant_that_cannot_be_is_found_before_the_first_run(
