@@ -34,7 +34,7 @@ def test_latencies_are_times() -> None:
     assert all(0 < t < 5 for t in times)
 
 
-def test_latencies_are_of_networks_as_they_predict() -> None:
+def test_latencies_are_measured_with_channels_last() -> None:
     model = create_model("smnet_resnet18", 3, 2, width=8)
     seen = []
     model.layer2[0].temporal.register_forward_pre_hook(
@@ -57,7 +57,7 @@ VARIANTS = [
 TSN, SMNET_LAST = "tsn-resnet18", "smnet-resnet18-blocks-last"
 
 
-def test_every_variant_with_every_seed(compared: tuple[Path, list[Row]], clips: Path) -> None:
+def test_every_candidate_with_every_seed(compared: tuple[Path, list[Row]], clips: Path) -> None:
     out, rows = compared
     runs = {f"{name}-seed{seed}" for name in (TSN, SMNET_LAST) for seed in (0, 1)}
     assert runs <= {p.name for p in out.iterdir()}
@@ -76,7 +76,7 @@ def test_every_variant_with_every_seed(compared: tuple[Path, list[Row]], clips: 
     assert json.loads((out / "table.json").read_text())["seeds"] == 2
 
 
-def test_the_same_command_goes_on(
+def test_the_same_command_resumes(
     compared: tuple[Path, list[Row]],
     clips: Path,
     tmp_path: Path,
@@ -98,7 +98,7 @@ def test_the_same_command_goes_on(
 
 
 @pytest.mark.parametrize("kept", ["resume.pt", "last.safetensors"])
-def test_rows_of_other_data_do_not_mix(kept: str, tmp_path: Path) -> None:
+def test_runs_on_other_data_are_refused(kept: str, tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
     compare(tiny(data, epochs=1), VARIANTS[:1], 1, tmp_path / "out")
     if kept == "last.safetensors":
@@ -112,7 +112,7 @@ def test_rows_of_other_data_do_not_mix(kept: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changed", ["data", "recipe", "log", "checkpoint", "recipe.yaml"])
-def test_what_is_there_is_looked_at_before_the_first_run(
+def test_existing_runs_are_checked_before_the_first_run(
     compared: tuple[Path, list[Row]],
     clips: Path,
     tmp_path: Path,
@@ -141,7 +141,7 @@ def test_what_is_there_is_looked_at_before_the_first_run(
     assert (out / "table.md").read_bytes() == before
 
 
-def test_a_checkpoint_that_is_gone(
+def test_a_missing_checkpoint(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
     out = shutil.copytree(compared[0], tmp_path / "out")
@@ -150,7 +150,7 @@ def test_a_checkpoint_that_is_gone(
         compare(tiny(clips, epochs=1), VARIANTS, 2, out)
 
 
-def test_a_whole_table_stays_whole_until_there_is_more(
+def test_a_complete_table_is_not_replaced_by_a_shorter_one(
     compared: tuple[Path, list[Row]],
     clips: Path,
     tmp_path: Path,
@@ -178,7 +178,7 @@ def test_a_signal_after_the_last_step_ends_the_comparison(
     assert began == [f"{TSN}-seed0"]
 
 
-def test_what_is_finished_needs_no_resume_file(
+def test_finished_runs_need_no_resume_file(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
     out = shutil.copytree(compared[0], tmp_path / "out")
@@ -194,7 +194,7 @@ def test_what_is_finished_needs_no_resume_file(
     assert not list(out.glob("*/resume.pt"))
 
 
-def test_there_must_be_clips_to_compare_by(tmp_path: Path) -> None:
+def test_a_data_set_without_validation_clips(tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1})
     rows = [f"{path},{path.parent.name},train" for path in sorted(data.rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
@@ -203,7 +203,7 @@ def test_there_must_be_clips_to_compare_by(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_unreadable_clips_are_told(tmp_path: Path) -> None:
+def test_unreadable_clips_are_reported(tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
     (data / "val" / "rising" / "0.mp4").write_bytes(b"nothing")
     (row,) = compare(tiny(data, epochs=1, on_error="skip"), VARIANTS[:1], 1, tmp_path / "out")
@@ -211,7 +211,7 @@ def test_unreadable_clips_are_told(tmp_path: Path) -> None:
     assert "; 1 validation clips could not be read" in (tmp_path / "out" / "table.md").read_text()
 
 
-def test_not_inside_the_data_nor_twice_at_once(clips: Path, tmp_path: Path) -> None:
+def test_the_folder_is_outside_the_data_and_held_once(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lies inside the data set .* choose another --out"):
         compare(tiny(clips), VARIANTS, 1, clips / "out")
     assert not (clips / "out").exists()
@@ -241,7 +241,7 @@ def test_the_same_network_twice(clips: Path, tmp_path: Path) -> None:
         compare(tiny(clips), [VARIANTS[0], wide], 1, tmp_path / "out")
 
 
-def test_other_workers_make_no_other_run(
+def test_other_workers_are_the_same_run(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
     out = shutil.copytree(compared[0], tmp_path / "out")
@@ -249,7 +249,9 @@ def test_other_workers_make_no_other_run(
     assert again[0].top1 == compared[1][0].top1
 
 
-def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips: Path) -> None:
+def test_runs_with_another_recipe_are_refused(
+    compared: tuple[Path, list[Row]], clips: Path
+) -> None:
     said = rf"{TSN}-seed0: contains a run with another recipe \(epochs: 1 then, 2 now\)"
     with pytest.raises(UserError, match=said):
         compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
@@ -263,7 +265,7 @@ def test_another_recipe_does_not_mix_in(compared: tuple[Path, list[Row]], clips:
         (Candidate("b", "tsn_resnet18"), "TSN and b are the same model: tsn_resnet18"),
     ],
 )
-def test_a_variant_that_cannot_be_is_found_before_the_first_run(
+def test_an_invalid_candidate_is_found_before_the_first_run(
     clips: Path, tmp_path: Path, variant: Candidate, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
@@ -284,7 +286,7 @@ def test_weights_that_do_not_fit_are_found_before_the_first_run(
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_done_needs_its_weights_no_more(clips: Path, tmp_path: Path) -> None:
+def test_finished_runs_do_not_need_their_start_weights(clips: Path, tmp_path: Path) -> None:
     weights = tmp_path / "start.safetensors"
     begun = create_model("tsn_resnet18", 3, 2, width=8)
     save_checkpoint(weights, Checkpoint(begun.spec, begun.state_dict()))
@@ -305,7 +307,7 @@ def test_each_run_is_fine_tuned_from_its_own(
             said = read_recipe(str(tmp_path / "out" / run / "recipe.yaml")).weights
             assert said == str(compared[0] / run / "last.safetensors")
     table = (tmp_path / "out" / "table.md").read_text()
-    assert f"weights of each one's own run in {compared[0].name}," in table
+    assert f"weights from the same run in {compared[0].name}," in table
 
 
 def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
@@ -317,7 +319,7 @@ def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
     assert not list(tmp_path.iterdir())
 
 
-def test_how_far_it_is_is_said(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
+def test_progress_is_reported(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
     recipe = tiny(clips, epochs=1)
     compare(recipe, [Candidate("[TSN]", "tsn_resnet18")], 1, tmp_path / "out")
     assert "[TSN], seed 0: run 1 of 1 ─" in said.getvalue()
@@ -329,7 +331,7 @@ def test_how_far_it_is_is_said(clips: Path, tmp_path: Path, said: io.StringIO) -
         assert re.fullmatch(rf"SMNet, last, seed .: run {number} of 4, about [0-9.:]+ s left", line)
 
 
-def test_nothing_starts_from_a_run_that_is_not_finished(
+def test_an_unfinished_run_gives_no_start_weights(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
 ) -> None:
     """Its checkpoint is there: one is written after every epoch."""
