@@ -590,7 +590,7 @@ def test_another_config_says_nothing(text: str, tmp_path: Path) -> None:
 
 
 def test_a_network_that_only_its_card_tells_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="resnetblur18 filters between its layers"):
+    with pytest.raises(UserError, match="resnetblur18 has filters"):
         convert(hub_card(tmp_path, "resnetblur18", mean=list(HALF), std=list(HALF)))
 
 
