@@ -14,7 +14,6 @@ from smnet.console import console, progress_bar
 from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource, Source, as_source, split_of
-from smnet.data.loading.views import ViewPlan
 from smnet.data.open import check_decoder
 from smnet.data.packed.read import name_when_packed
 from smnet.distributed import Processes, join
@@ -116,20 +115,8 @@ def evaluate_checkpoints(
             problems, damaged = result.problems | problems, result.damaged | damaged
         if not processes.first:
             return None
-    return _evaluation(clip_set, clips, total, views, plans, problems, damaged)
-
-
-def _evaluation(
-    clip_set: ClipSet,
-    clips: Sequence[Clip],
-    scores: NDArray[np.float64],
-    views: str,
-    plans: Sequence[ViewPlan],
-    problems: dict[int, str],
-    damaged: dict[int, str],
-) -> Evaluation:
     return Evaluation(
-        scores=scores.astype(np.float32),
+        scores=total.astype(np.float32),
         labels=np.array([clip.label for clip in clips], dtype=np.int64),
         classes=clip_set.classes,
         paths=tuple(name_when_packed(clip.path) for clip in clips),

@@ -151,15 +151,6 @@ def _split(text: str) -> dict[str, Any]:
     return (split_of(values) if isinstance(values, dict) else None) or {}
 
 
-def read_bounded(file: Path, limit: int) -> bytes:
-    """The bytes of a file that has at most ``limit`` of them.
-
-    Raises:
-        UserError: no such file, or a larger one.
-    """
-    return bounded(file, limit).read_bytes()
-
-
 def bounded(file: Path, limit: int) -> Path:
     """``file``, after a check that it exists and has at most ``limit`` bytes.
 

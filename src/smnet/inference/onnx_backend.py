@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import UserError, missing_extra
-from smnet.inference.exported import INPUT, OUTPUT, ExportedBackend, read_bounded
+from smnet.inference.exported import INPUT, OUTPUT, ExportedBackend, bounded
 from smnet.system import available_cores
 
 MAX_NETWORK = 2 * 2**30
@@ -25,7 +25,7 @@ class OnnxBackend(ExportedBackend):
         except ImportError:
             raise missing_extra("onnxruntime", "runtime") from None
         # As bytes: given a path, older versions follow it to weights in any other file.
-        network = read_bounded(Path(self.path), MAX_NETWORK)
+        network = bounded(Path(self.path), MAX_NETWORK).read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they are raised as well
         options.intra_op_num_threads = self.threads or available_cores()
