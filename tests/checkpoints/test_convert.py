@@ -532,7 +532,7 @@ def test_ours_need_no_conversion(tmp_path: Path) -> None:
         convert(tmp_path / "ours.safetensors")
 
 
-def test_averaged_weights_are_taken_with_a_word(tmp_path: Path) -> None:
+def test_averaged_weights_are_preferred_with_a_note(tmp_path: Path) -> None:
     plain, state = published.torchvision(18, 8), published.torchvision(18, 8)
     torch.save({"state_dict": plain, "state_dict_ema": state}, tmp_path / "x.pth")
     conversion = convert(tmp_path / "x.pth")
@@ -546,7 +546,7 @@ HALF = (0.5, 0.5, 0.5)
 
 
 def hub_card(folder: Path, architecture: str = "resnet18", **pretrained: object) -> Path:
-    """A file as it lies on the hub, with what timm writes beside it."""
+    """A file as on the hub, with the config.json that timm writes beside it."""
     card = {"architecture": architecture, "num_classes": 5, "pretrained_cfg": pretrained}
     (folder / "config.json").write_text(json.dumps(card))
     save_file(published.torchvision(18, 8), folder / "model.safetensors")
@@ -604,7 +604,7 @@ def test_a_network_that_only_its_card_tells_is_refused(tmp_path: Path) -> None:
         (["--mean", "half", "--std", "1,1,1"], "write three numbers, such as 0.5,0.5,0.5"),
     ],
 )
-def test_what_is_no_normalisation(words: list[str], said: str, tmp_path: Path) -> None:
+def test_wrong_normalisations(words: list[str], said: str, tmp_path: Path) -> None:
     file, out = saved(tmp_path / "x.pth", published.torchvision(18, 8)), tmp_path / "o.safetensors"
     result = CliRunner().invoke(app, ["convert", str(file), "--out", str(out), *words])
     assert said in str(result.exception)

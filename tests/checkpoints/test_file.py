@@ -1,4 +1,4 @@
-"""One file that carries everything, runs no code, and is whole or not there."""
+"""Checkpoint files: complete, atomic, and without code."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_layouts_on_the_way_do_not_matter(tmp_path: Path, whole: Checkpoint) -> 
     assert all(torch.equal(again[k], v) for k, v in whole.tensors.items())
 
 
-def test_a_run_stands_for_its_best(tmp_path: Path, whole: Checkpoint) -> None:
+def test_a_run_folder_opens_its_best_checkpoint(tmp_path: Path, whole: Checkpoint) -> None:
     save_checkpoint(tmp_path / "best.safetensors", whole)
     assert read_checkpoint(tmp_path).spec == whole.spec
 
@@ -128,7 +128,7 @@ def test_cut_short(file: Path, share: float) -> None:
         (2).to_bytes(8, "little") + b"{}",
     ],
 )
-def test_something_else(tmp_path: Path, content: bytes) -> None:
+def test_files_of_another_kind(tmp_path: Path, content: bytes) -> None:
     file = tmp_path / "x.safetensors"
     file.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.safetensors: "):

@@ -32,7 +32,7 @@ CLASSES = ("Pushing", "Pulling | lifting", "Opening <b>")
 
 
 def point_to(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
-    """What HF_ENDPOINT does, which the library reads when it is imported."""
+    """Set the endpoint, which the library reads from HF_ENDPOINT at import."""
     monkeypatch.setattr(constants, "ENDPOINT", endpoint)
     template = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -47,7 +47,7 @@ def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "token"))
-    point_to(monkeypatch, "http://127.0.0.1:9")  # where nobody listens
+    point_to(monkeypatch, "http://127.0.0.1:9")  # no server listens there
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def refusal(call: Callable[[], object]) -> str:
 # --- down ------------------------------------------------------------------------------------
 
 
-def test_a_repository_stands_for_its_checkpoint(
+def test_a_repository_opens_as_its_checkpoint(
     served: list[str], checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     found = read_checkpoint("hf://owner/name")
@@ -144,7 +144,7 @@ def test_refusals_of_the_hub(served: list[str]) -> None:
     assert "holds no checkpoint of smnet" in refusal(lambda: hub.pull("hf://owner/empty"))
 
 
-def test_what_is_no_checkpoint_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve(b"<html>not a checkpoint</html>", [])
     point_to(monkeypatch, f"http://127.0.0.1:{server.server_port}")
     assert "not a checkpoint" in refusal(lambda: read_checkpoint("hf://owner/name"))
@@ -289,7 +289,7 @@ def test_push_without_token_or_network(file: Path, monkeypatch: pytest.MonkeyPat
 # --- the card --------------------------------------------------------------------------------
 
 
-def test_card_says_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
+def test_the_card_has_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
     card = model_card(checkpoint, "owner/name")
     for said in (
         "| segments | 2 |",

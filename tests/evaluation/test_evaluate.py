@@ -1,4 +1,4 @@
-"""Protocols: averages by hand, exact denominators, classes by name."""
+"""Evaluation: averages of views, exact denominators, classes by name."""
 
 from __future__ import annotations
 
@@ -171,11 +171,11 @@ def test_other_splits(run: Path, clips: Path) -> None:
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Path:
-    """6 clips to evaluate, one of them cut short beyond use, one of them no film."""
+    """Six clips to evaluate: one is truncated beyond use, one is not a video."""
     data = write_clips(tmp_path / "damaged", {"train": 1, "val": 2})
     cut = data / "val" / "rising" / "1.mp4"
     cut.write_bytes(cut.read_bytes()[:200])
-    (data / "val" / "falling" / "0.mp4").write_bytes(b"not a film")
+    (data / "val" / "falling" / "0.mp4").write_bytes(b"not a video")
     return data
 
 
@@ -184,7 +184,7 @@ def test_an_unreadable_clip_is_an_error_with_its_name(run: Path, damaged: Path) 
         evaluation([str(run)], str(damaged))
 
 
-def test_or_it_counts_as_wrong(run: Path, damaged: Path) -> None:
+def test_with_skip_an_unreadable_clip_counts_as_wrong(run: Path, damaged: Path) -> None:
     result = evaluation([str(run)], str(damaged), on_error="skip")
     assert len(result.labels) == len(result.scores) == 6
     assert result.summary()["clips"] == 6
@@ -300,7 +300,7 @@ def test_a_drawn_split_is_the_one_of_training(
     assert evaluation([old], str(unsplit)).paths == result.paths
 
 
-def test_training_leaves_these_clips_out_whatever_its_seed(unsplit: Path, tmp_path: Path) -> None:
+def test_training_leaves_these_clips_out_for_any_seed(unsplit: Path, tmp_path: Path) -> None:
     for seed in (0, 5):
         assert train(tiny(unsplit, seed=seed, epochs=1), tmp_path / str(seed)).finished
     runs = [str(tmp_path / "0"), str(tmp_path / "5")]
@@ -380,9 +380,7 @@ def test_other_classes_are_refused_with_the_difference(run: Path, tmp_path: Path
 
 def test_fewer_classes_are_refused(run: Path, tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1}, CLASSES[:2])
-    with pytest.raises(
-        UserError, match=r"knows 3 classes, the data have 2.*only the model has 'ri"
-    ):
+    with pytest.raises(UserError, match=r"has 3 classes, the data have 2.*only the model has 'ri"):
         evaluation([str(run)], str(data))
 
 
@@ -505,7 +503,7 @@ def test_views_are_those_of_the_recipe(run: Path, clips: Path, tmp_path: Path) -
         evaluation([own, str(run)], str(clips))
 
 
-def test_rules_that_cannot_be_are_found_before_any_clip_is_scored(
+def test_impossible_rules_are_refused_before_any_clip_is_scored(
     run: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = read_checkpoint(run)

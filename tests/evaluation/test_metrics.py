@@ -52,7 +52,7 @@ def test_wilson_holds_its_value_and_stays_a_share(counts: tuple[int, int]) -> No
     assert 0 <= share.low <= share.value <= share.high <= 1
 
 
-def test_a_share_in_words() -> None:
+def test_a_share_as_text() -> None:
     assert str(Share(0.8, 0.4902, 0.9433)) == "80.0% [49.0%, 94.3%]"
 
 

@@ -238,7 +238,7 @@ def test_a_recogniser_on_an_exported_file(bright: Path, movie: Path) -> None:
         ),
     ],
 )
-def test_files_that_are_something_else(tmp_path: Path, metadata: dict[str, str], says: str) -> None:
+def test_files_of_another_kind(tmp_path: Path, metadata: dict[str, str], says: str) -> None:
     pytest.importorskip("onnxruntime")
     path = write_onnx(tmp_path / "x.onnx", metadata)
     with pytest.raises(UserError, match=rf"x\.onnx: .*{says}"):
@@ -335,7 +335,7 @@ def test_files_and_backends_that_do_not_match(
         open_backend(tmp_path / name, "cpu", backend)
 
 
-def test_without_onnxruntime_the_line_to_type_is_told(
+def test_without_onnxruntime_the_message_says_how_to_install_it(
     bright: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
@@ -365,7 +365,7 @@ def test_openvino_scores_as_onnxruntime(described: Path, bright: Path, movie: Pa
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_several_threads_may_ask_at_once(bright: Path, engine: str, request: Any) -> None:
+def test_several_threads_score_at_once(bright: Path, engine: str, request: Any) -> None:
     pytest.importorskip(engine)
     path = request.getfixturevalue("described") if engine == "openvino" else bright
     backend = open_backend(path)
@@ -406,7 +406,9 @@ assert "torch" not in sys.modules
         ),
     ],
 )
-def test_openvino_files_that_lie(described: Path, spoil: Callable[[Path], Any], says: str) -> None:
+def test_wrong_and_damaged_openvino_files(
+    described: Path, spoil: Callable[[Path], Any], says: str
+) -> None:
     spoil(described)
     with pytest.raises(UserError, match=says):
         OpenVinoBackend(described, "cpu", 1)
@@ -418,7 +420,7 @@ def _replace(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new))
 
 
-def test_openvino_bounds_what_it_reads(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_files_are_bounded(described: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino_module, "MAX_DESCRIPTION", 100)
     with pytest.raises(UserError, match="over the limit"):
         OpenVinoBackend(described)
@@ -426,7 +428,7 @@ def test_openvino_bounds_what_it_reads(described: Path, monkeypatch: pytest.Monk
         OpenVinoBackend(described, "cuda")
 
 
-def test_without_openvino_the_line_to_type_is_told(
+def test_without_openvino_the_message_says_how_to_install_it(
     bright: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
@@ -465,7 +467,7 @@ def test_prediction_by_openvino_without_torch(described: Path, movie: Path) -> N
     assert json.loads(alone.out)["label"] == CLASSES[2]
 
 
-def test_what_needs_torch_says_so(run: Path, movie: Path) -> None:
+def test_commands_that_need_torch_say_so(run: Path, movie: Path) -> None:
     for words in (("predict", run, movie), ("models",)):
         said = python(CLI, *words)
         assert said.status == 1

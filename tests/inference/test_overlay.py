@@ -99,7 +99,7 @@ def test_other_suffixes(tmp_path: Path, name: str) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
 
 
-def test_what_cannot_be_read_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_an_unreadable_source_leaves_no_file(tmp_path: Path) -> None:
     (tmp_path / "in.mp4").write_bytes(b"not a film")
     with pytest.raises(UserError, match=r"in\.mp4: "):
         write_annotated(tmp_path / "in.mp4", tmp_path / "out.mp4", ANSWER)

@@ -1,4 +1,4 @@
-"""Video in, labelled scores out."""
+"""Prediction with a Recognizer."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_nothing_but_broken_videos(recognizer: Recognizer, tmp_path: Path) -> No
     assert list(recognizer.predict_many([])) == []
 
 
-def test_a_video_without_end_costs_its_own_answer(
+def test_a_video_that_hangs_costs_its_own_prediction(
     recognizer: Recognizer, videos: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, end = recognizer.backend.read, threading.Event()
@@ -126,7 +126,7 @@ def test_a_video_without_end_costs_its_own_answer(
 
 
 @pytest.mark.parametrize("wrong", [{"batch": 0}, {"workers": -1}, {"top": 0}, {"top": -1}], ids=str)
-def test_numbers_that_mean_nothing(
+def test_impossible_numbers(
     recognizer: Recognizer, videos: list[str], wrong: dict[str, int]
 ) -> None:
     name, number = next(iter(wrong.items()))
@@ -135,12 +135,12 @@ def test_numbers_that_mean_nothing(
 
 
 @pytest.mark.parametrize("crops", [0, 2, 4])
-def test_crops_that_no_protocol_has(recognizer: Recognizer, crops: int) -> None:
+def test_undefined_numbers_of_crops(recognizer: Recognizer, crops: int) -> None:
     with pytest.raises(UserError, match=f"views 1x{crops}: crops must be 1, 3 or 5"):
         Recognizer(recognizer.backend, (1, crops))
 
 
-def test_names_that_are_no_text(capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_are_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
     answer = Prediction(os.fsdecode(b"caf\xe9\x1b[31m\n.mp4"), ("é",), (1.0,))
     line = json_text(answer.to_dict())
     assert json.loads(line.encode("utf-8"))["path"] == answer.path
@@ -168,7 +168,7 @@ def test_an_endless_source(recognizer: Recognizer, videos: list[str]) -> None:
     assert taken <= 20 + 2 * 2 + 2 + 2  # decoding runs ahead, but not away
 
 
-def test_what_kept_it_busy_is_counted(recognizer: Recognizer, videos: list[str]) -> None:
+def test_utilisation_names_the_bottleneck(recognizer: Recognizer, videos: list[str]) -> None:
     used = Utilisation()
     answers = list(recognizer.predict_many([*videos, "gone.mp4"], 5, 2, 2, used))
     assert (used.clips, used.failed) == (len(videos), 1)

@@ -1,4 +1,4 @@
-"""What the words of a command line stand for, and videos that are in memory."""
+"""Sources of prediction: words of a command line, and videos in memory."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_files_in_the_order_given_each_once(place: Path) -> None:
     assert find_videos(["b.mp4", "a.mp4", "b.mp4"]) == ["b.mp4", "a.mp4"]
 
 
-def test_a_file_is_taken_whatever_its_name(place: Path) -> None:
+def test_a_named_file_needs_no_video_suffix(place: Path) -> None:
     assert find_videos(["notes.txt"]) == ["notes.txt"]
 
 
@@ -107,7 +107,7 @@ def test_lists(place: Path) -> None:
         ("@empty", "empty: cannot be read as a list"),
     ],
 )
-def test_words_that_mean_nothing(place: Path, word: str, says: str) -> None:
+def test_words_without_videos(place: Path, word: str, says: str) -> None:
     (place / "empty").mkdir()
     (place / "blank.txt").write_text("\n \n")
     (place / "binary.txt").write_bytes(b"\xff\xfe\x00")
@@ -115,7 +115,7 @@ def test_words_that_mean_nothing(place: Path, word: str, says: str) -> None:
         find_videos(["a.mp4", word])
 
 
-def test_a_missing_file_is_told_of_beside_the_others(place: Path) -> None:
+def test_a_missing_file_is_reported_beside_the_others(place: Path) -> None:
     assert find_videos(["nowhere.mp4", "a.mp4"]) == ["nowhere.mp4", "a.mp4"]
     with pytest.raises(UserError, match=r"nowhere\.mp4: no such file or folder"):
         find_videos(["nowhere.mp4", "neither.mp4"])
