@@ -113,6 +113,7 @@ def mutants(sources: dict[str, bytes], folder: Path, seconds: float) -> Iterator
         yield name, kind, (folder / f"{number}-{name}", mutate(sources[name], kind, rng))
 
 
+@pytest.mark.fuzz
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory as Linux does")
 def test_every_mutant_gives_frames_or_one_error(tmp_path: Path) -> None:
     sources, truth = {}, {}
