@@ -1,14 +1,14 @@
-"""How fast frames come out of video files, beside other libraries, and whether it is enough.
+"""Decoding speed beside other libraries, and whether the loader keeps up with training.
 
-    python benchmarks/decode.py                     # films of nine kinds, drawn and encoded here
+    python benchmarks/decode.py                     # videos of nine kinds, drawn and encoded here
     python benchmarks/decode.py --clips FOLDER      # your own files, each a row
     python benchmarks/decode.py --patterns "8 segments" --rounds 5 --no-loader
 
-First part: the frames of a pattern out of one file, by each library that is installed, one decode
-thread. The readers take turns, medians of CPU time are compared, so that other work on the machine
-hits all alike; every figure is a ratio to plain sequential decoding with PyAV. Frames are compared
-with those of decoding everything, bit by bit. Second part: clips a second out of the loader of
-training, from files and packed, against those that networks take in training.
+First part: each installed library reads the frames of a pattern from one file on one decoding
+thread. The readers take turns, and medians of CPU time are compared; every figure is a ratio to
+plain sequential decoding with PyAV. Frames are compared bit by bit with those of a full decode.
+Second part: clips per second of the training loader, from files and from a packed set, divided by
+those of training steps.
 
 The tables are written to benchmarks/results/decode.md.
 """
@@ -27,9 +27,9 @@ import av
 import numpy as np
 
 from common import parse, parser, publish, table
-from feeding import eaten, made, make_tree, pack_tree
-from films import make_films
+from feeding import loaded, make_tree, pack_tree, trained
 from readers import OF_FOLDERS, READERS, Choose, Frames, Reader, installed
+from sample_videos import make_videos
 from smnet.data.annotations.places import is_video
 from smnet.data.sampling.rules import sample
 
@@ -47,7 +47,7 @@ def chooser(pattern: str) -> Choose:
 
 
 def every_frame(path: Path) -> Frames:
-    """The truth: all that decoding from the beginning gives."""
+    """All frames, decoded from the beginning."""
     if path.is_dir():
         return OF_FOLDERS[BASE](path, lambda count: range(count))
     with av.open(str(path), metadata_errors="ignore") as container:
@@ -57,7 +57,7 @@ def every_frame(path: Path) -> Frames:
 
 
 def readers_for(path: Path, versions: dict[str, str]) -> dict[str, Reader]:
-    """The installed readers that take such a path."""
+    """The installed readers for a kind of path."""
     able = OF_FOLDERS if path.is_dir() else {name: reader for name, (reader, _) in READERS.items()}
     return {name: reader for name, reader in able.items() if versions[name][0].isdigit()}
 
@@ -96,10 +96,10 @@ def size_of(path: Path) -> int:
 
 
 def compare(
-    films: dict[str, Path], patterns: list[str], rounds: int, versions: dict[str, str]
+    videos: dict[str, Path], patterns: list[str], rounds: int, versions: dict[str, str]
 ) -> list[dict[str, Any]]:
     rows = []
-    for kind, path in films.items():
+    for kind, path in videos.items():
         truth = every_frame(path)
         readers = readers_for(path, versions)
         for pattern in patterns:
@@ -110,7 +110,7 @@ def compare(
                     result["clips_per_second"] = 1 / result["seconds"]
                     result["megabytes_per_second"] = size_of(path) / 1e6 / result["seconds"]
                     result["ratio"] = base / result["seconds"] if base else None
-            rows.append({"film": kind, "pattern": pattern, "readers": found})
+            rows.append({"video": kind, "pattern": pattern, "readers": found})
             print(f"{kind}, {pattern}: done", flush=True)
     return rows
 
@@ -130,31 +130,31 @@ def cell(row: dict[str, Any], name: str, absolute: bool) -> str:
 
 def decoding_table(rows: list[dict[str, Any]], versions: dict[str, str], absolute: bool) -> str:
     names = [name for name in READERS if versions[name][0].isdigit()]
-    cells = [[r["film"], r["pattern"], *(cell(r, n, absolute) for n in names)] for r in rows]
-    return table(["film", "frames", *names], cells)
+    cells = [[r["video"], r["pattern"], *(cell(r, n, absolute) for n in names)] for r in rows]
+    return table(["video", "frames", *names], cells)
 
 
-def loader_rows(films: dict[str, Path], folder: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Clips a second made and eaten, at one size."""
-    chosen = [path for path in films.values() if path.is_file()][: given.loader_films]
+def loader_rows(videos: dict[str, Path], folder: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Clips per second loaded and trained, at one size."""
+    chosen = [path for path in videos.values() if path.is_file()][: given.loader_videos]
     tree = make_tree(chosen, folder / "tree", given.copies)
     sources = {"files": tree, "packed": pack_tree(tree, folder / "packed")}
     rates = {
-        f"{name}, {workers} workers": made(path, workers, given.size, given.batch, epochs=3)
+        f"{name}, {workers} workers": loaded(path, workers, given.size, given.batch, epochs=3)
         for name, path in sources.items()
         for workers in given.workers
     }
-    appetite = {name: eaten(name, given.size, 4, given.threads, steps=3) for name in given.models}
-    return {"size": given.size, "made": rates, "eaten": appetite}
+    training = {name: trained(name, given.size, 4, given.threads, steps=3) for name in given.models}
+    return {"size": given.size, "loaded": rates, "trained": training}
 
 
 def loader_table(facts: dict[str, Any]) -> str:
-    """How many times over the loader feeds each network."""
+    """Clips per second of the loader over those of each network."""
     cells = [
-        [source, *(f"{rate / eats:.1f}" for eats in facts["eaten"].values())]
-        for source, rate in facts["made"].items()
+        [source, *(f"{rate / other:.1f}" for other in facts["trained"].values())]
+        for source, rate in facts["loaded"].items()
     ]
-    return table([f"clips made / eaten, {facts['size']} pixels", *facts["eaten"]], cells)
+    return table([f"clips loaded / trained, {facts['size']} pixels", *facts["trained"]], cells)
 
 
 def numbers(text: str) -> list[int]:
@@ -174,7 +174,7 @@ def main() -> None:
     arguments.add_argument("--batch", type=int, default=8)
     arguments.add_argument("--workers", type=numbers, default=[1, 2])
     arguments.add_argument("--threads", type=int, default=1, help="of the network")
-    arguments.add_argument("--loader-films", type=int, default=2, help="how many of the films")
+    arguments.add_argument("--loader-videos", type=int, default=2, help="number of videos")
     arguments.add_argument("--copies", type=int, default=16, help="of each, in the loader's tree")
     given = parse(arguments)
     versions = installed()
@@ -184,12 +184,12 @@ def main() -> None:
         folder = Path(scratch)
         if given.clips:
             paths = sorted(p for p in given.clips.rglob("*") if is_video(p.name))
-            films = {str(path.relative_to(given.clips)): path for path in paths}
+            videos = {str(path.relative_to(given.clips)): path for path in paths}
         else:
-            (folder / "films").mkdir()
-            films = make_films(folder / "films")
-        rows = compare(films, given.patterns, given.rounds, versions)
-        loader = None if given.no_loader else loader_rows(films, folder, given)
+            (folder / "videos").mkdir()
+            videos = make_videos(folder / "videos")
+        rows = compare(videos, given.patterns, given.rounds, versions)
+        loader = None if given.no_loader else loader_rows(videos, folder, given)
     print(f"\nratios to {BASE}, with clips/s and MB/s of file\n")
     print(decoding_table(rows, versions, absolute=True))
     if loader:

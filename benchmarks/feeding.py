@@ -1,6 +1,6 @@
-"""Whether the loader keeps up with the network: clips a second made against clips a second eaten.
+"""Whether the loader keeps up with the network: clips per second loaded and trained.
 
-The second part of ``benchmarks/decode.py``: a tree of films, and the same films packed by ``smnet
+The second part of ``benchmarks/decode.py``: a tree of videos, and the same videos packed by ``smnet
 data pack``, go through the loader of training; a model takes training steps at the same size.
 """
 
@@ -24,25 +24,25 @@ from smnet.models import create_model, to_channels_last
 from smnet.system import keep_freed_memory
 
 
-def make_tree(films: list[Path], folder: Path, copies: int) -> Path:
-    """A data set of two classes, whose clips are so many links to each film."""
+def make_tree(videos: list[Path], folder: Path, copies: int) -> Path:
+    """A data set of two classes; each video is linked ``copies`` times."""
     for label in ("a", "b"):
         (folder / "train" / label).mkdir(parents=True)
-    for number, film in enumerate(films * copies):
-        name = f"{number}{film.suffix}"
-        (folder / "train" / "ab"[number % 2] / name).symlink_to(film.resolve())
+    for number, video in enumerate(videos * copies):
+        name = f"{number}{video.suffix}"
+        (folder / "train" / "ab"[number % 2] / name).symlink_to(video.resolve())
     return folder
 
 
 def pack_tree(tree: Path, folder: Path) -> Path:
-    """The same films packed; equal ones are stored as often as they are listed."""
+    """Pack the data set; repeated videos are stored repeatedly."""
     shutil.rmtree(folder, ignore_errors=True)
     pack_clips(ClipSource(tree, val_fraction=0.01), folder)
     return folder
 
 
-def made(data: Path, workers: int, size: int, batch: int, epochs: int) -> float:
-    """Clips a second out of the loader of training; median of epochs after the first."""
+def loaded(data: Path, workers: int, size: int, batch: int, epochs: int) -> float:
+    """Clips per second of the training loader; median of the epochs after the first."""
     clips = read_clips(ClipSource(data, val_fraction=0.01)).splits["train"]
     plan = ViewPlan(size=size, short_side=round(size * 256 / 224), train=True)
     batches = TrainBatches(len(clips), batch, seed=0)
@@ -58,8 +58,8 @@ def made(data: Path, workers: int, size: int, batch: int, epochs: int) -> float:
     return statistics.median(rates)
 
 
-def eaten(name: str, size: int, batch: int, threads: int, steps: int) -> float:
-    """Clips a second of training steps on random clips; median of steps after the first."""
+def trained(name: str, size: int, batch: int, threads: int, steps: int) -> float:
+    """Clips per second of training steps on random clips; median of the steps after the first."""
     torch.set_num_threads(threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""The same job done by each library: open a file, learn its length, give some of its frames."""
+"""The same task for each library: open a file, learn its length, return some of its frames."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from smnet.data.open import open_video
 
 Frames = NDArray[np.uint8]
 Choose = Callable[[int], Sequence[int]]
-"""From the number of frames to the indices wanted, rising."""
+"""Maps the number of frames to the requested indices, ascending."""
 Reader = Callable[[Path, Choose], Frames]
 
 
@@ -26,8 +26,10 @@ def smnet(path: Path, choose: Choose) -> Frames:
 
 
 def pyav_sequential(path: Path, choose: Choose) -> Frames:
-    """Decode from the beginning to the last frame wanted; the count is the one declared, or that of
-    the packets."""
+    """Decode from the beginning to the last requested frame.
+
+    The number of frames is the declared one, or the number of packets.
+    """
     with av.open(str(path), metadata_errors="ignore") as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_type = "NONE"
@@ -70,7 +72,7 @@ def _torchcodec(path: Path, choose: Choose, mode: str) -> Frames:
 
 
 def opencv(path: Path, choose: Choose) -> Frames:
-    """Frames that are not wanted are grabbed without conversion. For folders: ``imread``."""
+    """Other frames are grabbed without conversion. For folders: ``imread``."""
     cv2: Any = import_module("cv2")
     cv2.setNumThreads(1)
     if path.is_dir():
@@ -90,7 +92,7 @@ def opencv(path: Path, choose: Choose) -> Frames:
 
 
 def pillow_folder(path: Path, choose: Choose) -> Frames:
-    """For folders, what sequential decoding is for videos: each file with Pillow."""
+    """The baseline for folders: each file with Pillow."""
     from PIL import Image
 
     names = sorted(path.iterdir())
@@ -106,14 +108,14 @@ READERS: dict[str, tuple[Reader, str]] = {
     "decord": (decord, "decord"),
     "OpenCV": (opencv, "opencv-python-headless"),
 }
-"""What is compared; the first is what the others are measured by."""
+"""The readers that are compared; the first is the baseline."""
 
 OF_FOLDERS = {"PyAV, sequential": pillow_folder, "smnet": smnet, "OpenCV": opencv}
-"""Those that read folders of images; Pillow stands for the first."""
+"""The readers of folders of images; Pillow is the baseline."""
 
 
 def installed() -> dict[str, str]:
-    """Version of each reader's library, or why it does not run here."""
+    """Version of the library of each reader, or why it does not run here."""
     found = {}
     for name, (reader, distribution) in READERS.items():
         try:

@@ -7,8 +7,8 @@ From one point (8 segments, 112 pixels, one clip by default) each quantity is va
 CPU time of one thread, measured in turns; memory is what autograd keeps between forward and
 backward. All figures are ratios to that point.
 
-Workers read H.264 and VP9 files and JPEG folders (``films.py``) as in training. Clips per second
-are relative to reading in the training process (0 workers).
+Workers read H.264 and VP9 files and JPEG folders (``sample_videos.py``) as in training. Clips per
+second are relative to reading in the training process (0 workers).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import torch
 from common import parse, parser, publish, table
 from cost import step
 from feeding import made, make_tree
-from films import make_films
+from sample_videos import make_videos
 from smnet.experiments.profile import forward_pass, saved_for_backward
 from smnet.measure import in_turns
 from smnet.models import VideoModel, create_model, multiply_adds, to_channels_last
@@ -91,10 +91,10 @@ def reading(workers: list[int], size: int, rounds: int) -> dict[int, float]:
     """Clips per second by number of workers, relative to the first; medians in turns."""
     rates: dict[int, list[float]] = {count: [] for count in workers}
     with TemporaryDirectory() as name:
-        place = Path(name) / "films"
+        place = Path(name) / "videos"
         place.mkdir()
-        films = make_films(place)
-        chosen = [films[kind] for kind in ("H.264, GOP 12", "VP9 webm, GOP 60", "JPEG folder")]
+        videos = make_videos(place)
+        chosen = [videos[kind] for kind in ("H.264, GOP 12", "VP9 webm, GOP 60", "JPEG folder")]
         tree = make_tree(chosen, Path(name) / "tree", copies=32)
         for _ in range(rounds):
             for count in workers:

@@ -106,12 +106,12 @@ def test_a_turning_thing_is_seen_to_turn_clockwise(monkeypatch: pytest.MonkeyPat
     # On a still, plain ground: where a mark of the picture goes, not what the numbers say.
     rng = np.random.default_rng(0)
     still = np.zeros(9, np.float32)
-    thing = scenes._Thing(still + 0.5, still + 0.5, still + 0.4, np.linspace(0, 1.5, 9, dtype="f"))
+    thing = scenes._Object(still + 0.5, still + 0.5, still + 0.4, np.linspace(0, 1.5, 9, dtype="f"))
     canvas = np.zeros((9, 3, 64, 64), np.float32)
     shake = np.zeros((2, 9), np.float32)
     mark = lambda rng, turnable: lambda u, v: np.hypot(u - 0.6, v) - 0.3  # noqa: E731
     monkeypatch.setattr(scenes, "_outline", mark)
-    scenes._paint_thing(rng, thing, canvas, shake)
+    scenes._paint_object(rng, thing, canvas, shake)
     weight = canvas.sum(1)
     rows = (weight.sum(2) * np.arange(64)).sum(1) / weight.sum((1, 2))
     columns = (weight.sum(1) * np.arange(64)).sum(1) / weight.sum((1, 2))

@@ -1,10 +1,10 @@
-"""The sampling rules of published code, to the letter, with what looks like slips in them.
+"""The sampling rules of published code, to the letter, including apparent mistakes.
 
-A published checkpoint reaches its published number only under the rule it was measured with; the
-``doc`` of each entry of :data:`PUBLISHED` says whose checkpoints depend on it. All go back to TSN
-(Wang et al., 2016) and are stated here from the behaviour of the repositories of TSM, TEA,
+A published checkpoint reaches its published number only under the rule that it was measured with.
+The ``doc`` of each entry of :data:`PUBLISHED` names the checkpoints that depend on it. All rules go
+back to TSN (Wang et al., 2016) and follow the behaviour of the repositories of TSM, TEA,
 ACTION-Net, TDN, TAM (TANet), VideoMAE and MMAction2. Where such code would index outside the video
-(L > n), the nearest frame is taken. The notation is that of ``sampling.py``.
+(L > n), the nearest frame is taken. The notation is that of ``rules.py``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ WINDOW = 64
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call of :func:`smnet.data.sampling.rules.sample`, as the rules see it."""
+    """The arguments of :func:`smnet.data.sampling.rules.sample` with defaults filled in."""
 
     num_frames: int
     segments: int
@@ -36,7 +36,7 @@ class Request:
 
     @property
     def places(self) -> int:
-        """m: where the first frame of a segment can lie, so that all its L frames exist."""
+        """m: positions of the first frame of a segment for which all its L frames exist."""
         return max(1, self.num_frames - self.frames_per_segment + 1)
 
     @property
@@ -49,11 +49,11 @@ class Strategy:
     """A named sampling rule.
 
     Attributes:
-        doc: one line: what it does and whose checkpoints depend on it.
+        doc: one line: what it does, and the checkpoints that depend on it.
         draw: Request -> the first frame of every segment, (clips, T), 0-based.
-        val_clips, test_clips: the numbers of clips the rule defines; None = any number. In train
+        val_clips, test_clips: numbers of clips that the rule defines; None is any number. In train
             mode every rule gives any number of independent draws.
-        single_frame: the rule is defined for L = 1 only.
+        single_frame: whether the rule is defined for L = 1 only.
         takes_window: whether ``window`` may be set.
     """
 
@@ -97,7 +97,7 @@ def _tsn_val(r: Request) -> Indices:
 
 
 def _tsn(r: Request) -> Indices:
-    """In the test, unlike in validation, short videos are spread by the centre rule."""
+    """The test, unlike the validation, spreads short videos by the centre rule."""
     if r.mode == "test":
         return every_tick(r, r.tick / 2.0)[None]
     return _tdn(r)
@@ -127,7 +127,7 @@ def _videomae(r: Request) -> Indices:
 
 
 def _tsm_dense(r: Request) -> Indices:
-    """Starts 0 to n - 64, of which a random start never is the last."""
+    """Starts from 0 to n - 64; a random start is never the last one."""
     last = max(0, r.num_frames - WINDOW)
     if r.mode == "test":
         starts = np.linspace(0, last, r.clips).astype(np.int64)
@@ -156,10 +156,10 @@ def _random_starts_but_last(r: Request, last: int) -> Indices:
 
 
 def _tam_uniform(r: Request) -> Indices:
-    """N > 1 clips begin at N whole frames from 0 to tick - 1.
+    """N > 1 clips start at N whole frames from 0 to tick - 1.
 
-    With fewer frames than segments tick - 1 is negative; all clips then begin at 0, as under the
-    numpy of that code's day, which cut towards zero (newer numpy would floor to -1).
+    With fewer frames than segments tick - 1 is negative. All clips then start at 0, as with the
+    NumPy of that time, which rounded towards zero (newer NumPy gives -1).
     """
     if r.mode != "test" or r.clips == 1:
         return _tsn(r)
@@ -170,7 +170,7 @@ def _tam_uniform(r: Request) -> Indices:
 def _mmaction2(r: Request) -> Indices:
     """``SampleFrames(clip_len=1, num_clips=T)``; 2 clips are its ``twice_sample``.
 
-    In training a short video is spread by rounding half to even, and what lands on n wraps to 0.
+    In training a short video is spread with rounding half to even, and index n wraps to 0.
     """
     if r.mode != "train":
         return np.stack([every_tick(r, r.tick / 2.0), every_tick(r, 0.0)][: r.clips])
@@ -220,7 +220,7 @@ PUBLISHED: dict[str, Strategy] = {
         test_clips=(1,),
     ),
     "videomae": Strategy(
-        "twice's indices sorted and dealt out to 2 clips: VideoMAE on Something-Something",
+        "indices of twice, sorted and dealt out to 2 clips: VideoMAE on Something-Something",
         _videomae,
         val_clips=(1,),
         test_clips=(2,),

@@ -1,12 +1,12 @@
-"""Which frames of a video a model sees: pure functions from numbers to frame indices.
+"""Choose the frames of a video that a model sees: pure functions from numbers to frame indices.
 
-Notation, here and in ``published_sampling.py``: ``n`` frames in the video, ``T`` segments, ``L``
-consecutive frames per segment (1 for RGB networks, 5 for TDN), ``m = max(1, n - L + 1)`` places
-where the first frame of a segment can lie, ``tick = m / T``. All indices are 0-based, also for
-frame folders whose files start at 1.
+Notation, here and in ``published.py``: ``n`` frames in the video, ``T`` segments, ``L`` consecutive
+frames per segment (1 for RGB networks, 5 for TDN), ``m = max(1, n - L + 1)`` possible positions of
+the first frame of a segment, ``tick = m / T``. All indices are 0-based, also for frame folders
+whose files start at 1.
 
-``uniform`` and ``dense``, below, are the rules to train with: every frame can be drawn and short
-videos are spread rather than frozen. All other names are the rules of published code.
+``uniform`` and ``dense`` are the rules to train with: they can draw every frame, and they spread
+short videos over the segments. All other names are rules of published code.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ def sample(
     window: int | None = None,
     rng: np.random.Generator | None = None,
 ) -> Indices:
-    """Draw the frames of ``clips`` clips from a video of ``num_frames`` frames.
+    """Sample the frames of ``clips`` clips from a video of ``num_frames`` frames.
 
     Args:
         num_frames: n >= 1.
         segments: T >= 1.
-        mode: "train" (random), "val" or "test". For our own rules val and test are the same; the
-            published ones differ.
+        mode: "train" (random), "val" or "test". "uniform" and "dense" treat val and test alike;
+            some published rules do not.
         strategy: a name in :data:`STRATEGIES`.
-        clips: temporal views of the video, >= 1; most published rules fix it in val and test mode
-            (:attr:`Strategy.test_clips`). In train mode: that many independent draws.
-        frames_per_segment: L consecutive frames p, p+1, ..., held at the last frame of the video
-            where they would run over its end (TDN: 5).
+        clips: temporal views of the video, >= 1. Most published rules fix it in val and test mode
+            (:attr:`Strategy.test_clips`). In train mode: the number of independent draws.
+        frames_per_segment: L consecutive frames p, p+1, ...; the last frame of the video is
+            repeated where they exceed its end (TDN: 5).
         window: "dense" only: frames that a clip spans, default 64; the stride is window // T.
-        rng: source of the random draws; None = fresh entropy from the system, not reproducible.
+        rng: source of random draws; None uses fresh entropy, which is not reproducible.
 
     Returns:
-        int64, (clips, T * L), the L frames of a segment side by side, all in [0, n).
+        int64, (clips, T * L), the L frames of each segment adjacent, all in [0, n).
 
     Raises:
-        UserError: unknown strategy or mode, a number below 1, or a number of clips or frames per
-            segment that the strategy does not define.
+        UserError: the strategy or mode is unknown, a number is below 1, or the strategy does not
+            define this number of clips or frames per segment.
     """
     check(strategy, mode, clips, frames_per_segment, window)
     request = Request(
@@ -87,11 +87,7 @@ def check(
     frames_per_segment: int = 1,
     window: int | None = None,
 ) -> None:
-    """Refuse what :func:`sample` would refuse of any video; the arguments are the same.
-
-    Raises:
-        UserError: see :func:`sample`.
-    """
+    """Raise the errors of :func:`sample` that do not depend on the video."""
     if strategy not in STRATEGIES:
         near = difflib.get_close_matches(strategy, STRATEGIES, n=1, cutoff=0.0)[0]
         raise UserError(
@@ -122,21 +118,21 @@ def check(
 
 
 def clips_of_validation(strategy: str) -> int:
-    """How many clips the validation of a strategy looks at: what its rule says, else one."""
+    """Number of clips in the validation of a strategy: fixed by its rule, else one."""
     check(strategy, "train")
     return (STRATEGIES[strategy].val_clips or (1,))[0]
 
 
 def list_strategies() -> list[str]:
-    """The names that :func:`sample` knows, our own first."""
+    """Names of the strategies of :func:`sample`."""
     return list(STRATEGIES)
 
 
 def _uniform(r: Request) -> Indices:
     """Segment i is [floor(i*tick), floor((i+1)*tick)), so the segments tile the whole video.
 
-    Clip k of K looks (k + 1/2)/K of the way into each segment; K = 1 is the centre. With fewer
-    frames than segments the test rule serves in training too: it shows every frame.
+    Clip k of K takes the frame at (k + 1/2)/K of each segment; K = 1 is the centre. With fewer
+    frames than segments, training uses the test rule, which shows every frame.
     """
     if r.mode == "train" and r.places >= r.segments:
         edges = np.arange(r.segments + 1) * r.places // r.segments
@@ -145,10 +141,10 @@ def _uniform(r: Request) -> Indices:
 
 
 def _dense(r: Request) -> Indices:
-    """T segments, window // T frames apart, from a start at which the whole clip fits.
+    """T frames at a stride of window // T, from a start where the whole clip fits.
 
-    A video shorter than the clip is wrapped around: the stride, that is the speed of motion the
-    network has learnt, stays; holding the last frame would instead show a motion that stops.
+    A video shorter than the clip is wrapped around. This keeps the stride, and with it the speed
+    of motion that the network has learnt; repeating the last frame would show a motion that stops.
     """
     stride = max(1, r.window // r.segments)
     last = max(0, r.num_frames - ((r.segments - 1) * stride + r.frames_per_segment))
@@ -163,7 +159,7 @@ def _dense(r: Request) -> Indices:
 
 STRATEGIES: dict[str, Strategy] = {
     "uniform": Strategy(
-        "a frame of each of T equal segments that tile the video; any number of clips",
+        "one frame from each of T equal segments that tile the video; any number of clips",
         _uniform,
     ),
     "dense": Strategy(

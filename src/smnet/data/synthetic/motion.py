@@ -1,11 +1,11 @@
-"""The built-in data set ``motion``: drawn clips (``scenes.py``) as video files in class folders.
+"""Write the built-in data set ``motion``: drawn clips (``scenes.py``) in class folders.
 
     root/motion.json                                 how it was drawn, and whether it is complete
     root/train/Moving something down/00011.mp4       the number counts over all classes
     root/val/Turning something clockwise/00008.mp4
 
-A clip depends on the seed, its split and its number alone, so any number of workers, and any number
-of interrupted runs, draw the same files.
+A clip depends only on the seed, its split and its number, so neither the number of workers nor
+interruptions change the files.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ __all__ = ["MOTION_CLASSES", "MOTION_PAIRS", "draw_clip", "write_motion"]
 FPS = 12
 _SPLITS = ("train", "val")
 _CARD = "motion.json"
-# Raise it whenever the same seed would draw other pixels, so that old and new clips never mix.
+# Increase it whenever a seed draws other pixels, so that old and new clips never mix.
 _VERSION = 1
-# Predicted frames would show in their artefacts what came before them, and so tell a single frame
-# the direction of time. Key frames only, at a fixed quantiser, are coded each for itself: the file
-# of reversed frames decodes to the reversed file, to the bit.
+# The artefacts of predicted frames depend on the frames before them, so a single frame would reveal
+# the direction of time. Keyframes at a fixed quantiser are coded independently: the file of the
+# reversed frames decodes bit for bit to the reversed frames.
 _ENCODER: Final = "libx264"
 _OPTIONS = {"preset": "veryfast", "g": "1", "qp": "28"}
 
@@ -70,26 +70,25 @@ def write_motion(
     progress: Callable[[int, int], None] | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Draw the data set ``motion`` into the folder ``root``, or finish one that was interrupted.
+    """Draw the data set ``motion`` into the folder ``root``, or resume an interrupted run.
 
-    The files are H.264 in mp4, yuv420p, 12 frames per second, 24 to 36 frames, no sound. Clips that
-    are there already are kept; on a complete data set this does nothing.
+    The files are H.264 in mp4, yuv420p, 12 frames per second, 24 to 36 frames, no sound. Existing
+    clips are kept; a complete data set is not changed.
 
     Args:
-        root: a folder that is new, empty, or holds the same data set in part or whole.
-        train, val: number of clips of a split, over all classes; classes differ by one at most.
+        root: a new or empty folder, or one that holds part or all of the same data set.
+        train, val: number of clips of a split over all classes; classes differ by at most one.
         size: side of the square frames in pixels, even, 32 to 256.
         seed: 0 or more.
-        progress: called in this thread as ``progress(clips there, clips in all)``, first with the
-            clips that were there already.
-        workers: threads that draw; None is one per usable core.
+        progress: called in this thread with (existing clips, all clips), first before any is drawn.
+        workers: number of drawing threads; None is one per usable core.
 
     Returns:
         ``root`` as an absolute path.
 
     Raises:
-        UserError: a parameter is out of range, ``root`` holds something else (or this data set
-            with other parameters), it cannot be written, or the disk is full.
+        UserError: a parameter is out of range, ``root`` holds something else or the data set with
+            other parameters, it cannot be written, or the disk is full.
     """
     for split, clips in zip(_SPLITS, (train, val), strict=True):
         check_whole(split, clips, len(MOTION_CLASSES), 100_000)
@@ -122,7 +121,7 @@ def write_motion(
 
     missing = [job for path, job in jobs.items() if path not in there]
     if complete and missing:
-        # Somebody took clips away; until they are back a reader must not trust the card.
+        # Clips were removed; until they are drawn again a reader must not trust the card.
         _write_card(folder, card, complete=False)
     done = len(jobs) - len(missing)
     if progress:
@@ -146,7 +145,7 @@ def _jobs(folder: Path, clips: int, size: int, seed: tuple[int, int]) -> Iterato
 
 
 def _claim(folder: Path, card: dict[str, Any]) -> bool:
-    """Make sure that ``folder`` is ours to fill; True if its card says that it is complete."""
+    """Check that ``folder`` may be filled; returns whether its card says that it is complete."""
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; motion needs a folder, give another path")
     if not (folder / _CARD).exists():
@@ -157,15 +156,15 @@ def _claim(folder: Path, card: dict[str, Any]) -> bool:
             )
         _write_card(folder, card, complete=False)
         return False
-    found = _read_card(folder / _CARD)
-    other = [key for key in card if found.get(key) != card[key]]
+    card_there = _read_card(folder / _CARD)
+    other = [key for key in card if card_there.get(key) != card[key]]
     if other:
         raise UserError(
             f"{folder} holds a motion data set with other parameters"
-            f" ({', '.join(f'{key}={_short(found.get(key))}' for key in other)}); use the same,"
-            " or give another folder"
+            f" ({', '.join(f'{key}={_short(card_there.get(key))}' for key in other)}); use these"
+            " parameters, or give another folder"
         )
-    return found.get("complete") is True
+    return card_there.get("complete") is True
 
 
 def _read_card(path: Path) -> dict[str, Any]:
@@ -189,15 +188,15 @@ def _write_card(folder: Path, card: dict[str, Any], *, complete: bool) -> None:
 
 
 def _clips_there(folder: Path, jobs: dict[Path, _Job]) -> set[Path]:
-    """The clips that are drawn already. A foreign one among them would be trained on: refused."""
+    """The existing clips. Foreign files are refused, as they would be trained on."""
     there = set()
     for split in _SPLITS:
         for path in (folder / split).rglob("*"):
             if path in jobs:
                 there.add(path)
             elif path.name.startswith("."):
-                # A minute is ages for one clip, so this is not another run at work.
-                with contextlib.suppress(FileNotFoundError):  # one that has just finished it
+                # A clip takes far less than a minute, so no other run is writing this one.
+                with contextlib.suppress(FileNotFoundError):
                     if _is_leftover(path) and time.time() - path.stat().st_mtime > 60:
                         path.unlink()
             elif not path.is_dir():
@@ -206,12 +205,12 @@ def _clips_there(folder: Path, jobs: dict[Path, _Job]) -> set[Path]:
 
 
 def _is_leftover(path: Path) -> bool:
-    """Whether a run that was killed while it wrote could have left this file."""
+    """Whether this is a temporary file of a killed run."""
     return re.fullmatch(r"\.(motion\.\w+\.json|\d{5}\.\w+\.mp4)", path.name) is not None
 
 
 def _encoded(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, bytes]]:
-    """Draw and encode in threads (numpy and libx264 let go of the GIL); yield in order."""
+    """Draw and encode in threads (NumPy and libx264 release the GIL); yields in order."""
     with ThreadPoolExecutor(workers, thread_name_prefix="motion") as pool:
         waiting: deque[tuple[_Job, Future[bytes]]] = deque()
         try:
@@ -232,7 +231,7 @@ def _video(job: _Job) -> bytes:
 
 
 def _encode(clip: NDArray[np.uint8]) -> bytes:
-    """An mp4 file of the frames ``clip`` (T,H,W,3)."""
+    """Encode the frames (T, H, W, 3) as an mp4 file."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         try:
@@ -244,7 +243,7 @@ def _encode(clip: NDArray[np.uint8]) -> bytes:
             ) from error
         stream.height, stream.width = clip.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        # One thread a clip: the clips run side by side, and the bytes stay the same everywhere.
+        # One thread per clip: clips run in parallel, and the bytes do not depend on the machine.
         stream.codec_context.thread_count = 1
         for frame in clip:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))

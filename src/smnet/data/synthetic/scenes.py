@@ -1,11 +1,10 @@
-"""Drawn scenes whose class is what moves which way: the pictures of the data set ``motion``.
+"""Draw the scenes of the data set ``motion``, whose classes are directions of motion.
 
-They are in the manner of Something-Something (Goyal et al., 2017): the classes are actions on
-things of no importance, and they come in pairs that differ by the direction of time alone. A clip
-of the second class of a pair is a clip of the first with its frames reversed, and all that is not
-the action (background, camera, distractors, light, noise, pace) follows laws that reversal leaves
-as they are. So no frame, and no bag of frames without their order, tells the two apart: a model
-that averages frame by frame scores 1/2 within a pair, whatever its size.
+The classes follow Something-Something (Goyal et al., 2017): actions on arbitrary objects, in pairs
+that differ only by the direction of time. A clip of the second class of a pair is a clip of the
+first with its frames reversed. Everything else (background, camera, distractors, light, noise,
+pace) has a distribution that reversal does not change. So neither a frame nor an unordered set of
+frames distinguishes the two: a model that averages over frames scores 1/2 within a pair.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class _Thing:
-    """One thing of a scene. Lengths are in sides of the frame, angles in radians, y points down."""
+class _Object:
+    """One object of a scene. Lengths are in sides of the frame, angles in radians, y downwards."""
 
     x: Floats  # (T,)
     y: Floats
     radius: Floats
     angle: Floats  # grows clockwise as seen
-    turnable: bool = False  # its outline must show how it is turned
+    turnable: bool = False  # its outline must show its angle
 
 
 def check_whole(name: str, value: object, low: int, high: int) -> None:
@@ -44,18 +43,18 @@ def check_size(size: object) -> None:
     """Raise ``UserError`` unless ``size`` can be the side of a clip: even, 32 to 256 pixels."""
     check_whole("size", size, 32, 256)
     if isinstance(size, int) and size % 2:
-        raise UserError(f"motion: size={size} is odd, and H.264 needs even sides; use {size + 1}")
+        raise UserError(f"motion: size={size} is odd; H.264 needs an even size, use {size + 1}")
 
 
-# --- Tracks: how things move. Each draws from laws that mirroring in time, left-right and up-down
-# --- carry into themselves or into the opposite action.
+# --- Tracks of objects. Mirroring in time, left-right or up-down maps the distribution of each to
+# --- itself or to the opposite action.
 
 
 def _progress(rng: np.random.Generator, frames: int) -> Floats:
     """0 -> 1 over the clip, (T,): a pause, an eased rise, a pause.
 
-    ``s(t)`` and ``1 - s(1 - t)`` have the same law: both pauses are drawn alike, the ease is odd
-    about its middle and the skew is as often early as late.
+    ``s(t)`` and ``1 - s(1 - t)`` have the same distribution: both pauses are drawn alike, the ease
+    is odd about its middle, and the skew is symmetric.
     """
     before, after = rng.uniform(0.0, 0.2, 2)
     t = np.clip((np.linspace(0, 1, frames) - before) / (1 - before - after), 0, 1)
@@ -65,14 +64,14 @@ def _progress(rng: np.random.Generator, frames: int) -> Floats:
 
 
 def _wander(rng: np.random.Generator, frames: int, reach: float) -> Floats:
-    """A random way about 0 that has no arrow of time, (T,): drift of either sign, and a sway."""
+    """A random track around 0 without a direction of time, (T,): a drift and a sway."""
     t = np.linspace(-0.5, 0.5, frames)
     drift, sway = rng.uniform(-reach, reach), rng.uniform(0, 0.4 * reach)
     phase = 2 * math.pi * (rng.uniform(0.5, 2.0) * t + rng.uniform())
     return (drift * t + sway * np.sin(phase)).astype(np.float32)
 
 
-def _thing(
+def _object(
     rng: np.random.Generator,
     frames: int,
     x: float | Floats,
@@ -80,10 +79,10 @@ def _thing(
     radius: float | Floats,
     angle: Floats | None = None,
     loose: float = 0.08,
-) -> _Thing:
-    """A thing on the given track that also sways, swells and tilts a little."""
+) -> _Object:
+    """An object on the given track that also sways, grows and tilts a little."""
     tilt = rng.uniform(0, 2 * math.pi) + (_wander(rng, frames, 0.4) if angle is None else angle)
-    return _Thing(
+    return _Object(
         x=np.asarray(x + _wander(rng, frames, loose), np.float32),
         y=np.asarray(y + _wander(rng, frames, loose), np.float32),
         radius=np.asarray(radius * np.exp(_wander(rng, frames, 0.15)), np.float32),
@@ -98,46 +97,46 @@ def _across(rng: np.random.Generator, frames: int) -> tuple[Floats, float, float
     return np.asarray(way, np.float32), rng.uniform(0.25, 0.75), rng.uniform(0.13, 0.19)
 
 
-def _left_to_right(rng: np.random.Generator, frames: int) -> list[_Thing]:
+def _left_to_right(rng: np.random.Generator, frames: int) -> list[_Object]:
     x, y, radius = _across(rng, frames)
-    return [_thing(rng, frames, x, y, radius)]
+    return [_object(rng, frames, x, y, radius)]
 
 
-def _down(rng: np.random.Generator, frames: int) -> list[_Thing]:
+def _down(rng: np.random.Generator, frames: int) -> list[_Object]:
     y, x, radius = _across(rng, frames)
-    return [_thing(rng, frames, x, y, radius)]
+    return [_object(rng, frames, x, y, radius)]
 
 
-def _towards(rng: np.random.Generator, frames: int) -> list[_Thing]:
+def _towards(rng: np.random.Generator, frames: int) -> list[_Object]:
     far, growth = rng.uniform(0.07, 0.10), rng.uniform(2.5, 3.2)
     x, y = rng.uniform(0.35, 0.65, 2)
-    return [_thing(rng, frames, x, y, far * growth ** _progress(rng, frames))]
+    return [_object(rng, frames, x, y, far * growth ** _progress(rng, frames))]
 
 
-def _apart(rng: np.random.Generator, frames: int) -> list[_Thing]:
+def _apart(rng: np.random.Generator, frames: int) -> list[_Object]:
     near, far = rng.uniform(0.16, 0.22), rng.uniform(0.55, 0.75)
     half = (near + (far - near) * _progress(rng, frames)) / 2
     x, y = rng.uniform(0.4, 0.6, 2)
     axis = rng.uniform(0, 2 * math.pi)
     ends = ((x + s * half * math.cos(axis), y + s * half * math.sin(axis)) for s in (-1, 1))
-    return [_thing(rng, frames, ex, ey, rng.uniform(0.09, 0.13)) for ex, ey in ends]
+    return [_object(rng, frames, ex, ey, rng.uniform(0.09, 0.13)) for ex, ey in ends]
 
 
-def _clockwise(rng: np.random.Generator, frames: int) -> list[_Thing]:
-    # Slow enough that eight frames of a clip still show the way of turning.
+def _clockwise(rng: np.random.Generator, frames: int) -> list[_Object]:
+    # Slow enough that eight frames of a clip show the direction.
     angle = rng.uniform(1.4, 2.6) * _progress(rng, frames)
     x, y = rng.uniform(0.35, 0.65, 2)
-    return [_thing(rng, frames, x, y, rng.uniform(0.25, 0.33), angle=angle)]
+    return [_object(rng, frames, x, y, rng.uniform(0.25, 0.33), angle=angle)]
 
 
-def _distractor(rng: np.random.Generator, frames: int) -> _Thing:
+def _distractor(rng: np.random.Generator, frames: int) -> _Object:
     x, y = rng.uniform(0.1, 0.9, 2)
-    return _thing(rng, frames, x, y, rng.uniform(0.035, 0.06), loose=0.2)
+    return _object(rng, frames, x, y, rng.uniform(0.035, 0.06), loose=0.2)
 
 
-_Action = Callable[[np.random.Generator, int], list[_Thing]]
-# name -> (the action, is it shown backwards). In alphabetical order, so that a reader of class
-# folders numbers the classes as we do.
+_Action = Callable[[np.random.Generator, int], list[_Object]]
+# name -> (action, whether it is reversed). In alphabetical order, in which readers of class folders
+# number the classes.
 _ACTIONS: dict[str, tuple[_Action, bool]] = {
     "Moving something away from the camera": (_towards, True),
     "Moving something down": (_down, False),
@@ -157,14 +156,14 @@ MOTION_PAIRS: tuple[tuple[int, int], ...] = tuple(
     for other, partner in enumerate(_ACTIONS.values())
     if partner == (action, True) and not backwards
 )
-"""Labels ``(forwards, backwards)`` of the classes that are each other's time reversal."""
+"""Labels ``(forwards, backwards)`` of classes that are time reversals of each other."""
 
 
 # --- Paint: textures and outlines.
 
 
 def _cloud(rng: np.random.Generator, side: int, grain: float) -> Floats:
-    """Smooth noise that repeats, (side, side), mean 0, deviation 1; ``grain`` in texels."""
+    """Periodic smooth noise, (side, side), mean 0, standard deviation 1; ``grain`` in texels."""
     fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None]
     spectrum = np.fft.rfft2(rng.standard_normal((side, side)))
     noise = np.fft.irfft2(spectrum * np.exp(-2 * (math.pi * grain) ** 2 * (fx**2 + fy**2)))
@@ -173,7 +172,7 @@ def _cloud(rng: np.random.Generator, side: int, grain: float) -> Floats:
 
 
 def _texture(rng: np.random.Generator, side: int, waves: int) -> Floats:
-    """A pattern that repeats, (side, side) in [0, 1]; ``waves`` is how often it may change."""
+    """A periodic pattern, (side, side) in [0, 1]; ``waves`` is the maximum number of changes."""
     kind = rng.integers(4)
     cloud = _cloud(rng, side, side / (3 * waves))
     if kind == 0:
@@ -191,10 +190,10 @@ def _texture(rng: np.random.Generator, side: int, waves: int) -> Floats:
 
 
 def _sample(texture: Floats, x: Floats, y: Floats) -> Floats:
-    """``texture`` at (x, y), in texels, between texels linearly, beyond its edges repeated.
+    """Sample ``texture`` at (x, y) in texels, bilinear and periodic; ``x`` and ``y`` are (T, h, w).
 
-    ``x`` and ``y`` are (T,h,w). A few frames at a time: arrays that outgrow the allocator's heap
-    are new pages on every step, and cost six times the arithmetic.
+    A few frames at a time: arrays beyond the allocator's heap are new pages in every step, which
+    cost six times the arithmetic.
     """
     result = np.empty_like(x)
     block = 1 + 16384 // x[0].size
@@ -206,7 +205,7 @@ def _sample(texture: Floats, x: Floats, y: Floats) -> Floats:
 
 def _sample_block(texture: Floats, x: Floats, y: Floats) -> Floats:
     side = texture.shape[0]  # a power of two, so `& (side - 1)` wraps
-    x, y = x + 64 * side, y + 64 * side  # above 0, where a cast to whole numbers is the floor
+    x, y = x + 64 * side, y + 64 * side  # above 0, where the cast to integers is the floor
     column, row = x.astype(np.intp), y.astype(np.intp)
     right, below = x - column.astype(np.float32), y - row.astype(np.float32)
     c0, c1 = column & (side - 1), (column + 1) & (side - 1)
@@ -219,7 +218,7 @@ def _sample_block(texture: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def _colours(rng: np.random.Generator, saturation: float, contrast: float) -> tuple[Floats, Floats]:
-    """Two RGB colours (3,1,1) in [0, 255] that differ in lightness by ``contrast`` and in hue."""
+    """Two RGB colours (3, 1, 1) in [0, 255] with different hue and a lightness ``contrast``."""
     hue, middle = rng.uniform(), rng.uniform(0.55, 0.65)
     pair = []
     for sign in rng.permutation((-1, 1)):
@@ -234,7 +233,7 @@ _Outline = Callable[[Floats, Floats], NDArray[np.floating]]
 
 
 def _outline(rng: np.random.Generator, turnable: bool) -> _Outline:
-    """A shape: (u, v) in radii -> about the distance to its edge in radii, negative inside."""
+    """A shape: maps (u, v) in radii to the approximate distance to its edge, negative inside."""
     if turnable:
         return _pointing_outline(rng)
     kind = rng.integers(5)
@@ -244,7 +243,7 @@ def _outline(rng: np.random.Generator, turnable: bool) -> _Outline:
     if kind == 1:  # star
         points, depth = int(rng.integers(3, 6)), rng.uniform(0.2, 0.35)
         return lambda u, v: np.hypot(u, v) - (1 - depth) - depth * np.cos(points * np.arctan2(v, u))
-    if kind == 2:  # blob: long, and never quite even
+    if kind == 2:  # blob: long and asymmetric
         phase = rng.uniform(0, 2 * math.pi)
         return lambda u, v: (
             np.hypot(u, v)
@@ -258,7 +257,7 @@ def _outline(rng: np.random.Generator, turnable: bool) -> _Outline:
 
 
 def _pointing_outline(rng: np.random.Generator) -> _Outline:
-    """A shape whose outline shows how it is turned: long, or cut off on one side."""
+    """A shape whose outline shows its angle: long, or cut off on one side."""
     if rng.random() < 0.5:
         across, along = rng.uniform(0.25, 0.4), rng.uniform(0.8, 0.95)
         return lambda u, v: np.maximum(np.abs(u) - across, np.abs(v) - along)
@@ -270,7 +269,7 @@ def _pointing_outline(rng: np.random.Generator) -> _Outline:
 
 
 def _paint_background(rng: np.random.Generator, shake: Floats, size: int) -> Floats:
-    """(T,3,size,size): a textured plane under a camera that pans, turns and zooms at random."""
+    """(T, 3, size, size): a textured plane under a camera that pans, turns and zooms at random."""
     frames = shake.shape[1]
     texture = _texture(rng, 128, int(rng.integers(4, 9)))
     dark, light = _colours(rng, saturation=0.45, contrast=rng.uniform(0.1, 0.4))
@@ -285,21 +284,21 @@ def _paint_background(rng: np.random.Generator, shake: Floats, size: int) -> Flo
     return dark + paint[:, None] * (light - dark)
 
 
-def _paint_thing(rng: np.random.Generator, thing: _Thing, canvas: Floats, shake: Floats) -> None:
-    """Draw the thing into ``canvas`` (T,3,size,size), in place, within its moving window only."""
+def _paint_object(rng: np.random.Generator, drawn: _Object, canvas: Floats, shake: Floats) -> None:
+    """Draw an object into ``canvas`` (T, 3, size, size) in place, within its moving window."""
     size = canvas.shape[3]
-    outline = _outline(rng, thing.turnable)
+    outline = _outline(rng, drawn.turnable)
     texture = _texture(rng, 64, 3)
     dark, light = _colours(rng, saturation=1.0, contrast=0.55)
-    x, y = (thing.x + shake[0]) * size, (thing.y + shake[1]) * size
-    window = min(size, math.ceil(2.2 * float(thing.radius.max()) * size) + 2)
-    # Pushed back into the frame the window still covers all that is visible of the thing.
+    x, y = (drawn.x + shake[0]) * size, (drawn.y + shake[1]) * size
+    window = min(size, math.ceil(2.2 * float(drawn.radius.max()) * size) + 2)
+    # Moved back into the frame, the window still covers every visible part of the object.
     left, top = (np.clip(c - window / 2, 0, size - window).astype(np.int32) for c in (x, y))
     pixel = np.arange(window, dtype=np.float32) + 0.5
-    scale = (1 / (thing.radius * size))[:, None, None]
+    scale = (1 / (drawn.radius * size))[:, None, None]
     dx = (left[:, None] + pixel - x[:, None])[:, None, :] * scale
     dy = (top[:, None] + pixel - y[:, None])[:, :, None] * scale
-    cosine, sine = np.cos(thing.angle)[:, None, None], np.sin(thing.angle)[:, None, None]
+    cosine, sine = np.cos(drawn.angle)[:, None, None], np.sin(drawn.angle)[:, None, None]
     u, v = dx * cosine + dy * sine, dy * cosine - dx * sine
     distance = outline(u, v)
     cover = np.clip(0.5 - distance / scale, 0, 1)[:, None]
@@ -316,17 +315,16 @@ def draw_clip(
 ) -> NDArray[np.uint8]:
     """Draw one clip of class ``MOTION_CLASSES[label]``.
 
-    With the same state of ``rng``, the two classes of a pair give the same frames in opposite
-    order.
+    With the same state of ``rng``, the two classes of a pair give the same frames in reverse order.
 
     Args:
         label: 0 <= label < len(MOTION_CLASSES).
-        rng: the only source of chance.
+        rng: the only source of randomness.
         size: side of the square frames in pixels, even, 32 to 256.
-        frames: number of frames, 8 to 120; None draws it from 24 to 36.
+        frames: number of frames, 8 to 120; None draws a number from 24 to 36.
 
     Returns:
-        (T,size,size,3) uint8, RGB.
+        (T, size, size, 3) uint8 RGB.
 
     Raises:
         UserError: a parameter is out of range.
@@ -339,11 +337,11 @@ def draw_clip(
 
     action, backwards = _ACTIONS[MOTION_CLASSES[label]]
     shake = rng.normal(0, 0.004, (2, frames)).astype(np.float32)
-    things = action(rng, frames)
-    things += [_distractor(rng, frames) for _ in range(rng.integers(1, 4))]
+    objects = action(rng, frames)
+    objects += [_distractor(rng, frames) for _ in range(rng.integers(1, 4))]
     canvas = _paint_background(rng, shake, size)
-    for index in rng.permutation(len(things)):
-        _paint_thing(rng, things[index], canvas, shake)
+    for index in rng.permutation(len(objects)):
+        _paint_object(rng, objects[index], canvas, shake)
     light = 1 + _wander(rng, frames, 0.15) + rng.normal(0, 0.015, frames).astype(np.float32)
     canvas *= light[:, None, None, None]
     noise = rng.standard_normal((frames, 1, size, size), dtype=np.float32)

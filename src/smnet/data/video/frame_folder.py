@@ -1,4 +1,4 @@
-"""Frames from a folder of numbered images, as frame-based data sets ship them."""
+"""Frames from a folder of numbered images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from smnet.data.video.base import Frames, Video, VideoInfo, check_size, scaled_s
 from smnet.data.video.jpeg import decode_jpeg, simplejpeg
 from smnet.errors import UserError
 
-_LARGEST = 64 << 20  # bytes of a file that is read at once
+_LARGEST = 64 << 20  # bytes of an image file
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 _Kind = tuple[str, str]
 # Names, before the number, of streams beside RGB frames, such as flow_x_ and flow_y_ of denseflow.
@@ -30,8 +30,8 @@ _TEMPLATE = re.compile(r"^((?:[^%]|%%)*)%(?:0(\d))?d((?:[^%]|%%)*)$")
 class FrameFolder(Video):
     """A folder of images; see :func:`smnet.data.open.open_video`.
 
-    The frames are ordered by the last number in their names, whatever its number of digits. The
-    numbers must go up by a constant step: a gap means that a frame is lost.
+    Frames are ordered by the last number in their names. The numbers must rise by a constant step;
+    a gap is a lost frame.
     """
 
     def __init__(self, path: str, template: str | None, start: int | None) -> None:
@@ -43,9 +43,7 @@ class FrameFolder(Video):
         if start is not None:
             numbered = {number: name for number, name in numbered.items() if number >= start}
             if start not in numbered:
-                raise UserError(
-                    f"{path}: no frame with the number {start}, the first one asked for"
-                )
+                raise UserError(f"{path}: has no frame with the requested first number {start}")
         self._files = _without_gaps(path, kind, numbered)
         with self._open(0) as image:
             self._size = image.size
@@ -78,7 +76,7 @@ class FrameFolder(Video):
 
     def jpeg(self, index: int) -> bytes | None:
         with self._open(index) as image:
-            # Printers' colours and stereo pictures are not what readers of a pack expect.
+            # Readers of packed sets do not expect CMYK or stereo pictures.
             plain = image.format == "JPEG" and image.mode in ("RGB", "L")
         return Path(self.path, self._files[index]).read_bytes() if plain else None
 
@@ -87,7 +85,7 @@ class FrameFolder(Video):
     ) -> Iterator[tuple[int, Frames]]:
         size = scaled_size(*self._size, short_side)
         for index in wanted:
-            if size == self._size and (frame := self._quickly(index)) is not None:
+            if size == self._size and (frame := self._decode_fast(index)) is not None:
                 yield index, frame
                 continue
             with self._open(index) as image:
@@ -95,10 +93,10 @@ class FrameFolder(Video):
                     raise UserError(
                         f"{_image_path(self.path, self._files[index])}: {image.size[0]}x"
                         f"{image.size[1]} pixels, but {self._files[0]} has"
-                        f" {self._size[0]}x{self._size[1]}; they must be of one size"
+                        f" {self._size[0]}x{self._size[1]}; all frames must have the same size"
                     )
                 try:
-                    # JPEG can be decoded at a half, a quarter, ... of its size; stay twice above.
+                    # JPEG decodes at 1/2, 1/4, ... of its size; twice the target keeps quality.
                     if size != self._size:
                         image.draft("RGB", (2 * size[0], 2 * size[1]))
                     picture: Image.Image = image
@@ -110,8 +108,8 @@ class FrameFolder(Video):
                 except _BROKEN_IMAGE as error:
                     raise _bad_image(self.path, self._files[index], error) from error
 
-    def _quickly(self, index: int) -> Frames | None:
-        """A frame of full size; None where Pillow has to read it."""
+    def _decode_fast(self, index: int) -> Frames | None:
+        """A full-size frame by simplejpeg; None if Pillow has to read it."""
         if simplejpeg() is None or self._info.codec != "jpeg":
             return None
         try:
@@ -124,7 +122,7 @@ class FrameFolder(Video):
     def _open(self, index: int) -> Image.Image:
         name = self._files[index]
         try:
-            # Only these two: some of Pillow's formats start programs or are rarely looked after.
+            # Other formats of Pillow may start programs or are poorly maintained.
             image = Image.open(Path(self.path, name), formats=("JPEG", "PNG"))
         except _BROKEN_IMAGE as error:
             raise _bad_image(self.path, name, error) from error
@@ -155,7 +153,7 @@ def _bad_image(folder: str, name: str, error: BaseException) -> UserError:
     if isinstance(error, UserError):
         return error
     if isinstance(error, FileNotFoundError):
-        return UserError(f"{path}: no such file; it vanished while the folder was read")
+        return UserError(f"{path}: no such file; it was removed while the folder was read")
     if isinstance(error, PermissionError):
         return UserError(f"{path}: may not be read; check its permissions")
     if isinstance(error, UnidentifiedImageError):
@@ -232,7 +230,7 @@ def _numbered(path: str, frames: list[tuple[int, str]]) -> dict[int, str]:
 
 
 def _without_gaps(path: str, kind: _Kind, numbered: dict[int, str]) -> list[str]:
-    """The names in order; a constant step other than 1 is somebody's subsampling, not a gap."""
+    """The names in order. A constant step other than 1 is subsampling, not a gap."""
     numbers = list(numbered)
     steps = [following - number for number, following in pairwise(numbers)]
     step = min(steps, default=1)

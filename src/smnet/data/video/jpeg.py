@@ -1,4 +1,4 @@
-"""JPEG files decoded by simplejpeg where it is installed: the pixels of Pillow in less time."""
+"""Decode JPEG with simplejpeg if it is installed: the pixels of Pillow in less time."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 from smnet.data.video.base import Frames
 
-# Others, such as printers' colours, it converts to RGB in a way of its own.
+# It converts other colour spaces, such as CMYK, differently from Pillow.
 _COLOURS = ("YCbCr", "Gray", "RGB")
 
 
 def decode_jpeg(data: bytes, size: tuple[int, int]) -> Frames | None:
-    """Decode a JPEG file without a flaw.
+    """Decode an undamaged JPEG file.
 
     Args:
         data: the file.
-        size: width and height that it should have.
+        size: its expected width and height.
 
     Returns:
-        (H, W, 3) uint8 RGB, equal to what Pillow gives. None where simplejpeg is not installed, or
-        has something to say against the file: Pillow may be more lenient, and tells what is wrong.
+        (H, W, 3) uint8 RGB, equal to Pillow's. None if simplejpeg is not installed or reports a
+        problem; Pillow is more lenient and has better messages.
     """
     library = simplejpeg()
     if library is None:
@@ -37,7 +37,7 @@ def decode_jpeg(data: bytes, size: tuple[int, int]) -> Frames | None:
 
 @cache
 def simplejpeg() -> Any:
-    """The library; None where it is not installed."""
+    """The library; None if it is not installed."""
     try:
         import simplejpeg
     except ImportError:

@@ -1,4 +1,4 @@
-"""Frames that are in memory already."""
+"""Frames from an array in memory."""
 
 from __future__ import annotations
 

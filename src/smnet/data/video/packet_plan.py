@@ -1,9 +1,9 @@
-"""Which packets to decode to get some frames of a compressed video: pure functions, no decoder.
+"""Plan which packets to decode for some frames of a compressed video: pure functions.
 
-A packet holds one compressed frame. Packets lie in decoding order; their time stamps (pts) give
-the order of presentation. A frame can be decoded from the keyframe before it onwards. Reading the
-packets without decoding them is cheap and gives the exact list of frames, also for variable frame
-rates, edit lists and containers that declare no count.
+A packet holds one compressed frame. Packets are stored in decoding order; their time stamps (pts)
+give the order of presentation. Decoding a frame begins at the keyframe before it. Reading packets
+without decoding them is cheap and gives the exact list of frames, also for variable frame rates,
+edit lists and containers that declare no count.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ class Packet(NamedTuple):
     """Facts about one packet.
 
     Attributes:
-        pts: presentation time stamp in the stream's unit, None if the container gives none.
+        pts: presentation time stamp in the unit of the stream; None if there is none.
         is_keyframe: decoding can begin here.
-        is_shown: it gives a frame to show (not cut away by an edit list, not a hidden reference).
+        is_shown: its frame is presented (not cut away by an edit list, not a hidden reference).
     """
 
     pts: int | None
@@ -30,7 +30,7 @@ class Packet(NamedTuple):
 
 @dataclass(slots=True)
 class Run:
-    """Decode the packets [start, stop) in one go; ``wanted`` are those whose frame is needed."""
+    """Packets [start, stop) to decode in sequence; ``wanted`` are those whose frames are needed."""
 
     start: int
     stop: int
@@ -38,11 +38,10 @@ class Run:
 
 
 def presentation_order(packets: Sequence[Packet]) -> list[int] | None:
-    """Positions of the shown packets in order of presentation.
+    """Positions of the presented packets, in the order of presentation.
 
-    Returns None where the time stamps do not tell exactly which frames a decoder gives: missing or
-    repeated stamps, a stream cut off from its first keyframe, or frames before that keyframe whose
-    references were cut away.
+    None if the time stamps do not determine the frames: missing or repeated stamps, no keyframe
+    at the beginning, or frames before that keyframe whose references are missing.
     """
     if not packets or not packets[0].is_keyframe:
         return None
@@ -55,14 +54,14 @@ def presentation_order(packets: Sequence[Packet]) -> list[int] | None:
 
 
 def runs(packets: Sequence[Packet], wanted: Iterable[int]) -> list[Run]:
-    """The shortest stretches of packets whose decoding gives the frames of ``wanted``.
+    """The shortest runs of packets that give the frames of ``wanted``.
 
     Args:
-        packets: the whole stream, with time stamps as :func:`presentation_order` demands.
+        packets: the whole stream, for which :func:`presentation_order` is not None.
         wanted: positions of packets.
 
     Returns:
-        Runs in decoding order that do not overlap; between two of them the decoder is emptied.
+        Runs in decoding order that do not overlap; the decoder is flushed between them.
     """
     keyframes = [i for i, packet in enumerate(packets) if packet.is_keyframe]
     found: list[Run] = []
@@ -79,17 +78,17 @@ def runs(packets: Sequence[Packet], wanted: Iterable[int]) -> list[Run]:
 
 
 def keyframe_before(packets: Sequence[Packet], position: int) -> int:
-    """The last keyframe at or before ``position``; 0 where there is none."""
+    """The last keyframe at or before ``position``; 0 if there is none."""
     while position > 0 and not packets[position].is_keyframe:
         position -= 1
     return max(0, position)
 
 
 def _start(packets: Sequence[Packet], keyframes: list[int], position: int) -> int:
-    """Where to begin for one frame.
+    """The packet at which decoding of one frame begins.
 
-    In an open GOP, frames that follow a keyframe in the stream but precede it in time also refer
-    to the GOP before.
+    In an open GOP, frames that follow a keyframe in the stream but precede it in time refer to the
+    previous GOP, too.
     """
     k = bisect_right(keyframes, position) - 1
     pts = packets[position].pts

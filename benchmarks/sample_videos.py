@@ -1,4 +1,4 @@
-"""Films to measure decoding on: real encoded files of the kinds that data sets consist of."""
+"""Videos for measurements of decoding, encoded like those of common data sets."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from PIL import Image
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of film.
+    """A kind of video.
 
     Attributes:
-        name: of the row in the table.
-        file: name, whose suffix chooses the container; a folder of JPEG files without one.
+        name: name of the row in the table.
+        file: file name; its suffix chooses the container, without one it is a folder of JPEG files.
         size: width and height, pixels.
-        frames, fps: how long.
-        codec, gop, bframes, options: of the encoder; ``gop`` is the largest distance of keyframes.
+        frames, fps: number of frames and their rate.
+        codec, gop, bframes, options: settings of the encoder; ``gop`` is the largest distance
+            between keyframes.
     """
 
     name: str
@@ -50,8 +51,8 @@ KINDS = (
 )
 
 
-def make_films(folder: Path) -> dict[str, Path]:
-    """Write a film of each kind: name -> path."""
+def make_videos(folder: Path) -> dict[str, Path]:
+    """Write a video of each kind; returns {name: path}."""
     made = {}
     for kind in KINDS:
         path = folder / kind.file
