@@ -57,7 +57,11 @@ SLOW = (
     "tests/experiments/test_profile.py",
     "tests/experiments/test_demo.py",
     "tests/inference/test_backends.py",
+    "tests/inference/test_concurrency.py",
+    "tests/evaluation/test_one_program.py",
+    "tests/evaluation/test_evaluate.py",
     "tests/models/fast/",
+    "tests/models/test_fused.py",
     "tests/models/test_adding_a_family.py",
     "tests/models/test_smnet.py",
     "tests/models/test_registry.py",
@@ -73,9 +77,10 @@ SLOW = (
     "tests/data/checks/",
     "tests/data/loading/test_loader.py",
     "tests/data/workers/",
-    "tests/data/video/test_mutants.py",
+    "tests/data/video/test_fuzz.py",
+    "tests/data/video/test_reference.py",
 )
-"""Left out by ``make test-quick``, which still reaches every wing: export by QUICK."""
+"""Left out by ``make test-quick``, except for QUICK, so that it reaches every wing."""
 
 QUICK = (
     "tests/export/test_export.py::test_folding_changes_no_scores",

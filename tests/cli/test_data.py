@@ -64,12 +64,12 @@ def test_show_as_json_takes_the_hints(data: Path, smnet: Call, tmp_path: Path) -
     (tmp_path / "list/val.txt").write_text("val/a/0.mp4 0\nval/b/gone.mp4 1\n")
     names = tmp_path / "names.txt"
     called = smnet("data", "show", tmp_path / "list", "--root", data, "--labels", names, "--json")
-    told = json.loads(called.out)
-    assert (called.status, told["format"], told["problems"]) == (0, "list", 0)
-    assert told["classes"] == ["zebra", "ant"]
-    assert told["splits"] == {"train": 2, "val": 1}
-    assert told["missing"] == {"train": 0, "val": 1}
-    assert told["rows"]["val"] == [
+    result = json.loads(called.out)
+    assert (called.status, result["format"], result["problems"]) == (0, "list", 0)
+    assert result["classes"] == ["zebra", "ant"]
+    assert result["splits"] == {"train": 2, "val": 1}
+    assert result["missing"] == {"train": 0, "val": 1}
+    assert result["rows"]["val"] == [
         {"source": "val.txt:1", "path": f"{data}/val/a/0.mp4", "label": 0, "frames": None}
     ]
 
@@ -104,9 +104,9 @@ def test_check_finds_reports_and_mends(
         assert f"{hurt}/train/a/1.mp4: empty: is empty (0 bytes)" in called.out
         assert f"{hurt}/train/b/9.mp4: leak: same content as {hurt}/val/b/0.mp4" in called.out
         assert "list of 5 sound clips" in called.out
-    told = json.loads(report.read_text())
-    assert told["counts"] == {"clip without a class": 1, "empty": 1, "leak": 1}
-    assert told["decoded"] != quick
+    result = json.loads(report.read_text())
+    assert result["counts"] == {"clip without a class": 1, "empty": 1, "leak": 1}
+    assert result["decoded"] != quick
     again = read_clips(fixed)
     assert {split: len(clips) for split, clips in again.splits.items()} == {"train": 3, "val": 2}
     assert smnet("data", "check", fixed).status == 0
@@ -124,8 +124,8 @@ def test_check_remembers(hurt: Path, smnet: Call, tmp_path: Path) -> None:
     assert not list(hurt.rglob("*.memory"))
     memory = hurt / "mine"
     for _ in range(2):
-        told = smnet("data", "check", hurt, "--memory", memory, "--workers", 2)
-    assert "(7 unchanged" in told.out
+        result = smnet("data", "check", hurt, "--memory", memory, "--workers", 2)
+    assert "(7 unchanged" in result.out
 
 
 def test_a_thousand_of_one_do_not_hide_another(data: Path, smnet: Call, tmp_path: Path) -> None:
@@ -167,17 +167,17 @@ def test_stats(data: Path, smnet: Call, tmp_path: Path) -> None:
     assert ["frames", "6", "6.25", "7", "7.75", "9"] in lines
     assert "codec: h264 6" in called.out
     assert "size: 32x32 2, 48x32 2, 64x32 1, 80x32 1" in called.out
-    told = json.loads(smnet("data", "stats", data, "--json").out)
-    assert told["clips"] == {"train": 4, "val": 2}
-    assert told["classes"]["b"] == {"train": 2, "val": 1}
-    assert told["spread"]["frames"] == [6, 6.25, 7, 7.75, 9]
-    assert told["spread"]["fps"] == [25] * 5
-    assert told["hours"] * 3600 == pytest.approx(43 / 25, abs=0.01)
+    result = json.loads(smnet("data", "stats", data, "--json").out)
+    assert result["clips"] == {"train": 4, "val": 2}
+    assert result["classes"]["b"] == {"train": 2, "val": 1}
+    assert result["spread"]["frames"] == [6, 6.25, 7, 7.75, 9]
+    assert result["spread"]["fps"] == [25] * 5
+    assert result["hours"] * 3600 == pytest.approx(43 / 25, abs=0.01)
 
 
 def test_stats_counts_what_it_cannot_open(hurt: Path, smnet: Call) -> None:
-    told = json.loads(smnet("data", "stats", hurt, "--json").out)
-    assert (told["unreadable"], told["missing"], told["unusable_rows"]) == (1, 0, 1)
+    result = json.loads(smnet("data", "stats", hurt, "--json").out)
+    assert (result["unreadable"], result["missing"], result["unusable_rows"]) == (1, 0, 1)
 
 
 def test_stats_picture(data: Path, smnet: Call, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command line: verbs, help, exit statuses, and wrong invocations answered in one line."""
+"""The command line: verbs, help, exit statuses, and one line for wrong invocations."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ WORDS = (
 
 
 def verbs() -> list[tuple[str, ...]]:
-    """Every verb, those of verbs with verbs below them too."""
+    """Every verb, also those of groups such as data."""
 
     def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         below = getattr(command, "commands", {})
@@ -86,6 +86,13 @@ def test_version(smnet: Smnet) -> None:
     assert smnet("--version").out == f"smnet {__version__}\n"
 
 
+def test_verbs_are_completed(smnet: Smnet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("_SMNET_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "smnet da")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    assert smnet().out.split() == ["data"]
+
+
 def test_help_is_quick() -> None:
     began = time.perf_counter()
     done = subprocess.run(
@@ -109,9 +116,9 @@ def test_train_then_evaluate_then_predict(
     assert trained.out.startswith("best: top-1 ")
     assert "lr 0.000469 = 0.01 x 3/64 (sgd, clips per step)" in trained.err
     assert read_checkpoint("r").recipe["data"] == str(tmp_path / "clips")  # from anywhere
-    told = smnet("evaluate", "r", "--data", "clips", "--workers", "0")
-    assert told.status == 0
-    assert "6 clips, views 1x1 (clips x crops), sampling uniform" in told.out
+    result = smnet("evaluate", "r", "--data", "clips", "--workers", "0")
+    assert result.status == 0
+    assert "6 clips, views 1x1 (clips x crops), sampling uniform" in result.out
     said = smnet("predict", "r", "clips/val/rising/0.mp4")
     assert said.status == 0
     assert all(name in said.out for name in CLASSES)
@@ -163,7 +170,7 @@ def test_evaluate_json_and_files(smnet: Smnet, run: Path, clips: Path, tmp_path:
 
 def test_evaluate_for_people(smnet: Smnet, run: Path, tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 2})
-    (data / "val" / "rising" / "1.mp4").write_bytes(b"not a film")
+    (data / "val" / "rising" / "1.mp4").write_bytes(b"not a video")
     called = smnet("evaluate", run, "--data", data, "--on-error", "skip", "--workers", "0")
     assert called.status == 0
     lines = called.out.splitlines()
@@ -195,11 +202,11 @@ def test_class_names_are_printed_as_they_are(
             for p in sorted((clips / split).rglob("*.mp4"))
         ]
     (data / "all.csv").write_text("\n".join(rows) + "\n")
-    told = smnet("evaluate", checkpoint, "--data", data / "all.csv", "--workers", "0")
-    assert told.status == 0, told.err
+    result = smnet("evaluate", checkpoint, "--data", data / "all.csv", "--workers", "0")
+    assert result.status == 0, result.err
     said = smnet("predict", checkpoint, clips / "val/rising/0.mp4")
     for name in names:
-        assert name in told.out
+        assert name in result.out
         assert name in said.out
 
 
@@ -220,7 +227,7 @@ def test_predict_with_a_broken_video_among_good_ones(
 ) -> None:
     good = sorted(clips.glob("val/*/*.mp4"))[:3]
     broken = tmp_path / ("a long name " * 8 + "broken.mp4")
-    broken.write_bytes(b"not a film")
+    broken.write_bytes(b"not a video")
     sources = [good[0], broken, good[1], good[2]]
     called = smnet("predict", run, *sources, *["--json"] * as_json)
     assert called.status == 1
@@ -237,29 +244,29 @@ def test_predict_with_a_broken_video_among_good_ones(
 
 def test_damaged_clips_are_named(smnet: Smnet, run: Path, tmp_path: Path) -> None:
     """Frames that are lost are not replaced without a word: in prediction, evaluation, training."""
-    films = tmp_path / "clips"
+    videos = tmp_path / "clips"
     for name in CLASSES:
         for split in ("train", "val"):
-            (films / split / name).mkdir(parents=True)
-            write_video(films / split / name / "0.avi", moving_frames(8, 32, 32), codec="mjpeg")
+            (videos / split / name).mkdir(parents=True)
+            write_video(videos / split / name / "0.avi", moving_frames(8, 32, 32), codec="mjpeg")
     for split in ("train", "val"):
-        hurt = films / split / CLASSES[1] / "0.avi"
+        hurt = videos / split / CLASSES[1] / "0.avi"
         lose_packets(hurt, hurt, range(2, 7))
-    told = smnet("predict", run, hurt)
-    assert told.status == 0
-    assert told.out.startswith(str(hurt))
-    assert f"smnet: {hurt}: damaged (" in told.err
+    result = smnet("predict", run, hurt)
+    assert result.status == 0
+    assert result.out.startswith(str(hurt))
+    assert f"smnet: {hurt}: damaged (" in result.err
     (row,) = map(json.loads, smnet("predict", run, hurt, "--json").out.splitlines())
     assert row["damage"] > 0
-    told = smnet("evaluate", run, "--data", films)
-    assert "1 clip damaged, evaluated on the remaining frames:" in told.out
-    found = json.loads(smnet("evaluate", run, "--data", films, "--json").out)
+    result = smnet("evaluate", run, "--data", videos)
+    assert "1 clip damaged, evaluated on the remaining frames:" in result.out
+    found = json.loads(smnet("evaluate", run, "--data", videos, "--json").out)
     assert (found["clips"], found["unreadable"], len(found["damaged"])) == (3, 0, 1)
     assert str(hurt) in found["damaged"][0]
-    recipe = tiny(films, batch=3).model_dump(mode="json")
+    recipe = tiny(videos, batch=3).model_dump(mode="json")
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
-    told = smnet("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
-    assert "1 damaged clips" in told.out + told.err
+    result = smnet("train", tmp_path / "recipe.yaml", "--out", tmp_path / "run")
+    assert "1 damaged clips" in result.out + result.err
 
 
 def test_predict_from_a_list_and_a_pattern(
@@ -292,7 +299,7 @@ def test_models_and_recipes(smnet: Smnet) -> None:
     assert "model: smnet_resnet18 " in smnet("recipes", "motion").out
 
 
-def test_compare_on_ones_own_data_trains_whole_networks(
+def test_compare_with_data_trains_whole_networks(
     smnet: Smnet, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Recipe] = []
@@ -351,7 +358,7 @@ def wrong(run: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     (root / "no-videos" / "notes.txt").write_text("nothing to see")
     (root / "file").write_text("in the way")
     (root / "blank.txt").write_text("")
-    (root / "broken.mp4").write_bytes(b"not a film")
+    (root / "broken.mp4").write_bytes(b"not a video")
     (root / "cut.safetensors").write_bytes(best.read_bytes()[:-1000])
     (root / "stub.safetensors").write_bytes(best.read_bytes()[:100])
     save_file({"a": torch.zeros(3)}, root / "other.safetensors")
@@ -388,7 +395,7 @@ def test_compare_takes_the_data_that_it_is_given(
 
 
 @pytest.mark.parametrize("words", ["predict RUN CLIP", "evaluate RUN --data DATA"])
-def test_fewer_workers_than_none(
+def test_a_negative_number_of_workers(
     smnet: Callable[..., Called], run: Path, clips: Path, words: str
 ) -> None:
     names = {"RUN": run, "CLIP": clips / "val" / "rising" / "0.mp4", "DATA": clips}
@@ -411,7 +418,7 @@ def test_fewer_workers_than_none(
         ),
     ],
 )
-def test_errors_of_pytorch_that_are_no_mistakes_are_one_line(
+def test_known_errors_of_pytorch_are_one_line(
     smnet: Callable[..., Called],
     monkeypatch: pytest.MonkeyPatch,
     run: Path,
@@ -432,15 +439,15 @@ def test_errors_of_pytorch_that_are_no_mistakes_are_one_line(
 
 
 @pytest.mark.parametrize("verb", ["predict", "export", "compare", "profile", "data"])
-def test_what_runs_in_one_process_is_not_run_in_several(
+def test_verbs_of_one_process_refuse_torchrun(
     smnet: Callable[..., Called], monkeypatch: pytest.MonkeyPatch, run: Path, verb: str
 ) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
     words = {"data": ["show", run], "compare": ["--study", "parts"]}.get(verb, [run])
     called = smnet(verb, *words, *([run] if verb == "predict" else []))
-    told = f"smnet: {verb} runs in one process: start it without torchrun\n"
-    assert (called.status, called.out, called.err) == (1, "", told)
+    result = f"smnet: {verb} runs in one process: start it without torchrun\n"
+    assert (called.status, called.out, called.err) == (1, "", result)
 
 
 WRONG = [

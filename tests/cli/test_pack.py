@@ -35,15 +35,15 @@ def test_pack_show_check_and_stats(data: Path, smnet: Call, tmp_path: Path) -> N
     assert "times as large as the videos" in larger.out
     again = smnet("data", "pack", data, out, "--frames", 4, "--short-side", 16)
     assert "9 of them by an earlier run" in again.out
-    told = json.loads(smnet("data", "show", out, "--json").out)
-    assert (told["format"], told["classes"]) == ("packed", ["falling", "resting", "rising"])
-    assert told["splits"] == {"train": 6, "val": 3}
-    assert [row["frames"] for row in told["rows"]["train"]] == [4, 4, 4]
+    result = json.loads(smnet("data", "show", out, "--json").out)
+    assert (result["format"], result["classes"]) == ("packed", ["falling", "resting", "rising"])
+    assert result["splits"] == {"train": 6, "val": 3}
+    assert [row["frames"] for row in result["rows"]["train"]] == [4, 4, 4]
     checked = smnet("data", "check", out, "--workers", 1)
     assert (checked.status, "nothing found" in checked.out) == (0, True)
-    told = json.loads(smnet("data", "stats", out, "--json", "--workers", 1).out)
-    assert told["clips"] == {"train": 6, "val": 3}
-    assert told["spread"]["frames"] == [4] * 5
+    result = json.loads(smnet("data", "stats", out, "--json", "--workers", 1).out)
+    assert result["clips"] == {"train": 6, "val": 3}
+    assert result["spread"]["frames"] == [4] * 5
 
 
 def test_training_and_evaluation_read_it(data: Path, smnet: Call, tmp_path: Path) -> None:
