@@ -25,7 +25,14 @@ from torch import nn
 from common import parse, parser, publish, table
 from smnet.experiments.profile import time_models, training_step
 from smnet.experiments.study import read_models
-from smnet.models import VideoModel, create_model, multiply_adds, parameter_count, to_channels_last
+from smnet.models import (
+    VideoModel,
+    accelerate,
+    create_model,
+    multiply_adds,
+    parameter_count,
+    to_channels_last,
+)
 from smnet.system import keep_freed_memory
 
 FAMILY = (
@@ -44,9 +51,9 @@ COMPILED = "+compile"
 
 
 def build(word: str) -> VideoModel:
-    """The model of ``name:option=value`` with channels last."""
+    """The model of ``name:option=value`` as it is trained."""
     (row,) = read_models(word.removesuffix(COMPILED))
-    model = create_model(row.model, 174, **row.options)
+    model = accelerate(create_model(row.model, 174, **row.options), "training")
     to_channels_last(model)
     return model
 

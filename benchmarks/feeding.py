@@ -20,7 +20,7 @@ from smnet.data.loading.dataset import ClipDataset, TrainBatches
 from smnet.data.loading.loader import ClipLoader
 from smnet.data.loading.views import ViewPlan
 from smnet.data.packing.pack import pack_clips
-from smnet.models import create_model, to_channels_last
+from smnet.models import accelerate, create_model, to_channels_last
 from smnet.system import keep_freed_memory
 
 
@@ -63,7 +63,7 @@ def trained(name: str, size: int, batch: int, threads: int, steps: int) -> float
     torch.set_num_threads(threads)
     keep_freed_memory()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = create_model(name, 174).to(device)
+    model = accelerate(create_model(name, 174), "training").to(device)
     to_channels_last(model)
     model.train()
     clips = torch.randn(batch, model.spec.frames_per_clip, 3, size, size, device=device)

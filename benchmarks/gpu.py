@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from common import parse, parser, publish, table
-from smnet.models import create_model, multiply_adds, to_channels_last
+from smnet.models import accelerate, create_model, multiply_adds, to_channels_last
 
 CLASSES = 174
 TYPES = {
@@ -63,7 +63,9 @@ def measure(name: str, option: str, mode: str, batch: int, size: int, rounds: in
     kind, _, compiled = mode.partition("+")
     allow_tf32(kind)
     key, _, value = option.partition("=")
-    model = create_model(name, CLASSES, **({key: value} if option else {})).cuda()
+    model = accelerate(
+        create_model(name, CLASSES, **({key: value} if option else {})), "training"
+    ).cuda()
     to_channels_last(model)
     spec = model.spec
     run = torch.compile(model) if compiled else model

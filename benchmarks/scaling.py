@@ -26,7 +26,7 @@ from feeding import made, make_tree
 from sample_videos import make_videos
 from smnet.experiments.profile import forward_pass, saved_for_backward
 from smnet.measure import in_turns
-from smnet.models import VideoModel, create_model, multiply_adds, to_channels_last
+from smnet.models import VideoModel, accelerate, create_model, multiply_adds, to_channels_last
 from smnet.system import keep_freed_memory
 
 Point = tuple[int, int, int]
@@ -62,7 +62,7 @@ def main() -> None:
     models: dict[int, VideoModel] = {}
     for count, _, _ in points:
         if count not in models:
-            models[count] = create_model(given.model, 174, count)
+            models[count] = accelerate(create_model(given.model, 174, count), "training")
             to_channels_last(models[count])
     clips = {p: torch.randn(p[2], models[p[0]].spec.frames_per_clip, 3, p[1], p[1]) for p in points}
     calls = [partial(do, models[p[0]], clips[p]) for p in points for do in (forward_pass, step)]

@@ -25,7 +25,7 @@ from smnet.experiments.study import Candidate
 from smnet.experiments.table import Row, is_comparison, write_tables
 from smnet.files import alone_in
 from smnet.measure import clock_for, in_turns
-from smnet.models import VideoModel, multiply_adds, parameter_count, to_channels_last
+from smnet.models import VideoModel, accelerate, multiply_adds, parameter_count, to_channels_last
 from smnet.models.registry import new_model
 from smnet.recipes.recipe import Recipe, other_values, read_recipe
 from smnet.training.loop import train
@@ -241,11 +241,12 @@ def _row(candidate: Candidate, runs: list[Run], model: VideoModel) -> Row:
 
 
 def latencies(models: Sequence[VideoModel]) -> list[float]:
-    """Median seconds of a forward pass of one clip, measured in turns, on a GPU if there is one."""
+    """Median seconds per clip, prepared for inference, in turns, on a GPU if there is one."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     candidates: list[Callable[[], object]] = []
     for model in models:
-        to_channels_last(model.to(device))
+        model = accelerate(model, "inference").to(device)
+        to_channels_last(model)
         side = model.spec.input_size
         clip = torch.randn(1, model.spec.frames_per_clip, 3, side, side, device=device)
         candidates.append(partial(forward_pass, model, clip))

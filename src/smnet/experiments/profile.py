@@ -18,8 +18,9 @@ from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.experiments.study import Candidate, read_models
 from smnet.measure import Ratio, Timings, clock_for, in_turns
-from smnet.models import VideoModel, list_models, parameter_count, to_channels_last
+from smnet.models import VideoModel, accelerate, list_models, parameter_count, to_channels_last
 from smnet.models.base import on_meta
+from smnet.models.fast import Swap, report
 from smnet.models.registry import new_model
 from smnet.system import describe_machine
 
@@ -55,6 +56,7 @@ class Profile:
         forward_ratio, step_ratio: the same in units of the reference model.
         stages: the whole model, in the order of its layers.
         temporal: the temporal modules, which are also part of the stages.
+        swaps: which modules were made faster, and which not for what reason.
     """
 
     model: str
@@ -67,6 +69,7 @@ class Profile:
     step_ratio: Ratio
     stages: list[Part] = field(default_factory=list)
     temporal: list[Part] = field(default_factory=list)
+    swaps: list[Swap] = field(default_factory=list)
 
     def share(self, quantity: str) -> float:
         """The share of the temporal modules in ``"parameters"`` or ``"macs"``."""
@@ -113,6 +116,7 @@ class ProfileTable:
                     "temporal_macs": p.share("macs"),
                     "stages": [vars(part) for part in p.stages],
                     "temporal": [vars(part) for part in p.temporal],
+                    "swaps": [vars(swap) for swap in p.swaps],
                 }
                 for p in self.profiles
             ],
@@ -181,6 +185,7 @@ def profile(
             timings.ratio(2 * k, 2 * reference_number),
             timings.ratio(2 * k + 1, 2 * reference_number + 1),
             *parts[k],
+            report(models[k]),
         )
         for k, label in enumerate(by_label)
     ]
@@ -212,7 +217,7 @@ def _build(candidate: Candidate, segments: int, shared: dict[str, Any]) -> Video
         model = new_model(candidate.model, CLASSES, segments, {**shared, **candidate.options})
     except ValueError as error:
         raise candidate.refused(error) from None
-    return model
+    return accelerate(model, "training")
 
 
 def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:

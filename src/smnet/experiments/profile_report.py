@@ -62,6 +62,8 @@ def print_profiles(profiles: ProfileTable) -> None:
     for p in profiles.profiles:
         console.print(f"\n{p.model}, shares:")
         console.print(_parts(p))
+        for swap in p.swaps:
+            console.print(str(swap), soft_wrap=True, markup=False)
 
 
 def _three(number: float) -> str:
