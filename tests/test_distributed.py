@@ -263,9 +263,10 @@ recipe, out = sys.argv[1:]
 score = validation.score_clips
 seen = []
 
-def watched(model, loader, processes, **options):
-    seen.append(torch.cat([b.flatten().double() for b in model.buffers()]).tolist())
-    return score(model, loader, processes, **options)
+def watched(backend, loader, processes, **options):
+    buffers = [b.flatten().double() for b in backend.model.buffers()]
+    seen.append(torch.cat(buffers).tolist())
+    return score(backend, loader, processes, **options)
 
 validation.score_clips = watched
 module.train(read_recipe(recipe), out + "/r")

@@ -23,6 +23,7 @@ from smnet.data.annotations.read import read_clips
 from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
+from smnet.inference.torch_backend import TorchBackend
 from smnet.recipes.recipe import read_recipe
 from smnet.training import loop as train_module
 from smnet.training import validation as validation_module
@@ -211,10 +212,10 @@ def test_the_validated_model_is_the_saved_model(
     score = validation_module.score_clips
     validated = []
 
-    def watch(model: nn.Module, *args: Any, **options: Any) -> Any:
-        assert not model.training
-        validated.append({k: v.clone() for k, v in model.state_dict().items()})
-        return score(model, *args, **options)
+    def watch(backend: TorchBackend, *args: Any, **options: Any) -> Any:
+        assert not backend.model.training
+        validated.append({k: v.clone() for k, v in backend.model.state_dict().items()})
+        return score(backend, *args, **options)
 
     monkeypatch.setattr(validation_module, "score_clips", watch)
     train(tiny(clips, ema=0.9), tmp_path / "r")
