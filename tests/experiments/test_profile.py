@@ -276,7 +276,7 @@ def test_the_verb(smnet: Callable[..., Any], tmp_path: Path) -> None:
     assert "in units of tsn_resnet18" in done.out
     for more, says in (
         (["--plot", "x.png"], "--plot draws the accuracies of --results"),
-        (["--plot", "x.txt", "--results", "t.json"], "x.txt: a picture needs the suffix"),
+        (["--plot", "x.txt", "--results", "t.json"], "x.txt: a picture is written as"),
         (["--options", "groups"], "write key=value"),
     ):
         done = smnet(*words, *more)
