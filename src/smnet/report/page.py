@@ -1,4 +1,4 @@
-"""The demo's report: one HTML file that needs nothing else, with curves, matrices and clips."""
+"""The report of the demo: one HTML file with curves, confusion matrices and clips embedded."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Shown:
-    """A clip on the page: its file, its true class and what each model says."""
+    """A clip on the page: its file, its true class and the prediction of each model."""
 
     path: Path
     label: str
@@ -43,7 +43,7 @@ class Shown:
 
 
 def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequence[Shown]) -> str:
-    """The page as text. All that comes from outside is escaped; videos are embedded."""
+    """The page as HTML. Names are escaped; videos are embedded."""
     sections = [
         f"<h1>{html.escape(title)}</h1>",
         f"<p>{html.escape(intro)}</p>",
@@ -53,11 +53,11 @@ def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequen
         + _chart("validation top-1", models, 2, top=1.0, percent=True)
         + _chart("training loss", models, 1)
         + "</div>",
-        "<h2>What was taken for what</h2>",
-        "<p>Rows are the true class, columns the predicted one. A model that sees no order can"
-        " tell the pairs from one another, never the two classes of a pair.</p>",
+        "<h2>Confusion matrices</h2>",
+        "<p>Rows are the true class, columns the predicted one. The two classes of a pair differ in"
+        " the order of the frames alone; a model that ignores the order confuses them.</p>",
         '<div class="row">' + "".join(_matrix(m) for m in models) + "</div>",
-        "<h2>Clips it had not seen</h2>",
+        "<h2>Held-out clips</h2>",
         '<div class="row">' + "".join(_clip(c) for c in clips) + "</div>",
     ]
     body = "\n".join(sections)
@@ -109,7 +109,7 @@ def _chart(
     top: float | None = None,
     percent: bool = False,
 ) -> str:
-    """A line a model over the epochs, as inline SVG."""
+    """One line per model over the epochs, as inline SVG."""
     width, height, left, bottom, margin = 480, 240, 44, 26, 12
     highest = top or max((row[column] for m in models for row in m.curve), default=1.0) * 1.05
     last = max((row[0] for m in models for row in m.curve), default=1)
