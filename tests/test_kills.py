@@ -30,7 +30,10 @@ KILLS = int(os.environ.get("SMNET_KILLS", 1))
 SEED = 0 if KILLS == 1 else time.time_ns()
 TIMES = ("seconds", "waiting", "clips_per_second", "latency")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+pytestmark = [
+    pytest.mark.fuzz,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+]
 
 
 def in_child(job: Callable[[], object], kill_after: float | None = None) -> int:
@@ -131,14 +134,8 @@ def test_evaluation(run: Path, clips: Path, tmp_path: Path) -> None:
     assert hidden(killed) == []
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize(
-    "to",
-    [
-        "torch",
-        pytest.param("onnx", marks=pytest.mark.skipif(KILLS == 1, reason="in the long form only")),
-    ],
-)
+@pytest.mark.skipif(KILLS == 1, reason="in the long form only: exporting takes its time")
+@pytest.mark.parametrize("to", ["torch", "onnx"])
 def test_export(run: Path, tmp_path: Path, to: str) -> None:
     for module in writers.ENGINES[to].packages:
         pytest.importorskip(module, reason="the export extra is not installed")
