@@ -79,10 +79,11 @@ def evaluate_checkpoints(
         recipes = [backend.recipe for backend in backends]
         views = views or _views_of(recipes)
         missing: Literal["error", "report"] = "report" if on_error == "skip" else "error"
-        clip_set, clips = _clips_to_measure(as_source(source), split, recipes, missing)
+        source = as_source(source)
+        clip_set, clips = _clips_to_measure(source, split, recipes, missing)
         if clip_set.drawn and split == "val":
             _say(
-                f"{clip_set.root}: has no split of its own; measured on the clips that training"
+                f"{source.data}: has no split of its own; measured on the clips that training"
                 " leaves out. For every clip: --split all",
                 processes,
             )
