@@ -17,7 +17,7 @@ from smnet.checkpoints.metadata import view_plan
 from smnet.console import progress_bar
 from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
-from smnet.data.annotations.source import Source
+from smnet.data.annotations.source import Source, as_source
 from smnet.data.loading.dataset import ClipDataset, TestBatches
 from smnet.data.loading.loader import make_loader
 from smnet.errors import UserError
@@ -131,7 +131,7 @@ def trial_clips(
         yield Trial(
             views,
             labels,
-            f"{len(chosen)} clips{of} (split {split} of {clip_set.root})",
+            f"{len(chosen)} clips{of} (split {split} of {as_source(source).data})",
         )
         del views
 
