@@ -118,7 +118,8 @@ class ClipLoader:
             if sample.views is None:
                 unread.append(sample)
             else:
-                views[len(read)] = sample.views
+                # NumPy copies in this thread; PyTorch's threads would compete with the workers.
+                views.numpy()[len(read)] = sample.views.numpy()
                 read.append(sample)
         labels = self._empty((len(read),), torch.int64)
         labels[:] = torch.tensor([sample.label for sample in read], dtype=torch.int64)
