@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from smnet.experiments.profile import saved_for_backward
-from smnet.models import VideoModel, create_model, to_channels_last
+from smnet.models import VideoModel, accelerate, create_model, to_channels_last
 
 FRAMES, SIDE = 8, 64
 
@@ -30,7 +30,7 @@ def one_thread() -> Iterator[None]:
 
 def build(name: str, place: str | None = None) -> VideoModel:
     options = {} if place is None else {"place": place}
-    model = create_model(name, 10, FRAMES, **options)
+    model = accelerate(create_model(name, 10, FRAMES, **options), "training")
     to_channels_last(model)
     return model
 
