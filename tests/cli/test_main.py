@@ -513,7 +513,7 @@ WRONG = [
     ("evaluate RUN --data DATA --decoder decord", "use pyav or torchcodec"),
     ("evaluate RUN --data DATA --device gpu", "no device is called 'gpu'"),
     ("evaluate RUN --data DATA --predictions W/p.xlsx", "written as .csv or .parquet"),
-    ("evaluate RUN --data DATA --confusion W/c.bmp", "drawn as .png"),
+    ("evaluate RUN --data DATA --confusion W/c.bmp", "written as .png"),
     ("evaluate RUN --data DATA --predictions W/file/p.csv", "cannot write"),
     ("predict RUN W/nowhere.mp4", "no such file or folder"),
     ("predict RUN W/empty", "no videos below this folder"),

@@ -441,7 +441,7 @@ def test_int8(net: Path, data: Path, tmp_path: Path, smnet: Callable[..., Called
     made = smnet("export", net, "--precision", "int8", "--calibration", data, "--out", path)
     assert made.status == 0, made.err
     assert "calibrating on 9 clips" in made.err
-    assert "6 clips show a drop in steps of 16.7 points only" in made.err
+    assert "with 6 clips, the loss is known in steps of 16.7 points" in made.err
     assert "same best class" in made.out
     report = json.loads((tmp_path / "small.onnx.json").read_text())
     assert report["int8"]["drop"] <= 0.5
@@ -788,15 +788,17 @@ def test_a_model_without_names(net: Path, tmp_path: Path) -> None:
 def test_an_exported_file_is_evaluated_like_its_checkpoint(
     net: Path, exported: Exported, data: Path
 ) -> None:
-    ask = {"data": str(data), "views": "2x1", "workers": 0, "device": "cpu"}
-    expected = evaluate_checkpoints([str(net)], **ask)
-    found = evaluate_checkpoints([str(exported.path)], **ask)
+    options = {"views": "2x1", "workers": 0, "device": "cpu"}
+    expected = evaluate_checkpoints([str(net)], str(data), **options)
+    found = evaluate_checkpoints([str(exported.path)], str(data), **options)
     assert expected is not None
     assert found is not None
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     assert found.top(1).value == expected.top(1).value
     assert (found.paths, found.classes) == (expected.paths, expected.classes)
-    both = evaluate_checkpoints([str(net), str(exported.path)], weights="1,3", **ask)
+    both = evaluate_checkpoints(
+        [str(net), str(exported.path)], str(data), weights="1,3", **options
+    )
     assert both is not None
     np.testing.assert_allclose(both.scores, expected.scores, atol=1e-5)
 

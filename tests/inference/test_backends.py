@@ -394,7 +394,7 @@ assert "torch" not in sys.modules
     [
         (lambda x: x.with_suffix(".bin").unlink(), r"bright\.bin: no such file"),
         (lambda x: x.with_suffix(".bin").write_bytes(b"1"), "OpenVINO cannot run it"),
-        (lambda x: x.write_bytes(b"\x00\x01network"), "not an OpenVINO description"),
+        (lambda x: x.write_bytes(b"\x00\x01network"), "not an OpenVINO model"),
         (lambda x: x.write_text("<?xml version='1.0'?><net><layers/></net>"), r"bright\.xml: "),
         (lambda x: x.write_text(x.read_text()[:900]), "OpenVINO cannot run it"),
         (lambda x: _replace(x, "smnet-onnx/1", "smnet-onnx/9"), "format smnet-onnx/9"),

@@ -152,16 +152,16 @@ def test_a_pattern_takes_videos_and_names_the_rest(place: Path, said: io.StringI
 @pytest.mark.parametrize(
     ("address", "says"),
     [
-        ("https://host/a.mp4", "downloaded first"),
-        ("s3://bucket/a.mp4", "downloaded first"),
+        ("https://host/a.mp4", "download it first"),
+        ("s3://bucket/a.mp4", "download it first"),
         ("rtsp://host/camera", "live streams are not supported"),
     ],
 )
 def test_addresses_are_no_missing_files(place: Path, address: str, says: str) -> None:
-    with pytest.raises(UserError, match=rf"{address}: an address; .*{says}"):
+    with pytest.raises(UserError, match=rf"{address}: is an address; .*{says}"):
         find_videos([address])
     assert find_videos([address, "a.mp4"]) == [address, "a.mp4"]
-    with pytest.raises(UserError, match=rf"{address}: an address"):
+    with pytest.raises(UserError, match=rf"{address}: is an address"):
         open_video(address)
 
 
