@@ -36,12 +36,12 @@ def test_latencies_are_times() -> None:
 
 def test_latencies_are_measured_with_channels_last() -> None:
     model = create_model("smnet_resnet18", 3, 2, width=8)
-    seen = []
-    model.layer2[0].temporal.register_forward_pre_hook(
-        lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
-    )
+    inputs = []
+    model.layer2[0].temporal.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     latencies([model])
-    assert set(seen) == {True}
+    measured = [x for x in inputs if not x.is_meta]  # folding BN traces the model on shapes alone
+    assert measured
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in measured)
 
 
 @pytest.fixture(scope="module")

@@ -796,9 +796,7 @@ def test_an_exported_file_is_evaluated_like_its_checkpoint(
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
     assert found.top(1).value == expected.top(1).value
     assert (found.paths, found.classes) == (expected.paths, expected.classes)
-    both = evaluate_checkpoints(
-        [str(net), str(exported.path)], str(data), weights="1,3", **options
-    )
+    both = evaluate_checkpoints([str(net), str(exported.path)], str(data), weights="1,3", **options)
     assert both is not None
     np.testing.assert_allclose(both.scores, expected.scores, atol=1e-5)
 
