@@ -356,7 +356,7 @@ def test_arguments_of_create_model_are_no_options(option: str) -> None:
 
 @pytest.mark.parametrize("trunk", ["resnet18", "res2net50", "mobilenetv2"])
 def test_a_family_without_temporal_part_has_no_place(trunk: str) -> None:
-    with pytest.raises(ValueError, match=f"tsn_{trunk} has no option 'place'"):
+    with pytest.raises(ValueError, match="place must be before_conv1"):
         create_model(f"tsn_{trunk}", 5, place="after_conv1")
 
 
@@ -434,3 +434,11 @@ def test_impossible_shares_of_the_channels(name: str, option: str, below: int) -
     least = {"reduction": 1, "shift_div": 2}[option]
     with pytest.raises(ValueError, match=f"{option} must be a whole number of at least {least}"):
         create_model(name, 3, 2, width=8, **{option: least - below})
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet18", "rgbdiff_resnet18"])
+def test_earlier_checkpoints_name_the_place_of_a_part_that_is_not_there(name: str) -> None:
+    with torch.device("meta"):
+        create_model(name, 3, place="before_conv1")
+        with pytest.raises(ValueError, match="place"):
+            create_model(name, 3, place="after_conv1")

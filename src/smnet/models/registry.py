@@ -15,9 +15,8 @@ from .base import ModelSpec, VideoModel
 from .differences import INPUTS
 from .imagenet import load_weights
 from .options import Options, TrunkOptions, read_options
-from .resnet import ResNetOptions
 from .resnet3d import I3DOptions, i3d, slow
-from .rgbdiff import rgbdiff
+from .rgbdiff import RGBDiffOptions, rgbdiff
 from .smnet import smnet
 from .smnet_options import SMNetOptions
 from .stm import STMOptions, stm
@@ -27,7 +26,7 @@ from .tea import TEAOptions, tea
 from .teinet import TEINetOptions, teinet
 from .trunks import RESNETS, TRUNKS, Trunk
 from .tsm import TSMOptions, tsm
-from .tsn import tsn
+from .tsn import TSNOptions, tsn
 
 
 @dataclass(frozen=True)
@@ -62,9 +61,9 @@ FAMILIES: dict[str, Family] = {
     "smnet": Family(
         smnet, SMNetOptions, "spatio-temporal and motion excitation", "Entropy 2022", (1.08, 1.05)
     ),
-    "tsn": Family(tsn, Options, "image network on sparse segments", "ECCV 2016", (1.0, 1.0)),
+    "tsn": Family(tsn, TSNOptions, "image network on sparse segments", "ECCV 2016", (1.0, 1.0)),
     "rgbdiff": Family(
-        rgbdiff, ResNetOptions, "TSN on frame differences", "ECCV 2016", (1.0, 1.12), RESNETS, SIX
+        rgbdiff, RGBDiffOptions, "TSN on frame differences", "ECCV 2016", (1.0, 1.12), RESNETS, SIX
     ),
     "tsm": Family(tsm, TSMOptions, "channels shifted along time", "ICCV 2019", (1.0, 1.0)),
     "stm": Family(

@@ -6,12 +6,23 @@ families read differences under ``modality=rgbdiff``, see :mod:`smnet.models.dif
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .base import ModelSpec, VideoModel
 from .differences import DifferenceResNet
+from .options import declared
 from .resnet import ResNetOptions
 from .trunks import Trunk
 
 
-def rgbdiff(spec: ModelSpec, trunk: Trunk, options: ResNetOptions) -> VideoModel:
+@declared
+class RGBDiffOptions(ResNetOptions):
+    """Options of TSN on RGB differences."""
+
+    place: Literal["before_conv1"] = "before_conv1"
+    """No effect: the network has no temporal part. Earlier checkpoints may name it."""
+
+
+def rgbdiff(spec: ModelSpec, trunk: Trunk, options: RGBDiffOptions) -> VideoModel:
     """TSN on RGB differences, on a ResNet."""
     return DifferenceResNet(spec, trunk.depth, options)

@@ -6,11 +6,21 @@ frames makes no difference.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .base import ModelSpec, VideoModel
-from .options import Options
+from .options import Options, declared
 from .trunks import Trunk
 
 
-def tsn(spec: ModelSpec, trunk: Trunk, options: Options) -> VideoModel:
+@declared
+class TSNOptions(Options):
+    """Options of TSN."""
+
+    place: Literal["before_conv1"] = "before_conv1"
+    """No effect: TSN has no temporal part. Earlier checkpoints may name it."""
+
+
+def tsn(spec: ModelSpec, trunk: Trunk, options: TSNOptions) -> VideoModel:
     """TSN on any trunk."""
     return trunk.build(spec)
