@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from smnet.data.loading import crops as crops_module
+from smnet.data.loading import views as views_module
 from smnet.data.loading.crops import (
     MULTISCALE,
     MULTISCALE_POSITIONS,
@@ -23,7 +24,7 @@ from smnet.data.loading.crops import (
     resized_box,
 )
 from smnet.data.loading.transforms import mix_clips, normalise, scale_with_torch
-from smnet.data.loading.views import Cropper, ViewPlan, scale_with_pillow
+from smnet.data.loading.views import Cropper, ViewPlan, read_views, scale_with_pillow
 from smnet.errors import UserError
 
 SIDES = st.integers(1, 700)
@@ -42,8 +43,8 @@ def painted(height: int, width: int, count: int = 2) -> NDArray[np.uint8]:
 def crop_all(frames: NDArray[np.uint8], plan: ViewPlan, *random: Any) -> Tensor:
     """(T, H, W, 3) -> (crops, T, 3, side, side)."""
     cropper = Cropper(plan, *frames.shape[1:3], scale_with_torch, *random)
-    views = np.stack([cropper(frame) for frame in frames], axis=1)
-    return torch.from_numpy(np.moveaxis(views, -1, 2))
+    views = cropper(list(frames)).swapaxes(0, 1)
+    return torch.from_numpy(np.moveaxis(views, -1, 2).copy())
 
 
 def train_view(
@@ -231,10 +232,28 @@ def test_frames_are_scaled_to_the_short_side() -> None:
 @pytest.mark.parametrize("shape", [(30, 47), (100, 77), (64, 64)])
 def test_scaling_is_pillows(shape: tuple[int, int]) -> None:
     frames = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3), dtype=np.uint8)
-    for frame in frames:
-        ours, theirs = scale_with_torch(frame, *shape), scale_with_pillow(frame, *shape)
-        assert ours.shape == theirs.shape == (*shape, 3)
-        assert np.abs(ours.astype(int) - theirs).max() <= 1
+    ours, theirs = scale_with_torch(frames, *shape), scale_with_pillow(frames, *shape)
+    assert ours.shape == theirs.shape == (2, *shape, 3)
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+@pytest.mark.parametrize("scale", [scale_with_torch, scale_with_pillow])
+@pytest.mark.parametrize("crops", [1, 3, 5])
+def test_views_do_not_depend_on_the_size_of_the_groups(
+    scale: Any, crops: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), dtype=np.uint8)
+    plan = ViewPlan(segments=5, size=24, short_side=32, clips=2, crops=crops)
+    together = read_views(frames, plan, scale)
+    for limit in (1, 40_000):
+        monkeypatch.setattr(views_module, "_GROUP_BYTES", limit)
+        assert np.array_equal(read_views(frames, plan, scale), together)
+
+
+def test_groups_are_of_bounded_size() -> None:
+    assert Cropper(ViewPlan(), 64, 86, scale_with_pillow).group > 64
+    assert Cropper(ViewPlan(), 2160, 3840, scale_with_pillow).group == 1
+    assert Cropper(ViewPlan(), 16, 640, scale_with_pillow).group < 8  # 256x10240 when scaled
 
 
 @pytest.mark.parametrize(("height", "width"), [(16384, 1), (1, 16384)])
@@ -242,7 +261,7 @@ def test_a_frame_too_narrow_to_scale_is_refused(height: int, width: int) -> None
     with pytest.raises(UserError, match=f"frames of {width}x{height} pixels are too narrow"):
         Cropper(ViewPlan(), height, width, scale_with_pillow)
     train = Cropper(ViewPlan(train=True), height, width, scale_with_pillow, np.random.default_rng())
-    assert train(np.zeros((height, width, 3), np.uint8)).shape == (1, 224, 224, 3)
+    assert train([np.zeros((height, width, 3), np.uint8)]).shape == (1, 1, 224, 224, 3)
 
 
 def test_views_that_do_not_fit_into_memory_are_refused() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -9,16 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-def scale_with_torch(frame: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    """Bilinear with antialiasing, (H, W, 3) -> (height, width, 3).
+def scale_with_torch(
+    frames: Sequence[NDArray[np.uint8]], height: int, width: int
+) -> NDArray[np.uint8]:
+    """Bilinear with antialiasing, N frames (H, W, 3) -> (N, height, width, 3).
 
     Within one grey level of Pillow's filter, see :data:`smnet.data.loading.views.Scale`.
     """
-    if frame.shape[:2] == (height, width):
-        return frame
-    pixels = torch.from_numpy(np.require(frame, None, ["C", "W"])).permute(2, 0, 1)[None]
+    stacked = np.stack(frames)
+    if stacked.shape[1:3] == (height, width):
+        return stacked
+    pixels = torch.from_numpy(stacked).permute(0, 3, 1, 2)
     scaled = F.interpolate(pixels, (height, width), mode="bilinear", antialias=True)
-    return scaled[0].permute(1, 2, 0).numpy()
+    return scaled.permute(0, 2, 3, 1).numpy()
 
 
 def normalise(

@@ -1,4 +1,4 @@
-"""The views of a video: its frames are decoded one at a time, scaled and cropped.
+"""The views of a video: its frames are decoded, scaled and cropped in groups of bounded size.
 
 NumPy and Pillow only, for machines without PyTorch. Frames are scaled by Pillow here and by PyTorch
 in :mod:`smnet.data.loading.dataset`, see :attr:`ViewPlan.scaler`. The geometry is the same.
@@ -6,8 +6,9 @@ in :mod:`smnet.data.loading.dataset`, see :attr:`ViewPlan.scaler`. The geometry 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Literal
 
 import numpy as np
@@ -21,11 +22,12 @@ from smnet.errors import UserError
 
 Scaler = Literal["torch", "pillow"]
 Frame = NDArray[np.uint8]
-Scale = Callable[[Frame, int, int], Frame]
-"""(frame (H, W, 3), height, width) -> (height, width, 3), bilinear with antialiasing."""
+Scale = Callable[[Sequence[Frame], int, int], Frame]
+"""(N frames (H, W, 3), height, width) -> (N, height, width, 3), bilinear with antialiasing."""
 
 _MAX_SCALED = 1 << 24  # pixels of a scaled frame; a 4K frame at short side 256 has 0.1 million
 _MAX_BYTES = 1 << 32  # of all views of one clip
+_GROUP_BYTES = 1 << 25  # of the frames that are scaled in one call, their copy and the result
 
 
 @dataclass(frozen=True)
@@ -122,9 +124,12 @@ class Cropper:
     Args:
         plan: the plan.
         height, width: size of the frames, pixels.
-        scale: scales a frame.
+        scale: scales frames.
         rng: randomness of a training view.
         mirror: whether to mirror the views (training only).
+
+    Attributes:
+        group: number of frames to crop in one call: many small ones, single ones of 4K.
 
     Raises:
         UserError: the frame is so narrow that the scaled frame would be huge.
@@ -144,6 +149,7 @@ class Cropper:
             if rng is None:
                 raise ValueError("a training view needs an rng")
             self._box = random_box(height, width, plan.size, plan.crop, rng)
+            self.group = _group(height * width, plan.size**2)
             return
         self._crops = protocol_crops(height, width, plan.size, plan.short_side, plan.crops)
         if self._crops.height * self._crops.width > _MAX_SCALED:
@@ -151,25 +157,34 @@ class Cropper:
                 f"frames of {width}x{height} pixels are too narrow: scaled to a short side of"
                 f" {plan.short_side} they would have {self._crops.width}x{self._crops.height}"
             )
+        self.group = _group(height * width, self._crops.height * self._crops.width)
 
-    def __call__(self, frame: Frame) -> Frame:
-        """(H, W, 3) -> (crops, side, side, 3)."""
+    def __call__(self, frames: Sequence[Frame]) -> Frame:
+        """N frames (H, W, 3) -> (N, crops, side, side, 3)."""
         if self._plan.train:
             box = self._box
-            cut = frame[box.top : box.top + box.height, box.left : box.left + box.width]
-            view = self._scale(cut, self._plan.size, self._plan.size)
-            return (view[:, ::-1] if self._mirror else view)[None]
+            rows, columns = (
+                slice(box.top, box.top + box.height),
+                slice(box.left, box.left + box.width),
+            )
+            cuts = [frame[rows, columns] for frame in frames]
+            views = self._scale(cuts, self._plan.size, self._plan.size)
+            return (views[:, :, ::-1] if self._mirror else views)[:, None]
         side = self._crops.side
-        scaled = self._scale(frame, self._crops.height, self._crops.width)
-        return np.stack([scaled[y : y + side, x : x + side] for y, x in self._crops.places])
+        scaled = self._scale(frames, self._crops.height, self._crops.width)
+        crops = [scaled[:, y : y + side, x : x + side] for y, x in self._crops.places]
+        return crops[0][:, None] if len(crops) == 1 else np.stack(crops, axis=1)
 
 
-def scale_with_pillow(frame: Frame, height: int, width: int) -> Frame:
+def scale_with_pillow(frames: Sequence[Frame], height: int, width: int) -> Frame:
     """A :data:`Scale`."""
-    if frame.shape[:2] == (height, width):
-        return frame
-    picture = Image.fromarray(frame)
-    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+    if frames[0].shape[:2] == (height, width):
+        return np.stack(frames)
+    scaled = np.empty((len(frames), height, width, 3), np.uint8)
+    for place, frame in zip(scaled, frames, strict=True):
+        picture = Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR)
+        place[:] = np.asarray(picture)
+    return scaled
 
 
 def read_views(
@@ -188,7 +203,7 @@ def read_views(
     Args:
         path: a video file, a folder of frames, or frames (T, H, W, 3).
         plan: the plan.
-        scale: scales a frame.
+        scale: scales frames.
         rng: randomness of a training view.
         mirror: whether to mirror the views (training only).
         template: file names of the frames in a folder; None finds them by looking.
@@ -224,13 +239,17 @@ def read_views(
             )
             views = np.empty(plan.shape, dtype=np.uint8)
             by_clip = views.reshape(len(indices), -1, *plan.shape[1:])  # (clips, crops, T*L, ...)
-            cropper: Cropper | None = None
-            for index, frame in video.each(np.unique(indices).tolist()):
-                if cropper is None:
-                    cropper = _cropper(video.path, plan, frame, scale, rng, mirror)
-                crops = np.moveaxis(cropper(frame), -1, 1)
-                for clip, place in np.argwhere(indices == index):
-                    by_clip[clip, :, place] = crops
+            stream = video.each(np.unique(indices).tolist())
+            first = next(stream)
+            cropper = _cropper(video.path, plan, first[1], scale, rng, mirror)
+            stream = chain([first], stream)
+            del first
+            while group := list(islice(stream, cropper.group)):
+                numbers, frames = zip(*group, strict=True)
+                crops = np.moveaxis(cropper(frames), -1, 2)  # (N, crops, 3, side, side)
+                for number, crop in zip(numbers, crops, strict=True):
+                    for clip, place in np.argwhere(indices == number):
+                        by_clip[clip, :, place] = crop
             if damage is not None:
                 damage.count += video.damage
                 damage.missing = damage.missing or video.missing
@@ -238,6 +257,11 @@ def read_views(
         name = path if isinstance(path, str) else "the given frames"
         raise UserError(f"{name}: not enough memory to read it; use fewer workers") from error
     return views
+
+
+def _group(source: int, scaled: int) -> int:
+    """Frames per group, by the pixels of a frame before and after scaling."""
+    return max(_GROUP_BYTES // (3 * (2 * source + scaled)), 1)
 
 
 def _cropper(
