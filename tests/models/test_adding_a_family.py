@@ -19,6 +19,7 @@ from smnet.experiments import demo
 from smnet.experiments.profile import parts_of
 from smnet.models import create_model, fold_norms, list_models, multiply_adds
 from smnet.models import registry as registry_module
+from smnet.models.resnet import ResNetOptions
 from smnet.training.loop import train
 from smnet.training.optim import parameter_groups
 from smnet.training.start_weights import start_from
@@ -151,7 +152,7 @@ def between(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     text = family.replace("from .base", f"{imports}from .base", 1) + part
     path = tmp_path_factory.mktemp("between") / "between.py"
     made = module("smnet.models.between", path, text)
-    options, about = registry_module.ResNetOptions, "delta between the stages"
+    options, about = ResNetOptions, "delta between the stages"
     entry = registry_module.Family(made.between, options, about, trunks=registry_module.RESNETS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(registry_module.FAMILIES, "between", entry)
