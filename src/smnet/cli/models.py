@@ -83,7 +83,7 @@ def _show_families(as_json: bool) -> None:
         table.add_row(key, family.about, family.paper, trunks_in_words(family.trunks), *cost)
     console = output()
     if not console.is_terminal:
-        console.width = 120  # a file or a pipe has no width of its own
+        console.width = 120  # files and pipes have no width
     console.print(table)
     typer.echo("params, MACs: parameters and multiply-adds in units of TSN on the same trunk")
     typer.echo("`smnet models NAME` shows the options of a model such as smnet_resnet50")

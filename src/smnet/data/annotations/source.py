@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 DEFAULT_SPLIT: dict[str, Any] = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
-"""The split of a data set that has several, or none of its own."""
+"""The default split: the first of several, or a random one where the data have none."""
 
 
 @dataclass(frozen=True)

@@ -298,5 +298,5 @@ def _kind(path: str) -> str:
 
 
 def _without_path(text: str, path: str) -> str:
-    """A finding has the path in a field of its own."""
+    """Findings store the path in a separate field."""
     return text.removeprefix(f"{path}: ").removeprefix(f"{path}{os.sep}")

@@ -51,7 +51,7 @@ def clip_path(place: str, row: int) -> str:
 
 
 def skipped_path(place: str, path: str) -> str:
-    """The path of a clip that could not be packed; opening it is an error that says so."""
+    """The path of a clip that could not be packed. Opening it raises an error with the reason."""
     return f"{place}/{INDEX}#skipped:{path}"
 
 

@@ -80,7 +80,8 @@ class Storage:
     def open_shard(self, file: str, size: int) -> Any:
         """A shard as a ``pyarrow.ipc.RecordBatchFileReader``.
 
-        Its checksum is not verified, as that would read all of it: each frame has one of its own.
+        The checksum of the shard is not verified, which would read all of it. Each frame has its
+        checksum in the shard.
         """
         pa = arrow()
         options = pa.ipc.IpcReadOptions(use_threads=False)
