@@ -15,3 +15,13 @@ def missing_extra(module: str, extra: str) -> UserError:
         f"this needs {module}, which is not installed; install it with:"
         f" pip install 'smnet-video[{extra}]'"
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out: Python's, PyTorch's, or that of the engine of an exported file.
+
+    PyTorch has an exception for GPUs alone, and the engines have none, so the words decide.
+    """
+    words = ("can't allocate memory", "not enough memory", "Failed to allocate memory", "bad_alloc")
+    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    return named or any(word in str(error) for word in words)

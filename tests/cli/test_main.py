@@ -394,6 +394,15 @@ def test_compare_takes_the_data_that_it_is_given(
     assert not (tmp_path / "out" / "motion").exists()
 
 
+def test_control_characters_in_a_name_do_not_reach_the_terminal(
+    smnet: Callable[..., Called], run: Path
+) -> None:
+    called = smnet("predict", run, "\x1b[31mred\rname.mp4")
+    assert called.status == 1
+    assert r"\x1b[31mred\rname.mp4" in called.err
+    assert called.err.strip().isprintable()
+
+
 @pytest.mark.parametrize("words", ["predict RUN CLIP", "evaluate RUN --data DATA"])
 def test_a_negative_number_of_workers(
     smnet: Callable[..., Called], run: Path, clips: Path, words: str
@@ -409,7 +418,7 @@ def test_a_negative_number_of_workers(
     [
         (
             "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 TB",
-            "out of memory; use a smaller batch",
+            "CLIP: not enough memory to score it; use fewer views",
         ),
         ("[gloo/pair.cc:1] Connection closed by peer [::1]:2", "process 1 ended because"),
         (
@@ -435,7 +444,8 @@ def test_known_errors_of_pytorch_are_one_line(
     monkeypatch.setattr("smnet.inference.torch_backend.TorchBackend.score", fail)
     called = smnet("evaluate", run, "--data", clips, "--workers", 0)
     assert called.status == 1
-    assert called.err.splitlines()[-1].startswith(f"smnet: {says}")
+    first = str(clips / "val" / "falling" / "0.mp4")
+    assert called.err.splitlines()[-1].startswith(f"smnet: {says.replace('CLIP', first)}")
 
 
 @pytest.mark.parametrize("verb", ["predict", "export", "compare", "profile", "data"])

@@ -19,7 +19,7 @@ from smnet.checkpoints.file import Checkpoint, save_checkpoint
 from smnet.errors import UserError
 from smnet.experiments import compare as compare_module
 from smnet.experiments.compare import compare, latencies
-from smnet.experiments.study import Candidate
+from smnet.experiments.study import Candidate, read_models
 from smnet.experiments.table import Row
 from smnet.models import create_model, multiply_adds, parameter_count
 from smnet.recipes.recipe import Recipe, read_recipe
@@ -233,6 +233,13 @@ def test_the_folder_is_outside_the_data_and_held_once(clips: Path, tmp_path: Pat
             train(tiny(clips), tmp_path / "out")
         other.communicate(b"", timeout=60)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_table_of_another_program_stays(clips: Path, tmp_path: Path) -> None:
+    (tmp_path / "table.json").write_text('{"mine": 1}')
+    with pytest.raises(UserError, match=r"table\.json exists and was not written by smnet"):
+        compare(tiny(clips), read_models("tsn_resnet18"), 1, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
 
 
 def test_the_same_network_twice(clips: Path, tmp_path: Path) -> None:

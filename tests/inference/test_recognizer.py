@@ -98,6 +98,25 @@ def test_a_broken_video_among_good_ones(
         recognizer.predict(broken)
 
 
+def test_a_video_too_large_for_memory_is_its_own_error(
+    run: Path, videos: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recognizer = Recognizer.load(run, device="cpu")
+    score, large = recognizer.backend.score, recognizer.backend.read(videos[1], recognizer.plan)
+
+    def limited(views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        if any(np.array_equal(video, large) for video in views):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+        return score(views)
+
+    expected = list(recognizer.predict_many(videos))
+    monkeypatch.setattr(recognizer.backend, "score", limited)
+    predictions = list(recognizer.predict_many(videos))
+    assert f"{videos[1]}: not enough memory" in predictions[1].error
+    del predictions[1], expected[1]
+    assert [p.labels for p in predictions] == [p.labels for p in expected]
+
+
 def test_nothing_but_broken_videos(recognizer: Recognizer, tmp_path: Path) -> None:
     paths = [tmp_path / f"{i}.mp4" for i in range(5)]
     assert all(a.error for a in recognizer.predict_many(paths, batch=2))

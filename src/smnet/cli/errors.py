@@ -9,8 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from smnet.cli.hints import did_you_mean
-from smnet.errors import UserError
-from smnet.files import in_utf8
+from smnet.errors import UserError, is_out_of_memory
 
 
 def fail(line: str, status: int) -> NoReturn:
@@ -22,7 +21,9 @@ def fail(line: str, status: int) -> NoReturn:
 
             first = says_first(line)
     if first:
-        print(in_utf8(line), file=sys.stderr)
+        from smnet.console import printable
+
+        print("\n".join(map(printable, line.split("\n"))), file=sys.stderr)
     sys.exit(status)
 
 
@@ -49,20 +50,13 @@ def one_line(error: BaseException) -> str | None:
             "smnet: this needs PyTorch, which is not installed; without it, only exported files"
             " can be used for prediction"
         )
-    if isinstance(error, (RuntimeError, MemoryError)):
-        known = _out_of_memory(error) or _lost_process(error)
+    if is_out_of_memory(error):
+        return "smnet: out of memory; use a smaller batch (batch= or --batch), or a smaller size="
+    if isinstance(error, RuntimeError):
+        known = _lost_process(error)
         return known and f"smnet: {known}"
     if isinstance(error, (ValueError, OSError)):
         return f"smnet: {error} (SMNET_TRACEBACK=1 shows where)"
-    return None
-
-
-def _out_of_memory(error: BaseException) -> str | None:
-    """PyTorch has an exception for GPUs only; on a CPU the words tell. Not imported here."""
-    words = ("can't allocate memory", "not enough memory")
-    named = type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
-    if named or any(word in str(error) for word in words):
-        return "out of memory; use a smaller batch (batch= or --batch), or a smaller size="
     return None
 
 

@@ -25,6 +25,11 @@ class Clip:
     num_frames: int | None = None
     template: str | None = None
 
+    @property
+    def place(self) -> str:
+        """Its row, if an annotation lists it, and its path: the subject of a message."""
+        return self.path if self.source == self.path else f"{self.source}: {self.path}"
+
 
 @dataclass(frozen=True)
 class ClipSet:

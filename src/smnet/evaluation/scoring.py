@@ -16,7 +16,7 @@ from smnet.data.loading.views import ViewPlan
 from smnet.data.sampling.rules import clips_of_validation
 from smnet.distributed import Processes
 from smnet.errors import UserError
-from smnet.inference.backends import Backend
+from smnet.inference.backends import Backend, score_each
 from smnet.models import ModelSpec
 
 
@@ -95,13 +95,18 @@ def score_clips(
     problems: dict[int, str] = {}
     damaged: dict[int, str] = {}
     for part in loader:
+        indices = part.indices.numpy()
+        done = len(indices) + len(part.problems)
+        if len(indices):
+            scores[indices], not_scored = score_each(backend, part.views.numpy())
+            for row, reason in not_scored.items():
+                place = loader.dataset.clips[indices[row]].place
+                part.problems.append((int(indices[row]), f"{place}: {reason}"))
         if part.problems and on_error == "raise":
             raise UserError(part.problems[0][1])
         problems.update(part.problems)
         damaged.update(part.damaged)
-        if len(part.indices):
-            scores[part.indices.numpy()] = backend.score(part.views.numpy())
-        progress(len(part.indices) + len(part.problems))
+        progress(done)
     own = (scores[processes.rank :: processes.world], problems, damaged)
     for rank, (rows, not_read, lost) in enumerate(processes.gather(own)):
         scores[rank :: processes.world] = rows

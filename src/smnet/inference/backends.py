@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from smnet.checkpoints.hub import is_address
 from smnet.checkpoints.metadata import view_plan
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
-from smnet.errors import UserError
+from smnet.errors import UserError, is_out_of_memory
 from smnet.models.spec import ModelSpec
 
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
@@ -76,6 +76,35 @@ class Backend(Protocol):
         Returns:
             (B, K) float32. A row that is not finite is the caller's to report.
         """
+
+
+def score_each(
+    backend: Backend, views: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Score a batch of videos. If memory runs out, each video is scored alone.
+
+    Args:
+        backend: scores them.
+        views: (B, V, T*L, 3, h, w) uint8.
+
+    Returns:
+        Scores (B, K), NaN for a video that does not fit into memory alone; and why, by its row.
+    """
+    try:
+        return backend.score(views), {}
+    except Exception as error:  # engines have exceptions of their own
+        if not is_out_of_memory(error):
+            raise
+    scores = np.full((len(views), backend.spec.num_classes), np.nan, dtype=np.float32)
+    problems: dict[int, str] = {}
+    for row in range(len(views)):
+        try:
+            scores[row] = backend.score(views[row : row + 1])[0]
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            problems[row] = "not enough memory to score it; use fewer views"
+    return scores, problems
 
 
 def open_backend(

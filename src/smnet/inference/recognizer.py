@@ -16,7 +16,7 @@ from smnet.data.loading.views import Damage
 from smnet.data.workers.pool import TIME_LIMIT
 from smnet.data.workers.prefetch import Job, Prefetcher
 from smnet.errors import UserError
-from smnet.inference.backends import Backend, open_backend, plan_views
+from smnet.inference.backends import Backend, open_backend, plan_views, score_each
 from smnet.inference.sources import Source, each_source
 from smnet.inference.utilisation import Utilisation
 from smnet.system import available_cores
@@ -198,9 +198,14 @@ class Recognizer:
             used.decoding += job.seconds
         ready = time.perf_counter()
         if decoded:
-            scores = self.backend.score(np.stack([views for views, _ in decoded.values()]))
-            for row, (number, (_, damage)) in zip(scores, decoded.items(), strict=True):
-                predictions[number] = self._prediction(str(jobs[number].path), row, top, damage)
+            views = np.stack([views for views, _ in decoded.values()])
+            scores, problems = score_each(self.backend, views)
+            for row, (number, (_, damage)) in enumerate(decoded.items()):
+                name = str(jobs[number].path)
+                if row in problems:
+                    predictions[number] = Prediction(name, error=f"{name}: {problems[row]}")
+                else:
+                    predictions[number] = self._prediction(name, scores[row], top, damage)
         failed = sum(bool(prediction.error) for prediction in predictions.values())
         used.failed += failed
         used.clips += len(jobs) - failed

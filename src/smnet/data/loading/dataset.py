@@ -122,7 +122,7 @@ class ClipDataset(Dataset[Sample]):
             )
         except UserError as error:
             return Sample(index, clip.label, None, f"{where}{error}")
-        lost = f"{where}{clip.path}: {damage}" if damage.count else ""
+        lost = f"{clip.place}: {damage}" if damage.count else ""
         return Sample(index, label, views, damage=lost)
 
 

@@ -107,7 +107,7 @@ class ClipLoader:
 
     def _lost_sample(self, index: int, reason: str) -> Sample:
         clip = self.dataset.clips[index]
-        return Sample(index, clip.label, None, f"{clip.source}: {clip.path}: {reason}")
+        return Sample(index, clip.label, None, f"{clip.place}: {reason}")
 
     def _batch(self, keys: list[Key], samples: Iterator[Sample], lost: dict[int, str]) -> Batch:
         views = self._empty((len(keys), *self.dataset.plan.shape))
