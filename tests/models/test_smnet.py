@@ -331,6 +331,7 @@ def drawn(count: int) -> list[dict[str, Any]]:
         "fusion": ["sum", "mean", "se_me", "me_se", "concat", "weighted"],
     }
     elsewhere = {"place", "stages", "blocks", "repeat"}  # not choices of one module
+    elsewhere.add("causal")  # test_streaming.py
     assert choices.keys() == {f.name for f in fields(SMNetOptions)} - elsewhere
     rng, found = random.Random(368), []
     while len(found) < count:

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .layers import Delay
 from .spec import ModelSpec
+from .streaming import State, Stream, streaming
 
 
 class VideoModel(nn.Module):
@@ -19,7 +21,8 @@ class VideoModel(nn.Module):
     linear layer per frame and the mean of its scores over time (the consensus of TSN, Wang et al.,
     ECCV 2016). The linear layer is ``fc``, as in torchvision. A family with another head puts its
     module there, from the frames' features (B, T', C) to scores (B, T', K), of which the mean is
-    taken, or to (B, K).
+    taken, or to (B, K). With the option causal the mean is that of the last ``spec.num_segments``
+    frames: in longer clips the earlier ones warm up the state.
     """
 
     fc: nn.Module
@@ -51,9 +54,66 @@ class VideoModel(nn.Module):
 
     def forward_head(self, features: Tensor) -> Tensor:
         """Logits (B, K) of feature maps (B, T', C, h, w)."""
+        if self.spec.options.get("causal"):
+            features = features[:, -self.spec.num_segments :]
         pooled = features.mean(dim=(3, 4))  # (B, T', C)
         scores: Tensor = self.fc(self.dropout(pooled))  # (B, T', K), or (B, K)
         return scores.mean(dim=1) if scores.dim() == 3 else scores
+
+    def initial_state(self, batch: int = 1, size: int | None = None) -> State:
+        """The state before the first frame of a stream.
+
+        Args:
+            batch: streams that are stepped together.
+            size: side of the frames, pixels; None is ``spec.input_size``.
+
+        Returns:
+            Zeros by name, at most 4-D, of the type and device of the weights; empty for TSN.
+
+        Raises:
+            ValueError: see :meth:`step`.
+        """
+        weight = next(self.parameters())
+        side = size or self.spec.input_size
+        shadow = on_meta(self).eval()
+        frame = torch.empty(batch, 3, side, side, device="meta", dtype=weight.dtype)
+        stream = Stream(shadow._delays(), None)
+        with torch.no_grad(), streaming(stream):
+            shadow(frame[:, None])
+        return {
+            name: torch.zeros(x.shape, dtype=x.dtype, device=weight.device)
+            for name, x in stream.before.items()
+        }
+
+    def step(self, frame: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, State]:
+        """Logits of one frame of a stream, from that frame and the state of those before it.
+
+        A pure function: the state is only read, and a new one is returned. The mean of the logits
+        of the first T steps is that of :meth:`forward` for these T frames as a clip.
+
+        Args:
+            frame: (B, 3, H, W) float, normalised.
+            state: of :meth:`initial_state`, or of the step before.
+
+        Returns:
+            Logits (B, K) of this frame, and the state for the next one.
+
+        Raises:
+            ValueError: the model looks at later frames, or the state is of another size.
+        """
+        stream = Stream(self._delays(), state)
+        with streaming(stream):
+            logits: Tensor = self(frame[:, None])
+        return logits, stream.after
+
+    def _delays(self) -> dict[nn.Module, str]:
+        """The delays of the model, with their names."""
+        if not self.spec.causal:
+            raise ValueError(
+                f"{self.spec.name} looks at later frames and has no step; build it with causal=true"
+                " where the family has that option (smnet, tsm, tam), or score windows"
+            )
+        return {m: name for name, m in self.named_modules() if isinstance(m, Delay)}
 
     def is_trunk_key(self, key: str) -> bool:
         """Whether a ``state_dict`` key belongs to the image network under the family's parts."""

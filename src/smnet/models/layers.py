@@ -8,7 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .streaming import current_stream
+
 TemporalInit = Literal["shift", "difference", "motion", "identity"]
+Difference = Literal["forward", "both", "causal"]
 
 
 class TemporalConv(nn.Module):
@@ -31,6 +34,9 @@ class TemporalConv(nn.Module):
         input_share: a, if the caller adds a X to the result. The total starts at 1 + a times what
             ``init`` says (``"motion"``: once). So the shifted channels start at
             (1 + a) X[t+1] - a X[t].
+        causal: Y[t] = W0 X[t-2] + W1 X[t-1] + W2 X[t], which looks at no later frame. ``init``
+            then takes X[t-1] for the previous and X[t] for the next frame of X[t]; ``"shift"``
+            moves C/``shift_div`` channels, ``"difference"`` is that of X[t] and X[t-2].
 
     Shape:
         x (B*T, C, H, W) -> (B*T, C, H, W); ``weight`` is (C, C/G, 3), or (C, C/G, 3, 3, 3).
@@ -44,6 +50,7 @@ class TemporalConv(nn.Module):
         init: TemporalInit = "shift",
         shift_div: int = 8,
         input_share: float = 0.0,
+        causal: bool = False,
     ) -> None:
         super().__init__()
         groups = channels if groups is None else groups
@@ -56,7 +63,8 @@ class TemporalConv(nn.Module):
         self.space = space
         side = (space, space) if space > 1 else ()
         self.weight = nn.Parameter(torch.zeros(channels, channels // groups, 3, *side))
-        self.sum = TemporalSum()
+        self.causal = causal
+        self.sum: nn.Module = CausalSum() if causal else TemporalSum()
         self._initialise(init, shift_div, input_share)
 
     @torch.no_grad()
@@ -68,18 +76,24 @@ class TemporalConv(nn.Module):
         fold = self.channels // shift_div if init == "shift" else 0
         taps = self.weight if self.space == 1 else self.weight[..., 1, 1]
         channel = torch.arange(self.channels)
-        tap = torch.ones_like(channel)
-        tap[:fold], tap[fold : 2 * fold] = 2, 0
-        moved = tap != 1
+        present, shifted = (2, fold) if self.causal else (1, 2 * fold)
+        tap = torch.full_like(channel, present)
+        if self.causal:
+            tap[:fold] = 1
+        else:
+            tap[:fold], tap[fold : 2 * fold] = 2, 0
+        moved = tap != present
         own = channel % taps.shape[1]
         # By slices: the meta device cannot index by a mask.
-        taps[channel[: 2 * fold], own[: 2 * fold], 1] = -input_share
+        taps[channel[:shifted], own[:shifted], present] = -input_share
         taps[channel, own, tap] = 1.0 + input_share * moved
         if init == "difference":
             half = (1 + input_share) * (0.5 - channel % 2)
-            taps[channel, own, 0], taps[channel, own, 2] = -half, half
+            taps[channel, own, 0] = -half
+            taps[channel, own, 2] += half
         elif init == "motion":
-            taps[channel, own, 1], taps[channel, own, 2] = -1.0 - input_share, 1.0
+            taps[channel, own, 1], taps[channel, own, 2] = -1.0, 1.0
+            taps[channel, own, present] -= input_share
 
     def extra_repr(self) -> str:
         return f"{self.channels}, groups={self.groups}, space={self.space}"
@@ -93,6 +107,9 @@ class TemporalConv(nn.Module):
         if self.channelwise:
             out: Tensor = self.sum(x, self.weight[:, 0], num_segments)
             return out
+        if isinstance(self.sum, CausalSum):
+            earlier, before, x = self.sum.frames(x, num_segments)
+            return self._tap(x, 2) + self._tap(before, 1) + self._tap(earlier, 0)
         past, present, future = (self._tap(x, k) for k in range(3))
         return (
             present + shift_frames(past, 1, num_segments) + shift_frames(future, -1, num_segments)
@@ -145,6 +162,73 @@ class TemporalSum(nn.Module):
         """Multiply-adds of a call that no convolution operator shows."""
         del taps, num_segments
         return 3 * x.numel()
+
+
+class Delay(nn.Module):
+    """X[t-1] of X[t]: zeros at the first frame of a clip, the state in a stream."""
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        stream = current_stream()
+        return shift_frames(x, 1, num_segments) if stream is None else stream.exchange(self, x)
+
+
+class CausalSum(nn.Module):
+    """:class:`TemporalSum` of the past: Y[t] = K_0 X[t-2] + K_1 X[t-1] + K_2 X[t]."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.delays = nn.ModuleList([Delay(), Delay()])
+
+    def forward(self, x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+        """Convolve over time.
+
+        Args:
+            x: X, (B*T, C, H, W).
+            taps: (C, 3), the weights K of the frame before the previous one, the previous and the
+                same frame. Or (B*T, C, 3), one set of weights for every output frame.
+            num_segments: T.
+
+        Returns:
+            Y, (B*T, C, H, W), in the type of ``x``.
+        """
+        earlier, before, x = self.frames(x, num_segments)
+        weights = taps.to(x.dtype)[..., None, None].unbind(-3)
+        return x * weights[2] + before * weights[1] + earlier * weights[0]
+
+    def frames(self, x: Tensor, num_segments: int) -> tuple[Tensor, Tensor, Tensor]:
+        """X[t-2], X[t-1] and X[t]."""
+        before = self.delays[0](x, num_segments)
+        return self.delays[1](before, num_segments), before, x
+
+    def uncounted_multiply_adds(self, x: Tensor, taps: Tensor, num_segments: int) -> int:
+        """Multiply-adds of a call that no convolution operator shows."""
+        del taps, num_segments
+        return 3 * x.numel()
+
+
+class FrameDifference(nn.Module):
+    """D of G and F, (B*T, C, H, W) each.
+
+    Args:
+        kind: ``"forward"``: :func:`frame_difference`. ``"both"``: the mean of that and
+            :func:`backward_difference`. ``"causal"``: D[t] = G[t] - F[t-1], zero at the first
+            frame. Of that only the means (B*T, C, 1, 1) are given, so the state is small.
+    """
+
+    def __init__(self, kind: Difference = "forward") -> None:
+        super().__init__()
+        self.kind = kind
+        if kind == "causal":
+            self.delay = Delay()
+
+    def forward(self, g: Tensor, f: Tensor, num_segments: int) -> Tensor:
+        if self.kind == "causal":
+            g, f = (x.mean((2, 3), keepdim=True) for x in (g, f))
+            d = g - self.delay(f, num_segments)
+            stream = current_stream()
+            return _zero_at_ends(d, 1, num_segments) if stream is None else d * stream.started(d)
+        d = frame_difference(g, f, num_segments)
+        return d if self.kind == "forward" else (d + backward_difference(g, f, num_segments)) / 2
 
 
 def shift_frames(x: Tensor, by: int, num_segments: int) -> Tensor:

@@ -157,6 +157,8 @@ def build_model(spec: ModelSpec) -> VideoModel:
     family = family_of(spec.name)
     own, *rest = read_options(spec.name, option_types(spec.name), spec.options)
     trunk = Trunk(spec.name.partition("_")[2], rest[0] if rest else own)
+    if spec.causal and spec.frames_per_segment > 1:
+        raise ValueError("causal=true takes one frame a segment; leave modality at rgb")
     return family.build(spec, trunk, own)
 
 

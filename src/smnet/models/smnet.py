@@ -21,7 +21,8 @@ reduction:
     Y = Y_SE + Y_ME
 
 The comments in the code count these steps. What the article leaves open is an option of
-:class:`~smnet.models.smnet_options.SMNetOptions`.
+:class:`~smnet.models.smnet_options.SMNetOptions`. One of them, causal, looks at no later frame:
+K_t has its taps at t-2, t-1 and t, and M3 is D[t] = G[t] - F[t-1], D[0] = 0.
 """
 
 from __future__ import annotations
@@ -32,35 +33,33 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, backward_difference, frame_difference, squeezed_channels
+from .layers import Difference, FrameDifference, TemporalConv, squeezed_channels
 from .resnet import BlockSite
-from .smnet_options import PAPER, Attention, SMNetOptions
+from .smnet_options import PAPER, SMNetOptions
 from .trunks import Trunk
 
 
 class SpatialAttention(nn.Module):
     """S4 and S5: the spatial mask (CBAM's, Woo et al., ECCV 2018).
 
-    Args:
-        pool: what the mask is computed from: the mean over the channels, their maximum, both, or
-            (``"3d"``) their mean under a 3x3x3 convolution.
-        kernel: side of the convolution.
-        norm: BN after the convolution.
+    Its input is the mean over the channels, their maximum, both, or (``"3d"``) their mean under a
+    3x3x3 convolution.
 
     Shape:
         x (B*T, C, H, W) -> mask (B*T, 1, H, W) in (0, 1).
     """
 
-    def __init__(self, pool: Attention = "mean+max", kernel: int = 7, norm: bool = False) -> None:
+    def __init__(self, options: SMNetOptions = PAPER) -> None:
         super().__init__()
-        self.pool = pool
-        if pool == "3d":
-            self.conv: nn.Module = TemporalConv(1, space=3, init="identity")
+        self.pool, kernel = options.attention, options.attention_kernel
+        if self.pool == "3d":
+            causal = options.causal
+            self.conv: nn.Module = TemporalConv(1, space=3, init="identity", causal=causal)
         else:
-            planes = 2 if pool == "mean+max" else 1
+            planes = 2 if self.pool == "mean+max" else 1
             self.conv = nn.Conv2d(planes, 1, kernel, padding=kernel // 2, bias=False)
             nn.init.zeros_(self.conv.weight)  # M_s = 1/2 everywhere: the trunk starts as trained
-        self.norm = nn.BatchNorm2d(1) if norm else nn.Identity()
+        self.norm = nn.BatchNorm2d(1) if options.attention_norm else nn.Identity()
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         return self.mask(self.pooled(x), num_segments)
@@ -91,15 +90,12 @@ class SpatioTemporalExcitation(nn.Module):
                 options.temporal_space,
                 options.temporal_init,
                 input_share=options.input_share,
+                causal=options.causal,
             )
             if options.temporal
             else None
         )
-        self.attention = (
-            SpatialAttention(options.attention, options.attention_kernel, options.attention_norm)
-            if options.attention != "none"
-            else None
-        )
+        self.attention = SpatialAttention(options) if options.attention != "none" else None
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         return self.excite(x, self.over_time(x, num_segments), num_segments)
@@ -133,15 +129,19 @@ class MotionExcitation(nn.Module):
         channels: C.
         reduction: r.
         centred: Y_ME = X (s(BN(K_e * d)) - 1/2) + X, instead of X s(K_e * d) + X.
-        both: D is the mean of the forward and the backward difference G[t-1] - F[t] (as TDN).
+        difference: D of M3, see :class:`~smnet.models.layers.FrameDifference`.
     """
 
     def __init__(
-        self, channels: int, reduction: int = 16, centred: bool = False, both: bool = False
+        self,
+        channels: int,
+        reduction: int = 16,
+        centred: bool = False,
+        difference: Difference = "forward",
     ) -> None:
         super().__init__()
         squeezed = squeezed_channels(channels, reduction)
-        self.both = both
+        self.difference = FrameDifference(difference)
         self.residual = 0.5 if centred else 1.0
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.norm = nn.BatchNorm2d(squeezed)
@@ -160,9 +160,7 @@ class MotionExcitation(nn.Module):
         """M1 to M5: M_m of X, (B*T, C, 1, 1) in (0, 1)."""
         f = self.norm(self.squeeze(x))  # M1
         g = self.transform(f)  # M2
-        d = frame_difference(g, f, num_segments)  # M3
-        if self.both:
-            d = (d + backward_difference(g, f, num_segments)) / 2
+        d = self.difference(g, f, num_segments)  # M3
         d = d.mean((2, 3), keepdim=True)  # M4
         return torch.sigmoid(self.expand_norm(self.expand(d)))  # M5
 
@@ -188,8 +186,9 @@ class SMNetModule(nn.Module):
         self.se = SpatioTemporalExcitation(channels, options) if "se" in options.parts else None
         self.me = None
         if "me" in options.parts:
-            centred, both = options.gate == "centred", options.difference == "both"
-            self.me = MotionExcitation(channels, options.reduction, centred, both)
+            centred = options.gate == "centred"
+            difference: Difference = "causal" if options.causal else options.difference
+            self.me = MotionExcitation(channels, options.reduction, centred, difference)
             if options.motion_init == "half":
                 self.me.start_at_half()
             else:

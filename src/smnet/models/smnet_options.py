@@ -74,6 +74,9 @@ class SMNetOptions(Options):
     """Input of the motion path: X, or Z as in ACTION-Net."""
     difference: Literal["forward", "both"] = "forward"
     """D forward in time, or the average of forward and backward (TDN)."""
+    causal: bool = False
+    """true: no frame depends on a later one, so the model also runs frame by frame on endless
+    streams (`smnet live`)."""
     fusion: Fusion = "sum"
     """Sum or mean of the two paths, the paths in series (se_me, me_se), a 1x1 convolution of both
     (concat), or a learned weight for each (weighted)."""
@@ -93,6 +96,8 @@ class SMNetOptions(Options):
             raise ValueError(f"motion_input=z needs parallel paths; fusion={self.fusion} is serial")
         if self.motion_input == "z" and self.parts != "se+me":
             raise ValueError(f"motion_input=z needs both paths; parts={self.parts} has one")
+        if self.causal and self.difference != "forward":
+            raise ValueError("causal=true has one difference, to the frame before; leave out both")
         if self.residual == "x" and self.order == "attention_first":
             raise ValueError("residual=x needs another order than attention_first; use residual=z")
 

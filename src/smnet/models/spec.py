@@ -58,6 +58,12 @@ class ModelSpec:
         object.__setattr__(self, "options", plain)
 
     @property
+    def causal(self) -> bool:
+        """Whether no frame depends on a later one, so the model also runs frame by frame."""
+        alone = self.name.partition("_")[0] == "tsn" and self.frames_per_segment == 1
+        return alone or self.options.get("causal") is True
+
+    @property
     def frames_per_clip(self) -> int:
         """Frames per clip: T * L."""
         return self.num_segments * self.frames_per_segment

@@ -6,15 +6,20 @@ With X (T, C, H, W) the features of one clip and f = floor(C/8):
     Y[t, f:2f] = X[t-1, f:2f]      zero at the first frame
     Y[t, 2f:]  = X[t, 2f:]
 
-The shift stands in the residual branch, before conv1 ("blockres"). It has no parameters.
+The shift stands in the residual branch, before conv1 ("blockres"). It has no parameters. The causal
+form for streams takes nothing from later frames:
+
+    Y[t, :f] = X[t-1, :f]          zero at the first frame
+    Y[t, f:] = X[t, f:]
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import partial_shift
+from .layers import Delay, partial_shift
 from .options import Options, ShiftDiv, declared
 from .resnet import BlockSite, PlaceBesideConv
 from .trunks import Trunk
@@ -38,6 +43,23 @@ class TemporalShift(nn.Module):
         return partial_shift(x, num_segments, self.shift_div)
 
 
+class CausalShift(nn.Module):
+    """The causal shift. (B*T, C, H, W) -> the same.
+
+    Args:
+        shift_div: C / f.
+    """
+
+    def __init__(self, shift_div: int = 8) -> None:
+        super().__init__()
+        self.shift_div = shift_div
+        self.delay = Delay()
+
+    def forward(self, x: Tensor, num_segments: int) -> Tensor:
+        fold = x.shape[1] // self.shift_div
+        return torch.cat([self.delay(x[:, :fold], num_segments), x[:, fold:]], dim=1)
+
+
 @declared
 class TSMOptions(Options):
     """Options of TSM."""
@@ -46,6 +68,9 @@ class TSMOptions(Options):
     """Where the shift stands in the residual branch."""
     shift_div: ShiftDiv = 8
     """One channel in shift_div takes the next frame, as many take the previous one."""
+    causal: bool = False
+    """true: only the previous frame is taken, so the model also runs frame by frame on endless
+    streams (`smnet live`)."""
 
 
 def carries_shift(site: BlockSite, trunk: Trunk) -> bool:
@@ -60,6 +85,7 @@ def tsm(spec: ModelSpec, trunk: Trunk, options: TSMOptions) -> VideoModel:
     """TSM on any trunk."""
 
     def temporal(site: BlockSite) -> nn.Module | None:
-        return TemporalShift(options.shift_div) if carries_shift(site, trunk) else None
+        kind = CausalShift if options.causal else TemporalShift
+        return kind(options.shift_div) if carries_shift(site, trunk) else None
 
     return trunk.build(spec, temporal, options.place)

@@ -17,6 +17,7 @@ from smnet.models.fast.modules import (
 )
 from smnet.models.layers import TemporalSum, frame_difference
 from smnet.models.smnet import MotionExcitation, SpatialAttention
+from smnet.models.smnet_options import SMNetOptions
 from smnet.models.tsm import TemporalShift
 
 from ..reference import assert_same, noise
@@ -79,7 +80,7 @@ def test_motion_gate_in_training_with_other_normalisations(kind: str) -> None:
 @pytest.mark.parametrize("segments", [1, 4])
 @pytest.mark.parametrize("pool", ["mean", "mean+max"])
 def test_the_mask_is_that_of_the_plain_convolution(pool: str, segments: int) -> None:
-    plain = SpatialAttention(pool).double()
+    plain = SpatialAttention(SMNetOptions(attention=pool)).double()
     nn.init.normal_(plain.conv.weight)
     twin = copy.copy(plain)  # with the same parameters
     twin.__class__ = FastSpatialAttention

@@ -110,6 +110,7 @@ _KNOWN_OPTIONS = {
     "residual": "z",
     "motion_input": "x",
     "fusion": "sum",
+    "causal": False,
 }
 
 

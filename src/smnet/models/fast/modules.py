@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as global_hooks
 
-from ..layers import TemporalSum, backward_difference, frame_difference
+from ..layers import TemporalSum
 from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
 from ..tsm import TemporalShift
 from . import kernels, switch
@@ -100,9 +100,7 @@ class FastMotionExcitation(MotionExcitation):
         kernel = rows.t() @ self.transform.weight[:, 0].to(f.dtype) @ columns
         g = (f * kernel).sum((2, 3), keepdim=True)  # M2 and M4
         f = f[:, :, 1:2, 1:2]
-        d = frame_difference(g, f, num_segments)  # M3: the mean of a difference is that of means
-        if self.both:
-            d = (d + backward_difference(g, f, num_segments)) / 2
+        d = self.difference(g, f, num_segments)  # M3: the mean of a difference is that of means
         return torch.sigmoid(self.expand_norm(_pointwise(self.expand, d)))  # M5
 
 
