@@ -53,13 +53,14 @@ WINGS = {
 DATA_ROOMS = {
     # room of data: (what it is for, the rooms it may import)
     "clips": ("a clip and a data set of clips", ""),
+    "addresses": ("files at addresses, by fsspec", ""),
     "sampling": ("rules that choose frames", ""),
     "video": ("files and folders, read as exact frames", ""),
     "workers": ("processes and threads with time limits", ""),
     "synthetic": ("drawn data sets", ""),
-    "packed": ("packed sets: layout, storage, reading", "clips video"),
+    "packed": ("packed sets: layout, storage, reading", "addresses clips video"),
     "open": ("the reader for a path", "video packed"),
-    "annotations": ("annotation files, read as clips", "clips packed"),
+    "annotations": ("annotation files, read as clips", "addresses clips packed"),
     "loading": (
         "views, transforms, data set, loader",
         "clips sampling video workers packed open annotations",

@@ -149,20 +149,27 @@ def test_a_pattern_takes_videos_and_names_the_rest(place: Path, said: io.StringI
         find_videos(["*.csv"])
 
 
-@pytest.mark.parametrize(
-    ("address", "says"),
-    [
-        ("https://host/a.mp4", "download it first"),
-        ("s3://bucket/a.mp4", "download it first"),
-        ("rtsp://host/camera", "live streams are not supported"),
-    ],
-)
-def test_addresses_are_no_missing_files(place: Path, address: str, says: str) -> None:
-    with pytest.raises(UserError, match=rf"{address}: is an address; .*{says}"):
-        find_videos([address])
+def test_addresses(place: Path) -> None:
+    base = f"file://{place}"
+    address = f"{base}/deep/er/c.webm"
     assert find_videos([address, "a.mp4"]) == [address, "a.mp4"]
-    with pytest.raises(UserError, match=rf"{address}: is an address"):
+    assert find_videos([f"{base}/deep"]) == [f"{base}/deep/d.AVI", f"{base}/deep/er/c.webm"]
+    assert find_videos([f"{base}/*.mp4"]) == [f"{base}/a.mp4", f"{base}/b.mp4"]
+    with pytest.raises(UserError, match="no videos there"):
+        find_videos([f"{base}/frames"])
+    with pytest.raises(UserError, match="a live stream"):
+        find_videos(["rtsp://host/camera"])
+    with pytest.raises(UserError, match=f"{address}: is an address"):
         open_video(address)
+
+
+def test_a_video_at_an_address(recognizer: Recognizer, tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", class_frames(0, 0))
+    address, missing = f"file://{tmp_path}/a.mp4", f"file://{tmp_path}/b.mp4"
+    there, gone = recognizer.predict_many([address, missing])
+    local = recognizer.predict(str(tmp_path / "a.mp4"))
+    assert (there.path, there.scores) == (address, local.scores)
+    assert gone.error == f"{missing}: no such file"
 
 
 # --- Videos in memory.

@@ -17,14 +17,12 @@ from av.container import InputContainer
 from numpy.typing import NDArray
 
 from smnet.console import console, printable
+from smnet.data.addresses import MAX_BYTES, cause_of, fetched, filesystem_of, is_url, protocols
 from smnet.data.annotations.listing import visible
 from smnet.data.annotations.places import is_image, is_video
-from smnet.data.open import refuse_address
 from smnet.data.video.base import MAX_PIXELS
 from smnet.errors import UserError
 
-MAX_BYTES = 4 * 2**30
-"""Largest video that is taken from bytes or an open file, and largest one decoded in memory."""
 SHOWN = 3
 """Names per message of files that were left out."""
 
@@ -35,8 +33,8 @@ class Source:
 
     Attributes:
         name: for people; the path where there is one.
-        content: a path, frames (T, H, W, 3) uint8, the bytes of a video file, an open binary file,
-            or an open container of PyAV.
+        content: a path or an address, frames (T, H, W, 3) uint8, the bytes of a video file, an open
+            binary file, or an open container of PyAV.
     """
 
     name: str
@@ -52,6 +50,8 @@ class Source:
         Raises:
             UserError: an object that holds no video.
         """
+        if isinstance(given, Source):
+            return given
         if isinstance(given, str | os.PathLike):
             path = os.fsdecode(given)
             return cls(path, path)
@@ -75,10 +75,14 @@ class Source:
         """A path or an array of frames that holds the video.
 
         Raises:
+            Unreachable: an address that cannot be fetched.
             UserError: a video in memory beyond :data:`MAX_BYTES`.
         """
         content = self.content
-        if isinstance(content, str | np.ndarray):
+        if isinstance(content, str) and is_url(content):
+            with fetched(content) as copy, self._named(copy):
+                yield copy
+        elif isinstance(content, str | np.ndarray):
             yield content
         elif isinstance(content, InputContainer):
             yield content.name if Path(content.name).is_file() else self._decoded(content)
@@ -89,10 +93,16 @@ class Source:
                 else:
                     file.write(content)
                 file.flush()
-                try:
+                with self._named(file.name):
                     yield file.name
-                except UserError as error:
-                    raise UserError(str(error).replace(file.name, self.name)) from None
+
+    @contextmanager
+    def _named(self, copy: str) -> Iterator[None]:
+        """Errors about a temporary copy speak of the source."""
+        try:
+            yield
+        except UserError as error:
+            raise type(error)(str(error).replace(copy, self.name)) from None
 
     def _copy(self, opened: Any, target: IO[bytes]) -> None:
         size = 0
@@ -152,9 +162,9 @@ def find_videos(words: Sequence[str]) -> list[str]:
     """Paths of the videos that the words of a command line stand for, in order, each once.
 
     A word is a video file; a folder, for the videos in it and below it; a pattern with ``*`` or
-    ``?``; or ``@list.txt``, a file with one path per line. A folder with images and no video is a
-    video itself, of frames. What a pattern matches besides videos is left out and counted on
-    standard error.
+    ``?``; the address of a file, a folder or a pattern; or ``@list.txt``, a file with one path per
+    line. A folder with images and no video is a video itself, of frames. What a pattern matches
+    besides videos is not used and counted on standard error.
 
     A path that does not exist is returned too: prediction reports it beside the others' results.
 
@@ -167,16 +177,16 @@ def find_videos(words: Sequence[str]) -> list[str]:
             raise UserError("an empty name was given for a video or a folder")
         if word.startswith("@"):
             found.update(dict.fromkeys(_in_list(word[1:])))
+        elif is_url(word):
+            found.update(dict.fromkeys(_at_address(word)))
         elif Path(word).is_dir():
             found.update(dict.fromkeys(_in_folder(word)))
         elif glob.has_magic(word) and not Path(word).exists():
             found.update(dict.fromkeys(_matching(word)))
         else:
             found[word] = None
-    if not any(map(os.path.exists, found)):
-        first = next(iter(found))
-        refuse_address(first)
-        raise UserError(f"{first}: no such file or folder")
+    if not any(is_url(path) or Path(path).exists() for path in found):
+        raise UserError(f"{next(iter(found))}: no such file or folder")
     return list(found)
 
 
@@ -188,7 +198,7 @@ def _matching(pattern: str) -> list[str]:
     others: list[str] = []
     for match in matches:
         if Path(match).is_dir():
-            videos += _walk(match)[0]
+            videos += walk(match)
         elif is_video(match):
             videos.append(match)
         elif not is_image(match):
@@ -208,26 +218,47 @@ def _matching(pattern: str) -> list[str]:
 
 
 def _in_folder(folder: str) -> list[str]:
-    videos, unreadable = _walk(folder)
-    if not videos and not unreadable:
+    videos = list(walk(folder))
+    if not videos:
         raise UserError(f"{folder}: no videos below this folder")
-    return videos + unreadable
+    return videos
 
 
-def _walk(folder: str) -> tuple[list[str], list[str]]:
-    """The videos below a folder, and the folders that cannot be listed."""
-    videos: list[str] = []
+def walk(folder: str) -> Iterator[str]:
+    """The videos and folders of frames below a folder, and the folders that cannot be listed."""
     unreadable: list[str] = []
     for path, folders, names in os.walk(folder, onerror=lambda e: unreadable.append(e.filename)):
         names = sorted(filter(visible, names))
         files = [name for name in names if is_video(name)]
         if not files and any(map(is_image, names)):
-            videos.append(path)
+            yield path
             folders.clear()
             continue
         folders[:] = sorted(filter(visible, folders))
-        videos += [str(Path(path, name)) for name in files]
-    return videos, unreadable
+        yield from (str(Path(path, name)) for name in files)
+    yield from unreadable
+
+
+def _at_address(address: str) -> list[str]:
+    """The video at an address, or the videos below it or that match its pattern."""
+    filesystem, path = filesystem_of(address)
+    try:
+        if glob.has_magic(path):
+            names = [name for name in filesystem.glob(path) if visible(name.rpartition("/")[2])]
+        elif is_video(path) or "http" in protocols(filesystem) or not filesystem.isdir(path):
+            return [address]
+        else:
+            below = filesystem.find(path)
+            names = [n for n in below if all(map(visible, n.removeprefix(path).split("/")))]
+    except Exception as caught:  # every file system has its own exceptions
+        reason = cause_of(caught)
+        raise UserError(
+            f"{address}: cannot be listed ({type(reason).__name__}: {reason})"
+        ) from None
+    videos = sorted(filesystem.unstrip_protocol(name) for name in names if is_video(name))
+    if not videos:
+        raise UserError(f"{address}: no videos there")
+    return videos
 
 
 def _in_list(path: str) -> list[str]:

@@ -19,6 +19,7 @@ import pytest
 import torch
 from PIL import Image
 
+from smnet.data import addresses
 from smnet.data.annotations.read import read_clips
 from smnet.data.loading.dataset import ClipDataset
 from smnet.data.loading.loader import TestBatches, make_loader
@@ -142,7 +143,7 @@ class Server:
 @pytest.fixture
 def server(packed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(packed_remote, "_WAITS", (0.01, 0.01, 0.01))
+    monkeypatch.setattr(packed_remote, "WAITS", (0.01, 0.01, 0.01))
     packed_module._sets.clear()
     server = Server(packed)
     yield server
@@ -219,7 +220,8 @@ def test_a_failure_that_passes_is_not_noticed(fail: str, packed: Path, server: S
 
 
 def test_a_server_that_does_not_answer(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_remote, "_TIMEOUT", 0.2)
+    for module in (packed_remote, addresses):
+        monkeypatch.setattr(module, "TIMEOUT", 0.2)
     server.fail = "hang"
     began = time.monotonic()
     assert "cannot be read (TimeoutError: no answer within 0.2 s)" in complaint(server.address)

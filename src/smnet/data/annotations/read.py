@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
+from smnet.data.addresses import is_url
 from smnet.data.annotations.advice import nothing_recognised
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.formats import ALIASES, FORMATS
@@ -15,7 +16,6 @@ from smnet.data.annotations.places import Finder, subfolders
 from smnet.data.annotations.problems import Problem, Problems
 from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.data.clips import Clip, ClipSet
-from smnet.data.packed.storage import is_url
 from smnet.errors import UserError
 
 _WRAPPERS = 2  # folders around a data set, as archives unpack

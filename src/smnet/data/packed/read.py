@@ -17,6 +17,7 @@ from typing import Any, overload
 import numpy as np
 from PIL import Image
 
+from smnet.data.addresses import is_url
 from smnet.data.clips import Clip
 from smnet.data.packed.layout import (
     INDEX,
@@ -29,7 +30,7 @@ from smnet.data.packed.layout import (
     shard_schema,
 )
 from smnet.data.packed.remote import open_storage
-from smnet.data.packed.storage import Storage, arrow, is_url
+from smnet.data.packed.storage import Storage, arrow
 from smnet.data.video.base import Frames, Video, VideoInfo, check_size, scaled_size
 from smnet.data.video.jpeg import decode_jpeg
 from smnet.errors import UserError

@@ -9,20 +9,17 @@ clip from threads that neither Ctrl-C nor a time limit ends.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import os
 import struct
 import time
 from pathlib import Path
 from typing import Any
 
-from smnet.data.packed.storage import Storage, arrow, is_url, sha256_of, wrong_checksum
+from smnet.data.addresses import FINAL, TIMEOUT, WAITS, cause_of, filesystem_of, is_url, protocols
+from smnet.data.packed.storage import Storage, arrow, sha256_of, wrong_checksum
 from smnet.errors import UserError
 from smnet.files import atomic_path
 
-_TIMEOUT = 30.0  # seconds for one request
-_WAITS = (0.5, 2.0, 5.0)  # seconds before each further try of a failed request
-_FINAL = (FileNotFoundError, PermissionError, ImportError, ValueError)
 _REST = 10.0  # seconds without requests after all tries failed, so that a batch fails at once
 
 
@@ -30,8 +27,8 @@ def open_storage(place: str) -> Storage:
     """The storage of a local folder or of an address."""
     if not is_url(place):
         return Storage(place)
-    filesystem, path = _filesystem(place.rstrip("/"))
-    if "file" in _protocols(filesystem):
+    filesystem, path = filesystem_of(place.rstrip("/"))
+    if "file" in protocols(filesystem):
         return Storage(path)
     return RemoteStorage(place, filesystem, path)
 
@@ -51,7 +48,7 @@ class RemoteStorage(Storage):
         self._failed: tuple[float, Exception] | None = None
         # cat_file is one request. Over HTTP it would take a whole file from a server that ignores
         # ranges, and caching file systems pass it on to the one below.
-        self._has_ranges = filesystem.async_impl and "http" not in _protocols(filesystem)
+        self._has_ranges = filesystem.async_impl and "http" not in protocols(filesystem)
 
     def stamp(self, file: str) -> tuple[int, int]:
         return (0, 0)
@@ -67,7 +64,7 @@ class RemoteStorage(Storage):
 
         def fetch(path: str) -> bytes:
             if self._has_ranges:
-                data = self._filesystem.cat_file(path, start=start, end=stop, timeout=_TIMEOUT)
+                data = self._filesystem.cat_file(path, start=start, end=stop, timeout=TIMEOUT)
             else:
                 with self._filesystem.open(path, "rb", size=stop, cache_type="none") as opened:
                     opened.seek(start)
@@ -101,18 +98,18 @@ class RemoteStorage(Storage):
                 f" simplecache::{self.place} reads copies of whole files, or copy the set here"
             )
         if isinstance(error, TimeoutError):
-            error = TimeoutError(f"no answer within {_TIMEOUT:g} s")
+            error = TimeoutError(f"no answer within {TIMEOUT:g} s")
         return super()._unreadable(file, error)
 
     def _request(self, file: str, fetch: Any) -> Any:
         if self._failed is not None and time.monotonic() < self._failed[0]:
             raise self._unreadable(file, self._failed[1]) from self._failed[1]
-        for wait in (*_WAITS, None):
+        for wait in (*WAITS, None):
             try:
                 result = fetch(f"{self._base}/{file}")
             except Exception as caught:  # every backend has its own exceptions
-                error = _cause(caught)
-                final = isinstance(error, _FINAL)
+                error = cause_of(caught)
+                final = isinstance(error, FINAL)
                 if wait is None and not final:
                     self._failed = (time.monotonic() + _REST, error)
                 if wait is None or final:
@@ -122,55 +119,6 @@ class RemoteStorage(Storage):
                 self._failed = None
                 return result
         return None
-
-
-def _cause(error: Exception) -> Exception:
-    """The exception with a type that tells whether another try makes sense.
-
-    fsspec turns every failure of an HTTP server into a missing file, or leaves it as it is.
-    """
-    cause = error.__cause__
-    if isinstance(cause, Exception) and type(cause).__module__.startswith("aiohttp"):
-        error = cause
-    status = getattr(error, "status", None)
-    if status == 404:
-        return FileNotFoundError()
-    if isinstance(status, int) and 400 <= status < 500 and status not in (408, 425, 429):
-        return PermissionError(f"HTTP {status}")
-    return error
-
-
-def _protocols(filesystem: Any) -> tuple[str, ...]:
-    protocol = filesystem.protocol
-    return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def _filesystem(place: str) -> tuple[Any, str]:
-    """(fsspec's file system, the path in it)."""
-    protocol = place.rpartition("::")[2].partition("://")[0]
-    try:
-        core = importlib.import_module("fsspec.core")
-    except ImportError as error:
-        raise UserError(
-            f"{place}: reading {protocol}:// needs fsspec, which is not installed; install it with:"
-            " pip install fsspec"
-        ) from error
-    try:
-        options: dict[str, Any] = {}
-        if place.startswith(("http://", "https://")):
-            aiohttp = importlib.import_module("aiohttp")
-            options = {
-                "client_kwargs": {"timeout": aiohttp.ClientTimeout(total=_TIMEOUT)},
-                "headers": {"Accept-Encoding": "identity"},  # ranges of the file itself
-            }
-        filesystem, path = core.url_to_fs(place, **options)
-    except ImportError as error:
-        raise UserError(
-            f"{place}: reading {protocol}:// needs a library that is not installed: {error}"
-        ) from error
-    except Exception as error:
-        raise UserError(f"{place}: not an address that can be read ({error})") from error
-    return filesystem, str(path)
 
 
 _MAGIC = b"ARROW1"

@@ -10,11 +10,6 @@ from typing import Any
 from smnet.errors import UserError, missing_extra
 
 
-def is_url(place: str) -> bool:
-    """Whether ``place`` is an address such as ``s3://bucket/folder`` and not a local path."""
-    return "://" in place
-
-
 def arrow() -> Any:
     """The pyarrow module.
 
