@@ -37,6 +37,10 @@ WINGS = {
         "files for other runtimes",
         "models data recipes checkpoints inference evaluation",
     ),
+    "adapt": (
+        "a network adapted to few clips",
+        "models data recipes distributed checkpoints inference evaluation training",
+    ),
     "report": ("tables, pages and pictures", "data checkpoints inference evaluation"),
     "experiments": (
         "comparisons, studies, profiles, the demo",
@@ -44,8 +48,8 @@ WINGS = {
     ),
     "cli": (
         "the verbs",
-        "models data recipes distributed checkpoints inference evaluation training export report"
-        " experiments",
+        "models data recipes distributed checkpoints inference evaluation training export adapt"
+        " report experiments",
     ),
     "__main__": ("python -m smnet", "cli"),
 }

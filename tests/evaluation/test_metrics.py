@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from smnet.evaluation.metrics import (
     ClassResult,
     Share,
+    average_precision,
     confusion_matrix,
+    mean_average_precision,
     mean_class_accuracy,
     most_confused,
     per_class,
@@ -150,3 +152,27 @@ def test_most_confused_largest_first_without_the_diagonal() -> None:
 
 def test_nothing_confused() -> None:
     assert most_confused(np.diag([3, 4]), ("a", "b")) == []
+
+
+def test_average_precision_by_hand() -> None:
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+    assert average_precision(scores, np.array([True, False, True, False])) == (1 + 2 / 3) / 2
+    assert average_precision(scores, np.array([False, False, False, True])) == 0.25
+    assert math.isnan(average_precision(scores, np.zeros(4, bool)))
+
+
+def test_clips_of_equal_score_have_the_precision_of_their_last_rank() -> None:
+    truth = np.array([True, False, False, True])
+    assert average_precision(np.full(4, 0.5), truth) == 0.5
+    assert average_precision(np.array([np.nan, 0.1, 0.2, 0.3]), truth) == (1 + 2 / 4) / 2
+
+
+def test_mean_average_precision_is_over_the_classes_with_clips() -> None:
+    rng = np.random.default_rng(0)
+    scores, truth = rng.random((40, 3)), rng.random((40, 3)) < 0.3
+    truth[:, 1] = False
+    share = mean_average_precision(scores, truth)
+    own = [average_precision(scores[:, k], truth[:, k]) for k in (0, 2)]
+    assert share.value == pytest.approx(sum(own) / 2)
+    assert 0 < share.low < share.value < share.high < 1
+    assert mean_average_precision(truth.astype(float), truth).value == 1

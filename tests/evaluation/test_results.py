@@ -16,6 +16,7 @@ from PIL import Image
 from smnet.console import json_text
 from smnet.errors import UserError
 from smnet.evaluation.results import Evaluation, write_predictions
+from smnet.models.spec import Decision
 from smnet.report.confusion import draw_confusion
 from smnet.report.plotting import drawn_name
 from smnet.report.tables import print_evaluation
@@ -197,3 +198,49 @@ def test_scores_that_are_not_finite_count_as_wrong_and_are_reported(
     assert json.loads(json_text(result.summary()))["not_finite"] == 1
     print_evaluation(result)
     assert "1 clip with scores that are not finite" in capsys.readouterr().out
+
+
+SEVERAL = replace(
+    RESULT,
+    scores=np.array([[0.9, 0.6, 0.1], [0.2, 0.7, 0.8], [0.4, 0.1, 0.9]], np.float32),
+    labels=np.array([0, 1, 0]),
+    truth=np.array([[True, True, False], [False, True, False], [True, False, False]]),
+    classes=("up", "down", "none"),
+    paths=("a.mp4", "b.mp4", "c.mp4"),
+    problems=(),
+)
+
+
+def test_several_labels_by_hand(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert SEVERAL.headline[0] == "mAP"
+    assert SEVERAL.precisions[:2] == [1.0, 1.0]
+    assert SEVERAL.headline[1].value == 1.0  # none is left out
+    assert [(r.clips, r.correct, r.predicted) for r in SEVERAL.by_class] == [
+        (2, 1, 1),
+        (2, 2, 2),
+        (0, 0, 2),
+    ]
+    assert SEVERAL.summary()["classes"][0]["ap"] == 1.0
+    write_predictions(tmp_path / "p.csv", SEVERAL)
+    rows = list(csv.reader((tmp_path / "p.csv").open()))
+    assert [row[1] for row in rows[1:]] == ["up|down", "down", "up"]
+    assert [row[2] for row in rows[1:]] == ["up|down", "down|none", "none"]
+    print_evaluation(SEVERAL)
+    assert "mAP         100.0%" in capsys.readouterr().out
+
+
+def test_unknown_and_background(capsys: pytest.CaptureFixture[str]) -> None:
+    result = replace(
+        RESULT,
+        classes=("up", "down", "none"),
+        decision=Decision(2.0, 0.55),
+        unknown=np.array([[0.4, 0.3, 0.3], [0.9, 0.1, 0.0]], np.float32),
+    )
+    assert result.answered.sum(1).tolist() == [1, 1, 0, 1, 0]
+    assert result.unknown_auroc == (1 + 0.25 * 0) / 2  # 0.4 is below all, 0.9 above all
+    print_evaluation(result)
+    out = capsys.readouterr().out
+    assert "answered    60.0% [23.1%, 88.2%], of these right 100.0%" in out
+    assert "false alarms 0.0% [0.0%, 65.8%] of background clips" in out
+    assert "AUROC 0.500, known against 2 unknown clips" in out
+    assert "50.0% [9.5%, 90.5%] of them are answered with unknown" in out

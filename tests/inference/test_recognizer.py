@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -28,6 +28,7 @@ from smnet.data.loading.views import Damage, ViewPlan
 from smnet.errors import UserError
 from smnet.inference.recognizer import Prediction, Recognizer
 from smnet.inference.utilisation import Utilisation
+from smnet.models.spec import Decision, ModelSpec
 from smnet.report.tables import print_predictions
 from tests.conftest import CLASSES, class_frames
 from tests.videos import write_video
@@ -239,6 +240,7 @@ def test_plain_values() -> None:
         "path": "a.mp4",
         "label": "x",
         "score": 0.7,
+        "answer": [],
         "top": [{"label": "x", "score": 0.7}, {"label": "y", "score": 0.2}],
     }
 
@@ -309,3 +311,45 @@ def test_no_workers_decode_in_the_callers_thread(
         found = list(recognizer.predict_many([*videos, gone], batch=2, workers=0))
     assert found == expected
     assert threads == {threading.main_thread()}
+
+
+class Fixed:
+    """A backend that gives every video the same scores."""
+
+    recipe: ClassVar[dict[str, object]] = {}
+    side = None
+    scaler = "torch"
+
+    def __init__(self, scores: list[float], several: bool, decision: Decision) -> None:
+        names = ("rise", "none", "fall")
+        self.spec = ModelSpec("x", 3, 2, class_names=names, several=several, decision=decision)
+        self.scores = scores
+
+    def read(self, path: object, plan: object, *rest: object, **more: object) -> np.ndarray:
+        return np.zeros((1, 2, 3, 8, 8), np.uint8)
+
+    def score(self, views: np.ndarray) -> np.ndarray:
+        return np.array([self.scores] * len(views), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("scores", "several", "decision", "answer", "unknown"),
+    [
+        ([0.6, 0.3, 0.1], False, Decision(), ("rise",), False),
+        ([0.6, 0.3, 0.1], False, Decision(unknown_below=0.61), (), True),
+        ([0.1, 0.8, 0.1], False, Decision(unknown_below=0.5), (), False),  # background
+        ([0.6, 0.7, 0.8], True, Decision(), ("fall", "rise"), False),
+        ([0.6, 0.7, 0.8], True, Decision(thresholds=(0.7, 0.9, 0.8)), ("fall",), False),
+        ([0.1, 0.1, 0.1], True, Decision(), (), False),
+    ],
+)
+def test_the_answer(
+    scores: list[float], several: bool, decision: Decision, answer: tuple[str, ...], unknown: bool
+) -> None:
+    recognizer = Recognizer(Fixed(scores, several, decision))  # type: ignore[arg-type]
+    prediction = recognizer.predict(np.zeros((4, 8, 8, 3), np.uint8))
+    assert prediction.answer == answer
+    assert prediction.unknown is unknown
+    assert prediction.scores[0] == pytest.approx(max(scores))
+    assert prediction.to_dict()["answer"] == list(answer)
+    assert prediction.to_dict().get("unknown", False) is unknown

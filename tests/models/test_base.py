@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, parameter_count
-from smnet.models.base import fold_frames, fold_segments, unfold_frames
+from smnet.models.base import fold_frames, fold_segments, over_time, unfold_frames
 from smnet.models.layers import TemporalConv
 
 
@@ -257,3 +257,36 @@ def test_multiply_adds_leaves_the_model_alone() -> None:
     assert all(torch.equal(p.grad, grads[k]) for k, p in model.named_parameters() if k in grads)
     assert not any(m._forward_pre_hooks for m in model.modules())
     assert {p.device.type for p in model.parameters()} == {"cpu"}
+
+
+# ---------------------------------------------------------------- head=motion
+
+
+def test_moments_over_time() -> None:
+    features = torch.randn(2, 5, 3, 4, 4)
+    mean, deviation, motion = over_time(features).chunk(3, dim=1)
+    for b in range(2):
+        for c in range(3):
+            frames = [float(features[b, t, c].mean()) for t in range(5)]
+            middle = sum(frames) / 5
+            spread = (sum((f - middle) ** 2 for f in frames) / 5) ** 0.5
+            steps = [(features[b, t + 1, c] - features[b, t, c]).abs().mean() for t in range(4)]
+            assert float(mean[b, c]) == pytest.approx(middle, abs=1e-6)
+            assert float(deviation[b, c]) == pytest.approx(spread, abs=1e-5)
+            assert float(motion[b, c]) == pytest.approx(float(sum(steps)) / 4, abs=1e-6)
+
+
+def test_a_single_frame_has_no_motion() -> None:
+    mean, deviation, motion = over_time(torch.randn(2, 1, 3, 4, 4)).chunk(3, dim=1)
+    assert mean.abs().sum() > 0
+    assert float(deviation.abs().max()) < 1e-5
+    assert not motion.any()
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet18", "smnet_mobilenetv2", "slow_resnet18"])
+def test_the_motion_head(name: str) -> None:
+    model = create_model(name, 3, 4, width=8, head="motion").eval()
+    clips = torch.randn(2, 4, 3, 32, 32)
+    features = model.forward_features(clips)
+    assert torch.allclose(model(clips), model.fc(over_time(features)))
+    assert model.fc.in_features == 3 * model.num_features

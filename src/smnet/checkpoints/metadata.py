@@ -50,6 +50,12 @@ def read_specification(text: str) -> ModelSpec:
         raise ValueError(
             f"mean {spec.mean} and std {spec.std}: finite numbers are needed, std above 0"
         )
+    decision = spec.decision
+    limits = (decision.unknown_below, *(decision.thresholds or ()))
+    if not (0.001 <= decision.temperature <= 1000 and all(0 <= x <= 1 for x in limits)):
+        raise ValueError(f"{decision}: a temperature above 0 and thresholds from 0 to 1 are needed")
+    if decision.thresholds is not None and len(decision.thresholds) != spec.num_classes:
+        raise ValueError(f"{len(decision.thresholds)} thresholds for {spec.num_classes} classes")
     return spec
 
 

@@ -75,7 +75,8 @@ def predict(
     if as_json:
         failed = print_json_lines(predictions)
     else:
-        failed = print_predictions(predictions, videos, recognizer.classes)
+        several = recognizer.backend.spec.several
+        failed = print_predictions(predictions, videos, recognizer.classes, several)
     if len(videos) > 1:
         typer.echo(used, err=True)
     if failed:

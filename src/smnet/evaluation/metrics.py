@@ -77,6 +77,55 @@ def top_k(scores: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> ND
     return np.isfinite(scores).all(axis=1) & (better < k)
 
 
+def average_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+    """Mean precision at the ranks of the positives, without interpolation; NaN without positives.
+
+    Clips of equal score have the precision of their last rank. A clip without a finite score ranks
+    last.
+
+    Args:
+        scores: (N,) of one class.
+        truth: (N,) whether a clip has the class.
+    """
+    if not truth.any():
+        return math.nan
+    ranked = np.where(np.isfinite(scores), scores, -np.inf)
+    order = np.argsort(-ranked, kind="stable")
+    above = ranked[order]
+    last = np.searchsorted(-above, -above, side="right")  # the end of each group of equal scores
+    right = np.cumsum(truth[order])
+    return float((right[last - 1] / last)[truth[order]].mean())
+
+
+def mean_average_precision(
+    scores: NDArray[np.floating], truth: NDArray[np.bool_], resamples: int = 200
+) -> Share:
+    """Mean of :func:`average_precision` over the classes with positives.
+
+    The 95 % interval is from clips drawn with replacement. It is [0, 1] where that would take more
+    than a few seconds.
+
+    Args:
+        scores: (N, K).
+        truth: (N, K).
+        resamples: number of draws.
+    """
+    mean = _mean_precision(scores, truth)
+    if math.isnan(mean) or scores.size * resamples > 2e8:
+        return Share(mean, 0.0, 1.0)
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, len(scores), len(scores)) for _ in range(resamples)]
+    means = [m for d in draws if not math.isnan(m := _mean_precision(scores[d], truth[d]))]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Share(mean, min(float(low), mean), max(float(high), mean))
+
+
+def _mean_precision(scores: NDArray[np.floating], truth: NDArray[np.bool_]) -> float:
+    present = np.flatnonzero(truth.any(0))
+    values = [average_precision(scores[:, k], truth[:, k]) for k in present]
+    return sum(values) / len(values) if values else math.nan
+
+
 def confusion_matrix(
     labels: NDArray[np.int64], predictions: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import math
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import missing_extra
+from smnet.evaluation.calibration import auroc, calibration_error
 from smnet.evaluation.metrics import (
     ClassResult,
     Share,
+    average_precision,
     confusion_matrix,
+    mean_average_precision,
     mean_class_accuracy,
     most_confused,
     per_class,
@@ -23,6 +27,8 @@ from smnet.evaluation.metrics import (
     wilson,
 )
 from smnet.files import WRITTEN_BY, atomic_path, check_suffix, in_utf8
+from smnet.inference.decision import BACKGROUND
+from smnet.models.spec import Decision
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,9 @@ class Evaluation:
         problems: a message per clip that could not be read.
         sampling: the rule that chose the frames.
         damaged: a message per clip that lost frames; other frames replaced them.
+        truth: (N, K) all labels of each clip, where a clip may have several; None otherwise.
+        decision: how the network's scores become an answer, in the order of ``classes``.
+        unknown: (M, K) scores of clips of classes that the network does not know.
     """
 
     scores: NDArray[np.float32]
@@ -48,6 +57,71 @@ class Evaluation:
     problems: tuple[str, ...] = ()
     sampling: str = "uniform"
     damaged: tuple[str, ...] = ()
+    truth: NDArray[np.bool_] | None = None
+    decision: Decision = field(default_factory=Decision)
+    unknown: NDArray[np.float32] | None = None
+
+    @property
+    def labelled(self) -> NDArray[np.bool_]:
+        """(N, K) the labels of each clip."""
+        if self.truth is not None:
+            return self.truth
+        return np.eye(len(self.classes), dtype=bool)[self.labels]
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """(N, K) the classes that are answered for each clip; background counts as a class here."""
+        limits = self.decision
+        with np.errstate(invalid="ignore"):
+            if self.truth is not None:
+                return self.scores >= np.array(limits.thresholds or (0.5,) * len(self.classes))
+            said = self.predictions >= 0
+            said &= np.nan_to_num(self.scores.max(1)) >= limits.unknown_below
+        result = np.zeros(self.scores.shape, bool)
+        result[said, self.predictions[said]] = True
+        return result
+
+    @property
+    def happens(self) -> NDArray[np.bool_]:
+        """(K,) which classes are actions: all but ``none``, the background."""
+        return np.array([name != BACKGROUND for name in self.classes])
+
+    @property
+    def mean_precision(self) -> Share:
+        """Mean average precision over the classes; background is left out."""
+        kept = self.happens
+        return mean_average_precision(self.scores[:, kept], self.labelled[:, kept])
+
+    @property
+    def precisions(self) -> list[float]:
+        """Average precision of each class; NaN for a class without clips."""
+        columns = zip(self.scores.T, self.labelled.T, strict=True)
+        return [average_precision(scores, truth) for scores, truth in columns]
+
+    @property
+    def unknown_auroc(self) -> float:
+        """AUROC of the best score, clips of known classes against those of unknown ones."""
+        if self.unknown is None:
+            return math.nan
+        known, unknown = (s[np.isfinite(s).all(1)].max(1) for s in (self.scores, self.unknown))
+        return auroc(known, unknown)
+
+    @property
+    def headline(self) -> tuple[str, Share]:
+        """The number that a run is judged by, and its name."""
+        if self.truth is not None:
+            return "mAP", self.mean_precision
+        return "top-1", self.top(1)
+
+    @property
+    def calibration_error(self) -> float:
+        """Expected calibration error of the clips with finite scores."""
+        readable = self.predictions >= 0
+        scores, truth = self.scores[readable], self.labelled[readable]
+        if self.truth is not None:
+            return calibration_error(scores.ravel(), truth.ravel())
+        right = truth[np.arange(len(truth)), self.predictions[readable]]
+        return calibration_error(scores.max(1, initial=0.0), right)
 
     @property
     def predictions(self) -> NDArray[np.int64]:
@@ -73,7 +147,14 @@ class Evaluation:
 
     @property
     def by_class(self) -> list[ClassResult]:
-        return per_class(self.labels, self.named, self.classes)
+        """The counts of each class; with several labels, at the thresholds."""
+        if self.truth is None:
+            return per_class(self.labels, self.named, self.classes)
+        said, truth = self.answered, self.truth
+        return [
+            ClassResult(name, int(t.sum()), int((t & s).sum()), int(s.sum()))
+            for name, t, s in zip(self.classes, truth.T, said.T, strict=True)
+        ]
 
     @property
     def mean_class(self) -> Share:
@@ -84,15 +165,20 @@ class Evaluation:
         return confusion_matrix(self.labels, self.named, len(self.classes))
 
     def confused(self, count: int = 10) -> list[tuple[str, str, int]]:
+        """The most frequent confusions; none where a clip may have several labels."""
+        if self.truth is not None:
+            return []
         return most_confused(self.confusion, self.classes, count)
 
     def summary(self) -> dict[str, Any]:
         """Everything as plain values; shares are [value, low, high] with 95 % intervals."""
-        shares = {
-            "top1": self.top(1),
-            "top5": self.top(min(5, len(self.classes))),
-            "mean_class": self.mean_class,
-        }
+        shares = {"mean_average_precision": self.mean_precision}
+        if self.truth is None:
+            shares = {
+                "top1": self.top(1),
+                "top5": self.top(min(5, len(self.classes))),
+                "mean_class": self.mean_class,
+            }
         return {
             "views": self.views,
             "sampling": self.sampling,
@@ -100,14 +186,18 @@ class Evaluation:
             "unreadable": len(self.problems),
             "not_finite": self.not_finite,
             **{k: [round(x, 6) for x in (s.value, s.low, s.high)] for k, s in shares.items()},
+            "calibration_error": round(self.calibration_error, 6),
+            **({} if self.unknown is None else {"unknown_auroc": round(self.unknown_auroc, 6)}),
+            "answered": round(float(self.answered.any(1).mean()), 6),
             "classes": [
                 {
                     "name": r.name,
                     "clips": r.clips,
                     "recall": None if r.clips == 0 else round(r.recall, 6),
                     "precision": None if r.predicted == 0 else round(r.precision, 6),
+                    **({} if self.truth is None or r.clips == 0 else {"ap": round(ap, 6)}),
                 }
-                for r in self.by_class
+                for r, ap in zip(self.by_class, self.precisions, strict=True)
             ],
             "confused": [{"true": t, "predicted": p, "clips": n} for t, p, n in self.confused()],
             "problems": list(self.problems),
@@ -138,10 +228,17 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
     """
     check_names(predictions=path)
     predictions = result.predictions
+    labels = [result.classes[i] for i in result.labels]
+    predicted = [result.classes[i] if i >= 0 else "" for i in predictions]
+    if result.truth is not None:
+        labels, predicted = (
+            ["|".join(np.array(result.classes)[row].tolist()) for row in rows]
+            for rows in (result.truth, result.answered)
+        )
     columns: dict[str, list[Any]] = {
         "path": [in_utf8(path) for path in result.paths],
-        "label": [result.classes[i] for i in result.labels],
-        "predicted": [result.classes[i] if i >= 0 else "" for i in predictions],
+        "label": labels,
+        "predicted": predicted,
     }
     for k, name in enumerate(result.classes):
         columns[f"score:{name}"] = [round(float(s), 6) for s in result.scores[:, k]]

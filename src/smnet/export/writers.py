@@ -25,6 +25,7 @@ from smnet.inference.exported import INPUT, OUTPUT, SCOPES
 from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import SECTION, OpenVinoBackend, import_openvino
 from smnet.models import VideoModel, accelerate
+from smnet.models.base import probabilities
 from smnet.models.fast import Purpose
 
 OPSETS = range(18, 26)
@@ -32,7 +33,7 @@ OPSETS = range(18, 26)
 
 
 class Deployed(nn.Module):
-    """A model with its normalisation and softmax, and with BN folded into the convolutions.
+    """A model with its normalisation and scores, and with BN folded into the convolutions.
 
     Args:
         model: the trained model; it is not changed.
@@ -56,7 +57,7 @@ class Deployed(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         logits: Tensor = self.model(frames.to(self.scale.dtype) * self.scale + self.shift)
-        return logits.float().softmax(-1)
+        return probabilities(logits.float(), self.model.spec)
 
 
 def trace(

@@ -17,6 +17,7 @@ from smnet.data.workers.pool import TIME_LIMIT
 from smnet.data.workers.prefetch import Job, Prefetcher
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, open_backend, plan_views, score_each
+from smnet.inference.decision import BACKGROUND, decide
 from smnet.inference.sources import Source, each_source
 from smnet.inference.utilisation import Utilisation
 from smnet.system import available_cores
@@ -31,7 +32,12 @@ class Prediction:
     Attributes:
         path: the video.
         labels: class names, best first.
-        scores: their probabilities, descending; over all classes they sum to 1.
+        scores: their probabilities, descending. Over all classes they sum to 1, except where a clip
+            may have several labels.
+        answer: the classes that happen in the video. None of them is ``none``, the background. It
+            is empty for background, and where the scores are too low for any class the network
+            knows (:attr:`unknown`).
+        unknown: whether the best score is below the threshold that was calibrated in training.
         error: why there are no scores; empty if there are.
         damage: packets and frames that were lost while decoding; other frames replaced them.
     """
@@ -41,6 +47,8 @@ class Prediction:
     scores: tuple[float, ...] = ()
     error: str = ""
     damage: int = 0
+    answer: tuple[str, ...] = ()
+    unknown: bool = False
 
     @property
     def label(self) -> str:
@@ -61,6 +69,8 @@ class Prediction:
             "path": self.path,
             "label": self.label,
             "score": round(self.score, 6),
+            "answer": list(self.answer),
+            **({"unknown": True} if self.unknown else {}),
             "top": [{"label": label, "score": round(score, 6)} for label, score in pairs],
             **({"damage": self.damage} if self.damage else {}),
         }
@@ -218,6 +228,10 @@ class Recognizer:
     ) -> Prediction:
         if not np.isfinite(scores).all():
             return Prediction(name, error=f"{name}: the model's scores are not finite numbers")
-        best = np.argsort(-scores, kind="stable")[:top]
+        order = np.argsort(-scores, kind="stable")
+        best = order[:top]
         labels = tuple(self.classes[i] for i in best)
-        return Prediction(name, labels, tuple(scores[best].tolist()), damage=damage.count)
+        said, unknown = decide(self.backend.spec, scores)
+        answer = tuple(self.classes[i] for i in order if said[i] and self.classes[i] != BACKGROUND)
+        values = tuple(scores[best].tolist())
+        return Prediction(name, labels, values, "", damage.count, answer, unknown)

@@ -18,6 +18,7 @@ from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.models import VideoModel, accelerate, to_channels_last
+from smnet.models.base import probabilities
 from smnet.models.spec import ModelSpec
 from smnet.system import keep_freed_memory
 
@@ -113,7 +114,7 @@ class TorchBackend:
             clips = normalise(frames, self.spec.mean, self.spec.std)
             with self._autocast():
                 logits = self._forward(clips)
-            parts.append(logits.float().softmax(-1))
+            parts.append(probabilities(logits.float(), self.spec))
         scores = torch.cat(parts).unflatten(0, (batch, count)).mean(1)
         array: NDArray[np.float32] = scores.cpu().numpy()
         return array

@@ -19,7 +19,8 @@ class VideoModel(nn.Module):
 
     A family implements :meth:`forward_features`. The head is global average pooling, dropout, a
     linear layer per frame and the mean of its scores over time (the consensus of TSN, Wang et al.,
-    ECCV 2016). The linear layer is ``fc``, as in torchvision. A family with another head puts its
+    ECCV 2016). With ``head="motion"`` the linear layer sees :func:`over_time` instead. The linear
+    layer is ``fc``, as in torchvision. A family with another head puts its
     module there, from the frames' features (B, T', C) to scores (B, T', K), of which the mean is
     taken, or to (B, K). With the option causal the mean is that of the last ``spec.num_segments``
     frames: in longer clips the earlier ones warm up the state.
@@ -27,12 +28,15 @@ class VideoModel(nn.Module):
 
     fc: nn.Module
 
-    def __init__(self, spec: ModelSpec, num_features: int, dropout: float = 0.5) -> None:
+    def __init__(
+        self, spec: ModelSpec, num_features: int, dropout: float = 0.5, head: str = "mean"
+    ) -> None:
         super().__init__()
         self.spec = spec
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
-        linear = nn.Linear(num_features, spec.num_classes)
+        self.head = head
+        linear = nn.Linear(num_features * (3 if head == "motion" else 1), spec.num_classes)
         nn.init.normal_(linear.weight, std=0.001)  # as the TSN family: start near chance
         nn.init.zeros_(linear.bias)
         self.fc = linear
@@ -56,6 +60,9 @@ class VideoModel(nn.Module):
         """Logits (B, K) of feature maps (B, T', C, h, w)."""
         if self.spec.options.get("causal"):
             features = features[:, -self.spec.num_segments :]
+        if self.head == "motion":
+            moments: Tensor = self.fc(self.dropout(over_time(features)))  # (B, K)
+            return moments
         pooled = features.mean(dim=(3, 4))  # (B, T', C)
         scores: Tensor = self.fc(self.dropout(pooled))  # (B, T', K), or (B, K)
         return scores.mean(dim=1) if scores.dim() == 3 else scores
@@ -122,6 +129,30 @@ class VideoModel(nn.Module):
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of an image network's tensors this model starts from, under this model's names."""
         return {k: v for k, v in state.items() if not k.startswith("fc.")}
+
+
+def probabilities(logits: Tensor, spec: ModelSpec) -> Tensor:
+    """Calibrated scores (B, K) of logits: by softmax, or by sigmoid for several labels a clip."""
+    tempered = logits / spec.decision.temperature
+    return tempered.sigmoid() if spec.several else tempered.softmax(-1)
+
+
+def over_time(features: Tensor) -> Tensor:
+    """Moments of feature maps over time (B, 3C).
+
+    Mean and standard deviation over time of each channel's mean over space, and the absolute
+    difference between adjacent frames, averaged over space and time (0 for a single frame).
+
+    Args:
+        features: (B, T', C, h, w).
+    """
+    pooled = features.mean(dim=(3, 4))
+    mean = pooled.mean(dim=1)
+    deviation = (pooled - mean.unsqueeze(1)).square().mean(dim=1).add(1e-12).sqrt()
+    if features.shape[1] == 1:
+        return torch.cat([mean, deviation, torch.zeros_like(mean)], dim=1)
+    motion = (features[:, 1:] - features[:, :-1]).abs().mean(dim=(1, 3, 4))
+    return torch.cat([mean, deviation, motion], dim=1)
 
 
 def is_temporal(name: str) -> bool:

@@ -118,7 +118,7 @@ class MobileNetV2(VideoModel):
         width = options.width
         scale = width / STEM
         top = _rounded(TOP * max(1.0, scale))
-        super().__init__(spec, top, options.dropout)
+        super().__init__(spec, top, options.dropout, options.head)
         sites = _sites(scale)
         layers: list[nn.Module] = [_conv_norm_relu(3, width, 3, stride=2)]
         channels = width

@@ -30,6 +30,7 @@ Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=8, le=512, multiple_of=8)]
 ShiftDiv = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Head = Literal["mean", "motion"]
 
 
 T = TypeVar("T")
@@ -56,6 +57,9 @@ class TrunkOptions(Options):
     """Channels of the first convolution. All layers scale with it. 64 is the published network."""
     dropout: Fraction = 0.5
     """Dropout probability before the classifier."""
+    head: Head = "mean"
+    """What the classifier sees of a clip. mean: the mean of the features over time. motion: also
+    their deviation over time and the mean absolute difference between adjacent frames."""
 
 
 class Row(NamedTuple):

@@ -212,7 +212,7 @@ class ResNet(VideoModel):
     ) -> None:
         kind = block or (BasicBlock if depth < 50 else Bottleneck)
         width = options.width
-        super().__init__(spec, 8 * width * kind.expansion, options.dropout)
+        super().__init__(spec, 8 * width * kind.expansion, options.dropout, options.head)
         self.depth = depth
         self.width = width
         self._kind = kind

@@ -124,7 +124,7 @@ class ResNet3D(VideoModel):
     ) -> None:
         width = options.width
         kind = BasicBlock3d if depth < 50 else Bottleneck3d
-        super().__init__(spec, 8 * width * kind.expansion, options.dropout)
+        super().__init__(spec, 8 * width * kind.expansion, options.dropout, options.head)
         self.halve_after_res2 = halve_after_res2
         self.conv1 = _conv(3, width, reach.stem, 7, 2)
         self.bn1 = nn.BatchNorm3d(width)

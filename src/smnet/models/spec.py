@@ -14,6 +14,22 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
+class Decision:
+    """How scores become an answer; calibrated on held-out clips.
+
+    Attributes:
+        temperature: by which the logits are divided.
+        unknown_below: the best score below which the answer is "unknown"; 0 = never.
+        thresholds: the score of each class from which it is answered, where a clip may have several
+            labels; None is 0.5 for each.
+    """
+
+    temperature: float = 1.0
+    unknown_below: float = 0.0
+    thresholds: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
 class ModelSpec:
     """Everything except the tensors that is needed to use a model as it was trained.
 
@@ -30,6 +46,9 @@ class ModelSpec:
         short_side: short side of the frames before the crop, pixels.
         mean, std: normalisation of RGB in [0, 1].
         class_names: K names in the order of the scores, or None before training.
+        several: whether a clip may have several labels. Then each class has a probability of its
+            own (sigmoid); otherwise they sum to 1 (softmax).
+        decision: how scores become an answer.
     """
 
     name: str
@@ -43,6 +62,8 @@ class ModelSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     class_names: tuple[str, ...] | None = None
+    several: bool = False
+    decision: Decision = field(default_factory=Decision)
 
     def __post_init__(self) -> None:
         if self.num_classes < 1:
@@ -85,4 +106,9 @@ class ModelSpec:
         for key in ("mean", "std", "class_names"):
             if given.get(key) is not None:
                 given[key] = tuple(given[key])
+        decision = given.get("decision")
+        if isinstance(decision, Mapping):
+            thresholds = decision.get("thresholds")
+            tupled = None if thresholds is None else tuple(thresholds)
+            given["decision"] = Decision(**{**decision, "thresholds": tupled})
         return cls(**given)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from smnet.console import json_text, output, plural, printable, progress_bar
 from smnet.data.loading.views import Damage
+from smnet.evaluation.metrics import wilson
 from smnet.evaluation.results import Evaluation
+from smnet.inference.decision import UNKNOWN
 from smnet.inference.recognizer import Prediction
 
 SHOWN_CLASSES = 60
 SHOWN_MESSAGES = 10
+CLASS_COLUMNS = ("class", "clips", "correct", "recall", "precision")
 WIDEST = 60
 """Columns for a path or a label; longer ones push their row to the right."""
 
@@ -37,10 +41,15 @@ def print_evaluation(result: Evaluation) -> None:
     console = output()
     views = f"views {result.views} (clips x crops), sampling {result.sampling}"
     say(console, f"{plural(len(result.labels), 'clip')}, {views}")
-    top5 = min(5, len(result.classes))
-    say(console, f"{'top-1':12}{result.top(1)}")
-    say(console, f"{f'top-{top5}':12}{result.top(top5)}")
-    say(console, f"{'mean class':12}{result.mean_class}")
+    if result.truth is None:
+        top5 = min(5, len(result.classes))
+        say(console, f"{'top-1':12}{result.top(1)}")
+        say(console, f"{f'top-{top5}':12}{result.top(top5)}")
+        say(console, f"{'mean class':12}{result.mean_class}")
+    else:
+        say(console, f"{'mAP':12}{result.mean_precision}")
+    for line in answers_in_words(result):
+        say(console, line)
     _messages(console, result.problems, "could not be read, counted as wrong")
     if result.not_finite:
         spoiled = plural(result.not_finite, "clip")
@@ -58,6 +67,39 @@ def print_evaluation(result: Evaluation) -> None:
         say(console, f"  {clips:4} x {true} -> {predicted}")
 
 
+def answers_in_words(result: Evaluation) -> list[str]:
+    """What the answers are worth: calibration, "unknown", background."""
+    lines = []
+    if len(result.labels) > len(result.problems) + result.not_finite:
+        error = f"{'calibration':12}expected error {result.calibration_error:.1%}"
+        if result.decision.temperature != 1:
+            error += f" at temperature {result.decision.temperature:.2f}"
+        lines.append(error)
+    answered, truth = result.answered, result.labelled
+    if result.decision.unknown_below:
+        some = np.asarray(answered.any(1))
+        right = wilson(int((answered & truth).any(1).sum()), int(some.sum()))
+        lines.append(f"{'answered':12}{wilson(int(some.sum()), len(some))}, of these right {right}")
+    idle = truth[:, ~result.happens].any(1)
+    if idle.any():
+        alarms = int(answered[idle][:, result.happens].any(1).sum())
+        lines.append(f"{'false alarms':12} {wilson(alarms, int(idle.sum()))} of background clips")
+    if result.unknown is not None:
+        lines += [f"{'unknown':12}{line}" for line in unknown_in_words(result)]
+    return lines
+
+
+def unknown_in_words(result: Evaluation) -> list[str]:
+    """How well clips of unknown classes are told from known ones."""
+    assert result.unknown is not None
+    count = len(result.unknown)
+    lines = [f"AUROC {result.unknown_auroc:.3f}, known against {plural(count, 'unknown clip')}"]
+    if result.decision.unknown_below:
+        said = int((result.unknown.max(1) < result.decision.unknown_below).sum())
+        lines.append(f"{wilson(said, count)} of them are answered with unknown")
+    return lines
+
+
 def _messages(console: Console, messages: Sequence[str], what: str) -> None:
     if messages:
         say(console, f"{plural(len(messages), 'clip')} {what}:")
@@ -69,17 +111,25 @@ def _messages(console: Console, messages: Sequence[str], what: str) -> None:
 
 def _by_class(result: Evaluation) -> Table:
     """The classes with the lowest recall first, those without clips last."""
-    table = plain_table("class", "clips", "correct", "recall", "precision")
-    rows = sorted(result.by_class, key=lambda r: (r.clips == 0, r.recall if r.clips else 0))
-    for r in rows[:SHOWN_CLASSES]:
+    several = result.truth is not None
+    table = plain_table(*CLASS_COLUMNS, *(["AP"] if several else []))
+    rows = sorted(
+        zip(result.by_class, result.precisions if several else result.classes, strict=True),
+        key=lambda pair: (pair[0].clips == 0, pair[0].recall if pair[0].clips else 0),
+    )
+    for r, ap in rows[:SHOWN_CLASSES]:
         precision = f"{r.precision:.1%}" if r.predicted else "-"
         recall = f"{r.recall:.1%}" if r.clips else "-"
-        table.add_row(Text(r.name), str(r.clips), str(r.correct), recall, precision)
+        more = [f"{ap:.1%}" if r.clips else "-"] if several else []
+        table.add_row(Text(r.name), str(r.clips), str(r.correct), recall, precision, *more)
     return table
 
 
 def print_predictions(
-    predictions: Iterable[Prediction], paths: Sequence[str], classes: Sequence[str]
+    predictions: Iterable[Prediction],
+    paths: Sequence[str],
+    classes: Sequence[str],
+    several: bool = False,
 ) -> int:
     """A row per video, as soon as it is predicted: path, then labels with their scores.
 
@@ -87,6 +137,7 @@ def print_predictions(
         predictions: one per path, in their order.
         paths: all videos; their names set the width of the first column.
         classes: all class names; they set the width of the others.
+        several: whether a clip may have several labels; those that are answered stand in brackets.
 
     Returns:
         The number of videos that could not be read; those are reported on standard error.
@@ -103,6 +154,10 @@ def print_predictions(
                 say(bar.console, f"smnet: {prediction.error}")
             else:
                 cells = [f"{printable(prediction.path):{name_width}}"]
+                if prediction.unknown:
+                    cells.append(UNKNOWN)
+                elif several:
+                    cells.append(f"[{', '.join(map(printable, prediction.answer))}]")
                 for label, score in zip(prediction.labels, prediction.scores, strict=True):
                     cells.append(f"{score:6.1%} {printable(label):{label_width}}")
                 say(console, "  ".join(cells).rstrip())

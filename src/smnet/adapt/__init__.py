@@ -1,0 +1,1 @@
+"""Adaptation of a network to few clips: features once, a probe on them, fine-tuning from it."""
