@@ -160,7 +160,7 @@ def test_rooms_of_data_import_what_the_table_allows() -> None:
 
 def test_the_root_of_the_package_is_small() -> None:
     assert len(list(SOURCE.glob("*.py"))) <= 8
-    assert len(list(SOURCE.glob("*/__init__.py"))) <= 11
+    assert len(list(SOURCE.glob("*/__init__.py"))) <= 18
 
 
 def test_no_import_runs_in_a_circle() -> None:
