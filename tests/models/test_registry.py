@@ -21,6 +21,7 @@ from smnet.models import (
     load_weights,
     multiply_adds,
     parameter_count,
+    to_channels_last,
 )
 from smnet.models.options import describe, read_options
 from smnet.models.registry import FAMILIES, family_of, new_model, option_types
@@ -123,6 +124,7 @@ def test_every_parameter_learns(name: str) -> None:
     for seed in range(8):  # at these sizes a ReLU of a single channel may be closed by chance
         torch.manual_seed(seed)
         model = create(name).train()
+        to_channels_last(model)  # as in training
         with torch.no_grad():
             for p in model.parameters():
                 p += 0.02 * torch.randn_like(p)

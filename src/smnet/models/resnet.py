@@ -288,9 +288,30 @@ def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Module |
     """The projection shortcut, where the shape changes."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(
+    kind, stride = projection(in_channels, stride)
+    return kind(
         nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels)
     )
+
+
+class SampledProjection(nn.Sequential):
+    """A projection shortcut on every second row and column; its convolution has no stride."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = super().forward(x[..., ::2, ::2])
+        return out
+
+
+def projection(in_channels: int, stride: int) -> tuple[type[nn.Sequential], int]:
+    """The class of a projection shortcut, 2D or 3D, and the stride of its convolution.
+
+    A 1x1 convolution with a stride and fewer than 16 channels is never used. With channels
+    innermost oneDNN writes beyond its memory in the backward pass of such a convolution, and the
+    process crashes (oneDNN issue 6035, seen with PyTorch 2.13).
+    """
+    if stride == 2 and in_channels < 16:
+        return SampledProjection, 1
+    return nn.Sequential, stride
 
 
 def initialise(network: nn.Module) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_frames
 from .options import TrunkOptions, declared
-from .resnet import LAYERS
+from .resnet import LAYERS, projection
 from .trunks import Trunk
 
 
@@ -197,6 +197,5 @@ def _downsample(in_channels: int, out_channels: int, stride: int) -> nn.Module |
     """The projection shortcut, where the shape changes."""
     if stride == 1 and in_channels == out_channels:
         return None
-    return nn.Sequential(
-        _conv(in_channels, out_channels, 1, 1, stride), nn.BatchNorm3d(out_channels)
-    )
+    kind, stride = projection(in_channels, stride)
+    return kind(_conv(in_channels, out_channels, 1, 1, stride), nn.BatchNorm3d(out_channels))
