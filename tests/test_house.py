@@ -59,11 +59,11 @@ DATA_ROOMS = {
     "clips": ("a clip and a data set of clips", ""),
     "addresses": ("files at addresses, by fsspec", ""),
     "sampling": ("rules that choose frames", ""),
-    "video": ("files and folders, read as exact frames", ""),
+    "video": ("files and folders, read as exact frames", "clips"),
     "workers": ("processes and threads with time limits", ""),
     "synthetic": ("drawn data sets", ""),
     "packed": ("packed sets: layout, storage, reading", "addresses clips video"),
-    "open": ("the reader for a path", "video packed"),
+    "open": ("the reader for a path", "clips video packed"),
     "annotations": ("annotation files, read as clips", "addresses clips packed"),
     "loading": (
         "views, transforms, data set, loader",

@@ -4,11 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
+
+Unit = Literal["s", "frames"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a recording: the frames with ``start <= t < end``.
+
+    Attributes:
+        start, end: presentation time in seconds, counted from the first frame of the recording; or
+            frame numbers in the order of presentation, counted from 0. None is the beginning or the
+            end of the recording.
+        unit: ``"s"`` or ``"frames"``.
+    """
+
+    start: float | None = None
+    end: float | None = None
+    unit: Unit = "s"
+
+    def __str__(self) -> str:
+        unit = "s" if self.unit == "s" else "(frames)"
+        start = 0.0 if self.start is None else self.start
+        return f"{start:.10g} to {'the end' if self.end is None else f'{self.end:.10g}'} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One row of an annotation.
+    """One row of an annotation: a recording, or a part of one.
 
     Attributes:
         path: absolute path of a video file or of a folder of frames, or of a clip in a packed set
@@ -17,6 +41,11 @@ class Clip:
         source: its row, such as ``"train.csv:17"``; the path itself for folder layouts.
         num_frames: number of frames by the annotation, for folders of frames; otherwise None.
         template: file name pattern of the frames, such as ``"img_%05d.jpg"``; None = look.
+        start, end, unit: the part of the recording, see :class:`Part`; both None = all of it.
+        labels: all labels, the first is ``label``; () where there is none.
+        group: the recording, person or camera that the clip is of; clips of a group are never
+            divided between splits. None = no group is known.
+        fold: the fold of a protocol that the clip belongs to; None = none.
     """
 
     path: str
@@ -24,11 +53,32 @@ class Clip:
     source: str
     num_frames: int | None = None
     template: str | None = None
+    start: float | None = None
+    end: float | None = None
+    unit: Unit = "s"
+    labels: tuple[int, ...] = ()
+    group: str | None = None
+    fold: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.labels and self.label >= 0:
+            object.__setattr__(self, "labels", (self.label,))
+
+    @property
+    def part(self) -> Part | None:
+        """The part of the recording; None = all of it."""
+        whole = self.start is None and self.end is None
+        return None if whole else Part(self.start, self.end, self.unit)
+
+    @property
+    def name(self) -> str:
+        """The path, and the part if it is one: for messages, and distinct within a data set."""
+        return self.path if self.part is None else f"{self.path} ({self.part})"
 
     @property
     def place(self) -> str:
-        """Its row, if an annotation lists it, and its path: the subject of a message."""
-        return self.path if self.source == self.path else f"{self.source}: {self.path}"
+        """Its row, if an annotation lists it, and its name: the subject of a message."""
+        return self.name if self.source == self.path else f"{self.source}: {self.name}"
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.data.clips import Part
 from smnet.data.packed.read import PackedVideo, is_packed
 from smnet.data.video import torchcodec as torchcodec_file
 from smnet.data.video.base import Video, VideoInfo
 from smnet.data.video.frame_folder import FrameFolder
 from smnet.data.video.memory import FrameArray
+from smnet.data.video.part import VideoPart
 from smnet.data.video.pyav import VideoFile
 from smnet.data.video.webp import AnimatedWebp, is_webp
 from smnet.errors import UserError
@@ -32,10 +34,11 @@ def open_video(
     template: str | None = None,
     start: int | None = None,
     *,
+    part: Part | None = None,
     timeout: float | None = 60.0,
     decoder: str = "pyav",
 ) -> Video:
-    """Open a video file, a folder of frames or a clip of a packed set.
+    """Open a video file, a folder of frames or a clip of a packed set, or a part of it.
 
     Video files: every video container that FFmpeg reads, GIF and animated WebP; the first video
     stream. Frames are exact: those that decoding from the beginning gives, also at variable frame
@@ -50,6 +53,7 @@ def open_video(
         template: name of the frame files, such as "img_%05d.jpg"; None finds it by looking. For
             folders only.
         start: the number of the first frame; None is the smallest. For folders only.
+        part: only these frames, counted from 0, see :class:`smnet.data.video.part.VideoPart`.
         timeout: seconds for opening, and for each ``read``; None is no limit.
         decoder: reader of video files: ``"pyav"``, ``"torchcodec"``, or ``"torchcodec:cuda"`` on a
             GPU, see :class:`smnet.data.video.torchcodec.TorchCodecFile`.
@@ -59,8 +63,20 @@ def open_video(
 
     Raises:
         UserError: the path does not exist, is not a video, has no frames or an impossible frame
-            size, lacks a frame (folders), is not read in time, or there is no such decoder.
+            size, lacks a frame (folders), is not read in time, or there is no such decoder; or no
+            frame lies in the part.
     """
+    video = _open(path, template, start, timeout, decoder)
+    return video if part is None else VideoPart(video, part)
+
+
+def _open(
+    path: str | os.PathLike[str] | NDArray[np.uint8],
+    template: str | None,
+    start: int | None,
+    timeout: float | None,
+    decoder: str,
+) -> Video:
     if isinstance(path, np.ndarray):
         return FrameArray(path)
     name = os.fspath(path)

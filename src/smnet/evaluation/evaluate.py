@@ -182,7 +182,7 @@ def _clips_to_measure(
     for one in sources:
         clip_set = read_clips(one, missing=missing)
         found.append((clip_set, _labelled(clip_set, split)))
-    first, *others = ({clip.path for clip in clips} for _, clips in found)
+    first, *others = ({clip.name for clip in clips} for _, clips in found)
     if any(other != first for other in others):
         ways = "; ".join(
             f"fold={s.fold}, val_fraction={s.val_fraction}, split_seed={s.split_seed}"

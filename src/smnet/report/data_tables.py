@@ -30,7 +30,12 @@ def clips_summary(clips: ClipSet, rows: int, problems: int) -> dict[str, Any]:
         "missing": {name: len(clips.missing.get(name, ())) for name in names},
         "rows": {
             name: [
-                {"source": c.source, "path": c.path, "label": c.label, "frames": c.num_frames}
+                {
+                    **{"source": c.source, "path": c.path, "label": c.label},
+                    **({"start": c.start, "end": c.end, "unit": c.unit} if c.part else {}),
+                    **({"group": c.group} if c.group else {}),
+                    "frames": c.num_frames,
+                }
                 for c in clips.splits.get(name, ())[:rows]
             ]
             for name in names
@@ -61,7 +66,7 @@ def print_clips(clips: ClipSet, rows: int) -> None:
             notes = [] if clip.source == clip.path else [clip.source]
             notes += [f"{clip.num_frames} frames"] if clip.num_frames else []
             note = f" ({', '.join(notes)})" if notes else ""
-            say(console, f"  {label}: {clip.path}{note}")
+            say(console, f"  {label}: {clip.name}{note}")
 
 
 def _split_names(clips: ClipSet) -> list[str]:

@@ -80,7 +80,7 @@ def data_fingerprint(clips: ClipSet) -> dict[str, Any]:
     for name, side in sides.items():
         digest.update(name.encode())
         for clip in side:
-            digest.update(f"{clip.path.removeprefix(root)!r} {clip.label}\n".encode())
+            digest.update(f"{clip.name.removeprefix(root)!r} {clip.label}\n".encode())
     counts = {name: len(side) for name, side in sides.items()}
     names = hashlib.sha256(repr(clips.classes).encode()).hexdigest()
     classes = {"classes": len(clips.classes), "names": names}

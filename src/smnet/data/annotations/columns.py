@@ -1,4 +1,4 @@
-"""The columns of a csv: which holds the path, the label, the split, and which cannot be ignored."""
+"""The columns of a csv: which holds the path, the label, a time, and which cannot be ignored."""
 
 from __future__ import annotations
 
@@ -19,15 +19,23 @@ ROLES: dict[str, tuple[str, ...]] = {
     "label": ("label", "class", "class_name", "label_name", "action", "category", "labels"),
     "split": ("split", "subset", "partition", "usage", "phase", "set"),
     "frames": ("frames", "num_frames", "n_frames", "frame_count", "total_frames"),
+    "group": (
+        *("group", "recording", "source_group"),
+        *("person", "subject", "signer", "camera"),
+    ),
+    "fold": ("fold",),
+    "fps": ("fps", "frame_rate", "framerate"),
 }
 
-_WHEN = r"(start|begin|onset|end|stop|offset)"
-_UNIT = r"(time|frame|sec|secs|second|seconds|s|ms)"
+_WHEN = r"((t|time|clip|segment|action|event|frame)_?)?(start|begin|onset|end|stop|{})"
+_UNIT = r"(_?(time|frames?|s|secs?|seconds?|ms|milliseconds?))?(_?(s|secs?|seconds?|ms))?"
+_TIME = re.compile(_WHEN.format("offset(?=_?(time|frames?|s|secs?|seconds?|ms))") + _UNIT)
 # Columns that change the meaning of a row, and what to do about them.
 _MEANING: tuple[tuple[re.Pattern[str], str], ...] = (
     (
-        re.compile(rf"((t|time|frame|clip|segment)_?)?{_WHEN}(_?{_UNIT})?s?|timestamps?"),
-        "means a part of the file, but whole files are read. Cut the clips into files of their own",
+        re.compile(rf"{_WHEN.format('offset')}{_UNIT}s?|times?(_?stamps?)?|timestamps?"),
+        "means a part of the file, but is not read. Name the columns start and end (seconds), or"
+        " start_frame and end_frame (numbers from 0, end not included)",
     ),
     (
         re.compile(r"fps|frame_?rate"),
@@ -52,11 +60,13 @@ class Columns:
         delimiter: comma, semicolon or tab.
         names: the column names in lower case, blanks as underscores.
         index: role -> position of its column; roles without a column are absent.
+        borders: (unit, "start" or "end") -> position, with the units "s", "ms" and "frames".
     """
 
     delimiter: str
     names: tuple[str, ...]
     index: dict[str, int]
+    borders: dict[tuple[str, str], int]
 
     @property
     def synonyms(self) -> list[str]:
@@ -80,11 +90,23 @@ class Columns:
         return [(i, name, text) for i, name, text in meanings if text and name in others]
 
     def _others(self) -> list[str]:
-        return [name for i, name in enumerate(self.names) if i not in self.index.values()]
+        used = {*self.index.values(), *self.borders.values()}
+        return [name for i, name in enumerate(self.names) if i not in used]
 
     @staticmethod
     def meaning(name: str) -> str | None:
         return next((text for pattern, text in _MEANING if pattern.fullmatch(name)), None)
+
+
+def time_column(name: str) -> tuple[str, str] | None:
+    """("s", "ms" or "frames", "start" or "end") of a column with a border of a part."""
+    found = _TIME.fullmatch(name)
+    if found is None:
+        return None
+    side = "start" if found[3] in ("start", "begin", "onset") else "end"
+    if "frame" in name:
+        return "frames", side
+    return "ms" if name.endswith(("ms", "milliseconds", "millisecond")) else "s", side
 
 
 def columns_of(file: Path) -> Columns | None:
@@ -118,10 +140,14 @@ def split_header(file: Path) -> dict[str, list[str]]:
 
 def _columns(header: tuple[str, list[str]]) -> Columns:
     delimiter, fields = header
-    names = tuple(re.sub(r"[\s-]+", "_", field.lower()) for field in fields)
-    index = {}
+    names = tuple(re.sub(r"[\s()\[\]-]+", "_", field.lower()).strip("_") for field in fields)
+    borders: dict[tuple[str, str], int] = {}
+    for position, name in enumerate(names):
+        if border := time_column(name):
+            borders.setdefault(border, position)
+    index: dict[str, int] = {}
     for role, accepted in ROLES.items():
-        name = next((name for name in accepted if name in names), None)
-        if name is not None:
-            index[role] = names.index(name)
-    return Columns(delimiter, names, index)
+        taken = next((name for name in accepted if name in names), None)
+        if taken is not None:
+            index[role] = names.index(taken)
+    return Columns(delimiter, names, index, borders)

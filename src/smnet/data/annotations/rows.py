@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +9,8 @@ from pathlib import Path
 from smnet.data.annotations.form import Reading
 from smnet.data.annotations.places import Place
 from smnet.data.annotations.problems import Problems
-from smnet.data.clips import Clip, ClipSet
+from smnet.data.annotations.splits import draw_split, groups_of
+from smnet.data.clips import Clip, ClipSet, Part
 
 SPLIT_WORDS = {
     "train": "train",
@@ -40,6 +38,8 @@ class Row:
         source: where the row is, ``"train.csv:17"``.
         num_frames: the number of frames by the annotation, for folders of frames.
         template: file name pattern of the frames, ``"img_%05d.jpg"``.
+        part: the part of the file; None = all of it.
+        labels, group, fold: see :class:`smnet.data.clips.Clip`.
     """
 
     place: Place
@@ -48,11 +48,26 @@ class Row:
     source: str
     num_frames: int | None = None
     template: str | None = None
+    part: Part | None = None
+    labels: tuple[int, ...] = ()
+    group: str | None = None
+    fold: str | None = None
+
+    @property
+    def path(self) -> str:
+        return self.place.path
 
     def clip(self) -> Clip:
-        frames = self.num_frames if self.place.folder else None
-        template = self.template if self.place.folder else None
-        return Clip(self.place.path, self.label, self.source, frames, template)
+        part = self.part or Part()
+        return Clip(
+            self.path,
+            self.label,
+            self.source,
+            self.num_frames if self.place.folder else None,
+            self.template if self.place.folder else None,
+            *(part.start, part.end, part.unit),
+            *(self.labels, self.group, self.fold),
+        )
 
 
 def assemble(
@@ -83,6 +98,8 @@ def assemble(
     """
     problems, why = reading.problems, list(why)
     kept = _unique(rows, problems)
+    if parts := [row for row in kept if row.part is not None]:
+        why.append(f"{len(parts)} parts of {len({row.path for row in parts})} files")
     idle = _idle_classes(kept, classes)
     if idle and allow_idle:
         why.append(f"without a training clip: {', '.join(classes[index] for index in idle)}")
@@ -91,15 +108,20 @@ def assemble(
     drawn = any(row.split is None for row in kept)
     if drawn:
         fraction, seed = reading.source.val_fraction or 0.0, reading.source.split_seed or 0
-        draw_split(kept, root, fraction, seed)
-        why.append(f"split drawn by class, val_fraction {fraction}, seed {seed}")
+        free = [row for row in kept if row.split is None]
+        labels = [row.label for row in free]
+        for row, val in zip(free, draw_split(free, labels, root, fraction, seed), strict=True):
+            row.split = "val" if val else "train"
+        groups = len(set(groups_of(free)))
+        by = "class" if groups == len(free) else f"class, {groups} groups kept whole"
+        why.append(f"split drawn by {by}, val_fraction {fraction}, seed {seed}")
     splits: dict[str, list[Clip]] = {}
     gone: dict[str, list[Clip]] = {}
     for row in kept:
         side = splits if row.place.exists else gone
         side.setdefault(row.split or "train", []).append(row.clip())
         if side is gone and reading.missing == "error":
-            problems.add("missing file", row.source, "no such clip", row.place.path)
+            problems.add("missing file", row.source, "no such clip", row.path)
     listed = splits.keys() | gone.keys()
     labelled = all(clip.label >= 0 for clip in splits.get("test", []))
     if {"train", "test"} <= listed and "val" not in listed and labelled:
@@ -135,9 +157,10 @@ def assemble(
 
 
 def _unique(rows: Iterable[Row], problems: Problems) -> list[Row]:
-    kept: dict[str, Row] = {}
+    kept: dict[tuple[str, Part | None], Row] = {}
     for row in rows:
-        first = kept.setdefault(row.place.path, row)
+        key = (row.path, row.part)
+        first = kept.setdefault(key, row)
         if first is row:
             continue
         across = first.split != row.split
@@ -147,10 +170,10 @@ def _unique(rows: Iterable[Row], problems: Problems) -> list[Row]:
             kind, text = "contradiction", f"{text}, with another label"
         else:
             kind = "leak" if across else "duplicate"
-        problems.add(kind, row.source, text, row.place.path)
+        problems.add(kind, row.source, text, row.clip().name)
         stronger = STRENGTH.get(row.split or "", 0) > STRENGTH.get(first.split or "", 0)
         if problems.collecting and stronger:
-            kept[row.place.path] = row
+            kept[key] = row
     return list(kept.values())
 
 
@@ -173,31 +196,3 @@ def _refuse_idle(idle: list[int], classes: Sequence[str], problems: Problems) ->
             "A class needs a training clip to be learned. Add clips, or leave these classes out of"
             " the class names (or remove their folders)."
         )
-
-
-def draw_split(rows: list[Row], root: Path, val_fraction: float, seed: int) -> None:
-    """Assign "train" or "val" to the rows without a split, per class.
-
-    Clips of a class are ordered by a hash of the seed and of the path below ``root``. The first
-    ``val_fraction`` of them (rounded, at least one, never all) are "val". The order on the disk and
-    in the list does not matter, and a new clip moves few others. A single clip is "train".
-    """
-    by_class: dict[int, list[tuple[bytes, Row]]] = {}
-    for row in rows:
-        if row.split is None:
-            by_class.setdefault(row.label, []).append((_hash(row.place.path, root, seed), row))
-    for members in by_class.values():
-        members.sort(key=lambda pair: (pair[0], pair[1].place.path))
-        count = int(len(members) * val_fraction + 0.5)
-        if val_fraction > 0 and len(members) > 1:
-            count = min(max(count, 1), len(members) - 1)
-        elif len(members) == 1:
-            count = 0
-        for position, (_, row) in enumerate(members):
-            row.split = "val" if position < count else "train"
-
-
-def _hash(path: str, root: Path, seed: int) -> bytes:
-    below = os.path.relpath(path, root).replace(os.sep, "/")
-    text = f"{seed}/{unicodedata.normalize('NFC', below)}"
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()

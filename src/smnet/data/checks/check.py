@@ -15,14 +15,19 @@ from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.rows import STRENGTH
 from smnet.data.annotations.source import Source
 from smnet.data.checks.memory import Looked, look, open_memory
-from smnet.data.clips import Clip, ClipSet
+from smnet.data.checks.parts import (
+    PART_KINDS,
+    Listed,
+    divided_groups,
+    label_name,
+    overlaps,
+    part_problems,
+)
+from smnet.data.clips import Clip, ClipSet, Part
 from smnet.data.workers.pool import Lost, ProcessPool
 
-Listed = tuple[str, Clip]
-"""(split, clip)."""
-
 # Reported, but the clip is used.
-USABLE = {"more frames"}
+USABLE = {"more frames", *PART_KINDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class Finding:
     Attributes:
         kind: "missing", "unreadable", "empty", "truncated", "damaged", "audio only",
             "zero duration", "wrong frame count", "more frames", "stuck", "crash", "duplicate",
-            "leak", "contradiction", "unlistable name", "class without a clip", and the kinds of
+            "leak", "contradiction", "overlap", "divided group", "empty part",
+            "part beyond the end", "unlistable name", "class without a clip", and the kinds of
             the annotation: "malformed row", "label out of range", "unknown label", ...
         source: where it is in the annotation, "train.csv:17".
         path: the clip; "" if it is not about a clip.
@@ -132,25 +138,36 @@ def check_clips(
     work = partial(look, decode=decode)
     about: dict[int, list[tuple[str, str]]] = {}
     digests: list[bytes] = [b""] * len(listed)
-    found, remembered = before, 0
+    found, remembered, done = before, 0, len(gone)
+    files: dict[str, list[int]] = {}
+    for position, (_, clip) in enumerate(listed):
+        files.setdefault(clip.path, []).append(position)
     with (
         open_memory(memory, decode=decode) as earlier,
         ProcessPool(work, workers, timeout=timeout, window=1024) as pool,
     ):
-        items = [(clip, earlier.of(clip)) for _, clip in listed]
-        for position, result in enumerate(pool.map(items)):
+        items = [(listed[first][1], earlier.of(listed[first][1])) for first, *_ in files.values()]
+        for positions, result in zip(files.values(), pool.map(items), strict=True):
             if isinstance(result, Looked):
                 remembered += result.remembered
-                earlier.add(listed[position][1], result)
-            problems, digests[position] = _outcome(result)
-            if problems:
-                about[position] = problems
-                found += len(problems)
-            progress(len(gone) + position + 1, total, found)
+                earlier.add(listed[positions[0]][1], result)
+            problems, digest = _outcome(result)
+            for position in positions:
+                digests[position] = digest
+                of_part: list[tuple[str, str]] = []
+                if isinstance(result, Looked):
+                    of_part = part_problems(listed[position][1], result.inspection.facts)
+                if both := [*problems, *of_part]:
+                    about[position] = both
+                    found += len(both)
+            done += len(positions)
+            progress(done, total, found)
     for position, (_, clip) in enumerate(listed):
         if not clip.path.isprintable() and not _writable(clip.path):
             text = "the name is not UTF-8, so it cannot be in a list; rename it"
             about.setdefault(position, []).append(("unlistable name", text))
+    for position, kind, text in [*overlaps(listed, clip_set.classes), *divided_groups(listed)]:
+        about.setdefault(position, []).append((kind, text))
     whole = [position for position in range(len(listed)) if _usable(about.get(position, ()))]
     for position, kind, text in _repeated(listed, digests, whole, clip_set.classes):
         about.setdefault(position, []).append((kind, text))
@@ -161,7 +178,7 @@ def check_clips(
     doubtful |= {p.path for p in noted if p.kind == "contradiction" and p.path}
     sound: dict[str, list[Clip]] = {split: [] for split in clip_set.splits}
     for position, (split, clip) in enumerate(listed):
-        if _usable(about.get(position, ())) and not {clip.path, clip.source} & doubtful:
+        if _usable(about.get(position, ())) and not {clip.name, clip.source} & doubtful:
             sound[split].append(clip)
     findings += _idle(clip_set, sound)
     return CheckReport(
@@ -212,10 +229,11 @@ def _repeated(
     One clip per group is kept: the first in the strongest split, so a leak costs the training set a
     clip, not the test set. If the labels of a group differ, no clip is kept.
     """
-    groups: dict[bytes, list[int]] = {}
+    groups: dict[tuple[bytes, Part | None], list[int]] = {}
     for position in whole:
         if digests[position]:
-            groups.setdefault(digests[position], []).append(position)
+            key = digests[position], listed[position][1].part
+            groups.setdefault(key, []).append(position)
     for members in groups.values():
         if len(members) < 2:
             continue
@@ -230,19 +248,15 @@ def _repeated(
             if other_split != split:
                 text += f", which is in {split}"
             if len(labels) > 1 and other.label != clip.label:
-                text += f" and labelled {_name(classes, clip.label)}"
+                text += f" and labelled {label_name(classes, clip.label)}"
             yield position, "duplicate" if other_split == split else "leak", text
         if len(labels) > 1:
             text = f"the same content is listed {len(members)} times, labelled "
             yield (
                 stays,
                 "contradiction",
-                text + ", ".join(_name(classes, n) for n in sorted(labels)),
+                text + ", ".join(label_name(classes, n) for n in sorted(labels)),
             )
-
-
-def _name(classes: Sequence[str], label: int) -> str:
-    return repr(classes[label]) if 0 <= label < len(classes) else "nothing"
 
 
 def _idle(clip_set: ClipSet, sound: dict[str, list[Clip]]) -> list[Finding]:
@@ -256,7 +270,7 @@ def _idle(clip_set: ClipSet, sound: dict[str, list[Clip]]) -> list[Finding]:
             clip_set.root,
             "",
             "train",
-            f"no sound training clip of {_name(clip_set.classes, label)} is left",
+            f"no sound training clip of {label_name(clip_set.classes, label)} is left",
         )
         for label in sorted(lost)
     ]

@@ -14,12 +14,12 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from smnet.data.checks.inspection import Inspection, inspect_clip
+from smnet.data.checks.inspection import Facts, Inspection, inspect_clip
 from smnet.data.clips import Clip
 from smnet.data.packed.read import is_packed, shard_of
 from smnet.errors import UserError
@@ -96,16 +96,21 @@ class Memory:
         row = self._known.get(os.fsencode(clip.path))
         if row is None:
             return None
-        stamp, problems, digest = row
-        found = tuple((kind, text) for kind, text in json.loads(problems))
-        return Looked(Inspection(None, found, digest), stamp, remembered=True)
+        stamp, found, digest = row
+        values = json.loads(found)
+        if not isinstance(values, dict):  # of an earlier version
+            return None
+        facts = Facts(**values["facts"]) if values["facts"] else None
+        problems = tuple((kind, text) for kind, text in values["problems"])
+        return Looked(Inspection(facts, problems, digest), stamp, remembered=True)
 
     def add(self, clip: Clip, looked: Looked) -> None:
         """Remember a result. It is written within seconds."""
         if self._database is None or looked.remembered or not looked.stamp:
             return
         found = looked.inspection
-        problems = json.dumps(found.problems)
+        facts = asdict(found.facts) if found.facts else None
+        problems = json.dumps({"problems": found.problems, "facts": facts})
         row = (os.fsencode(clip.path), self._decode, looked.stamp, problems, found.digest)
         self._rows.append(row)
         if time.monotonic() - self._written > _PAUSE:

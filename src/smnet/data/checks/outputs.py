@@ -11,9 +11,13 @@ from typing import Any
 from smnet.data.annotations.places import annotation_folders
 from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.source import ClipSource
-from smnet.data.checks.check import CheckReport, Finding, Listed
+from smnet.data.checks.check import CheckReport, Finding
+from smnet.data.checks.parts import Listed
+from smnet.data.clips import Clip
 from smnet.errors import UserError
 from smnet.files import atomic_path, write_text
+
+_BORDERS = ("start", "end", "start_frame", "end_frame")
 
 
 def check_targets(
@@ -64,8 +68,9 @@ def write_report(path: str | os.PathLike[str], report: CheckReport) -> None:
 def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[int, int]:
     """Write the sound clips as a csv with the columns path, label, split and frames.
 
-    Paths below the folder of the list are relative to it, others absolute. Clips of a class without
-    a training clip are left out, as the class cannot be trained. The file is read back to check it.
+    Parts, groups and folds have columns too, where there are any. Paths below the folder of the
+    list are relative to it, others absolute. Clips of a class without a training clip are left out,
+    as the class cannot be trained. The file is read back to check it.
 
     Returns:
         (clips written, clips left out because of their class)
@@ -88,13 +93,16 @@ def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[i
     folder = Path(path).absolute().parent
     with atomic_path(path) as temporary, _csv_file(temporary) as file:
         writer = csv.writer(file)
-        writer.writerow(("path", "label", "split", "frames"))
-        for (split, clip), label in rows:
-            writer.writerow((_from(folder, clip.path), label, split, clip.num_frames or ""))
+        columns = ("path", "label", "split", "frames", *_BORDERS, "group", "fold")
+        # Columns that no clip has are left out.
+        cells = [_cells(folder, split, clip, label) for (split, clip), label in rows]
+        kept = [n for n, _ in enumerate(columns) if n < 4 or any(row[n] != "" for row in cells)]
+        writer.writerow(columns[n] for n in kept)
+        writer.writerows([row[n] for n in kept] for row in cells)
     again = read_clips(ClipSource(path, "csv"), missing="report", problems=[])
-    expected = {(clip.path, label) for (_, clip), label in rows}
+    expected = {(clip.name, label) for (_, clip), label in rows}
     read = {
-        (clip.path, again.classes[clip.label] if clip.label >= 0 else "")
+        (clip.name, again.classes[clip.label] if clip.label >= 0 else "")
         for clips in again.splits.values()
         for clip in clips
     }
@@ -104,6 +112,13 @@ def write_fix_list(path: str | os.PathLike[str], report: CheckReport) -> tuple[i
             " file of class names of another data set in its folder?"
         )
     return len(rows), left_out
+
+
+def _cells(folder: Path, split: str, clip: Clip, label: str) -> list[Any]:
+    borders = ["" if t is None else f"{t:.10g}" for t in (clip.start, clip.end)]
+    borders = ["", "", *borders] if clip.unit == "frames" else [*borders, "", ""]
+    about = [clip.group or "", clip.fold or ""]
+    return [_from(folder, clip.path), label, split, clip.num_frames or "", *borders, *about]
 
 
 def _csv_file(path: Path) -> Any:

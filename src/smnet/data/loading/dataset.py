@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from smnet.data.annotations.read import Clip
+from smnet.data.clips import Clip, Part
 from smnet.data.loading.transforms import scale_with_torch
 from smnet.data.loading.views import Damage, ViewPlan, scale_with_pillow
 from smnet.data.loading.views import read_views as read_frames
@@ -71,6 +71,7 @@ def read_views(
     mirror: bool = False,
     template: str | None = None,
     num_frames: int | None = None,
+    part: Part | None = None,
     damage: Damage | None = None,
 ) -> Tensor:
     """The views of one video as a tensor (V, T*L, 3, side, side) uint8.
@@ -85,6 +86,7 @@ def read_views(
         mirror=mirror,
         template=template,
         num_frames=num_frames,
+        part=part,
         damage=damage,
     )
     return torch.from_numpy(views)
@@ -118,7 +120,14 @@ class ClipDataset(Dataset[Sample]):
         damage = Damage()
         try:
             views = read_views(
-                clip.path, self.plan, rng, mirror, clip.template, clip.num_frames, damage
+                clip.path,
+                self.plan,
+                rng,
+                mirror,
+                clip.template,
+                clip.num_frames,
+                clip.part,
+                damage,
             )
         except UserError as error:
             return Sample(index, clip.label, None, f"{where}{error}")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from smnet.data.clips import Part
 from smnet.data.loading.crops import protocol_crops, random_box
 from smnet.data.open import open_video
 from smnet.data.sampling.rules import Mode, sample
@@ -196,6 +197,7 @@ def read_views(
     mirror: bool = False,
     template: str | None = None,
     num_frames: int | None = None,
+    part: Part | None = None,
     damage: Damage | None = None,
 ) -> NDArray[np.uint8]:
     """Decode the views of one video.
@@ -208,6 +210,7 @@ def read_views(
         mirror: whether to mirror the views (training only).
         template: file names of the frames in a folder; None finds them by looking.
         num_frames: number of frames in the annotation; later frames are not used.
+        part: the part of the video to read instead of all of it.
         damage: takes what was lost.
 
     Returns:
@@ -220,8 +223,8 @@ def read_views(
     if plan.train and rng is None:
         raise ValueError("a training view needs an rng")
     try:
-        with open_video(path, template=template, decoder=plan.decoder) as video:
-            available = num_frames or video.num_frames
+        with open_video(path, template=template, part=part, decoder=plan.decoder) as video:
+            available = (num_frames if part is None else None) or video.num_frames
             if available > video.num_frames:
                 raise UserError(
                     f"{video.path}: the annotation says {available} frames,"

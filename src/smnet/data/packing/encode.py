@@ -84,8 +84,8 @@ def encode_clip(
 
 def _encode(clip: Clip, short_side: int, frames: int | None, quality: int) -> PackedClip:
     # The process as a whole is under a time limit.
-    with open_video(clip.path, clip.template, timeout=None) as video:
-        available = clip.num_frames or video.num_frames
+    with open_video(clip.path, clip.template, part=clip.part, timeout=None) as video:
+        available = (clip.num_frames if clip.part is None else None) or video.num_frames
         if available > video.num_frames:
             raise UserError(
                 f"the annotation says {available} frames, the clip has {video.num_frames}"

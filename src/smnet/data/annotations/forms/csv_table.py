@@ -1,7 +1,8 @@
-"""A csv with a header: path, label, and optionally split and frames."""
+"""A csv with a header: path, label, and optionally split, start, end, group, fold, frames, fps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 from smnet.data.annotations.columns import Columns, columns_of
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.names import find_class_names
-from smnet.data.annotations.places import list_base, notes_on, visible_files
+from smnet.data.annotations.places import Place, list_base, notes_on, visible_files
 from smnet.data.annotations.problems import Problems
 from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
 from smnet.data.annotations.several import check_labels
 from smnet.data.annotations.text import name_of, table, whole_number
-from smnet.data.clips import ClipSet
+from smnet.data.annotations.times import part_of, seconds
+from smnet.data.clips import ClipSet, Part
 from smnet.errors import UserError
 
 
@@ -25,6 +27,10 @@ class _Raw:
     label: str
     split: str | None
     frames: int | None
+    part: Part | None
+    fps: str
+    group: str | None
+    fold: str | None
 
 
 def recognise(data: Path) -> str | None:
@@ -52,7 +58,7 @@ def read(reading: Reading) -> ClipSet:
     classes, indices, labels_note = _labels(raw, folder, reading)
     base = list_base(folder, reading.root, [item.path for item in raw], reading.finder)
     rows = [
-        Row(base.place(reading.finder, item.path), index, item.split, item.source, item.frames)
+        _row(item, index, base.place(reading.finder, item.path), folder, reading.problems)
         for item, index in zip(raw, indices, strict=True)
         if index is not None
     ]
@@ -60,7 +66,7 @@ def read(reading: Reading) -> ClipSet:
     why = [_reason(files), labels_note, *notes_on([base], root)]
     if ignored := [name for columns in files.values() for name in columns.ignored]:
         why.append(f"columns not used: {', '.join(dict.fromkeys(ignored))}")
-    return assemble(reading, "csv", rows, classes, why, root=root)
+    return assemble(reading, "csv", filter(None, rows), classes, why, root=root)
 
 
 def _files(data: Path) -> dict[Path, Columns]:
@@ -98,6 +104,7 @@ def _rows(
         row = {role: fields[position] for role, position in columns.index.items()}
         split = SPLIT_WORDS.get(row["split"].lower(), "") if "split" in row else default_split
         frames = whole_number(row["frames"]) if row.get("frames") else None
+        part, wrong = part_of({key: fields[position] for key, position in columns.borders.items()})
         if split == "":
             text = f"split {row['split']!r} is not train, val or test"
         elif not row["path"]:
@@ -106,10 +113,47 @@ def _rows(
             text = "the label is empty"
         elif row.get("frames") and (frames is None or frames < 1):
             text = f"frames {row['frames']!r} is not a positive whole number"
+        elif wrong:
+            text = wrong
         else:
-            yield _Raw(source, row["path"], name_of(row["label"]), split, frames)
+            label, group, fold = name_of(row["label"]), row.get("group"), row.get("fold")
+            yield _Raw(
+                *(source, row["path"], label, split, frames),
+                *(part, row.get("fps", ""), group or None, fold or None),
+            )
             continue
         problems.add("malformed row", source, text)
+
+
+def _row(item: _Raw, label: int, place: Place, folder: Path, problems: Problems) -> Row | None:
+    part = item.part
+    if item.fps and not place.folder:
+        raise UserError(
+            f"{folder / item.source}: the column 'fps' {Columns.meaning('fps')}, or delete the"
+            " column if it does not matter"
+        )
+    if place.folder and part is not None and part.unit == "s":
+        fps = seconds(item.fps)
+        if not fps:
+            text = (
+                f"fps {item.fps!r} is not a positive number"
+                if item.fps
+                else f"the part {part} is in seconds, and a folder of frames has no rate: add the"
+                " column fps, or give start_frame and end_frame"
+            )
+            problems.add("malformed row", item.source, text, place.path)
+            return None
+        # Frame i is presented at i / fps.
+        start, end = (
+            None if t is None else math.ceil(round(t * fps, 6)) for t in (part.start, part.end)
+        )
+        part = Part(start, end, "frames")
+    return Row(
+        *(place, label, item.split, item.source, item.frames),
+        part=part,
+        group=item.group,
+        fold=item.fold,
+    )
 
 
 def _labels(
@@ -154,5 +198,9 @@ def _labels(
 
 
 FORM = Form(
-    "csv", "a csv with the columns path, label and optionally split, frames", 1, recognise, read
+    "csv",
+    "a csv with the columns path, label and optionally split, start, end, group, fold, frames, fps",
+    1,
+    recognise,
+    read,
 )
