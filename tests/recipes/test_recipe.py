@@ -234,6 +234,10 @@ def test_the_warmup_of_a_single_epoch() -> None:
     assert read_recipe(overrides=["epochs=2"]).warmup == 1
     with pytest.raises(UserError, match="warmup=1 takes all of epochs=1"):
         read_recipe(overrides=["epochs=1", "warmup=1"])
+    assert read_recipe("motion").warmup == 1
+    assert read_recipe("motion", ["epochs=1"]).warmup == 0.1
+    with pytest.raises(UserError, match="warmup=1 takes all of epochs=1"):
+        read_recipe("motion", ["epochs=1", "warmup=1"])
 
 
 def test_the_defaults_have_a_name() -> None:

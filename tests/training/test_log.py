@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from smnet.console import clock, console, progress_bar
 from smnet.errors import UserError
 from smnet.training.log import RunLog
+from smnet.training.trackers import Tracker, open_trackers
 from tests.conftest import file_size_limit
 
 
@@ -19,6 +21,10 @@ from tests.conftest import file_size_limit
 def without_tensorboard(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     if "tensorboard" not in request.node.name:
         monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
+
+
+def board(folder: Path, first_step: int = 1) -> Callable[[], list[Tracker]]:
+    return lambda: open_trackers("auto", folder, {}, "id", first_step)
 
 
 def read(folder: Path) -> list[dict[str, object]]:
@@ -99,7 +105,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
 
 def test_a_full_disk_under_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    with RunLog(tmp_path, 1, 1, active=True) as log:
+    with RunLog(tmp_path, 1, 1, active=True, track=board(tmp_path)) as log:
         for step in range(1, 21):  # a longer event file than log.jsonl below
             log.row("val", 1, step, {"x": 1.0})
         (tmp_path / "log.jsonl").write_text("")
@@ -111,7 +117,7 @@ def test_a_full_disk_under_tensorboard(tmp_path: Path) -> None:
 
 def test_numbers_go_to_tensorboard(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    with RunLog(tmp_path, 1, 1, active=True) as log:
+    with RunLog(tmp_path, 1, 1, active=True, track=board(tmp_path)) as log:
         log.row("val", 1, 3, {"top1": 0.25, "views": "1x1"})
     (file,) = (tmp_path / "tensorboard").iterdir()
     content = file.read_bytes()
@@ -124,7 +130,7 @@ def test_tensorboard_forgets_what_is_written_again(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     for after, steps in ((0, (2, 4)), (2, (4, 6))):
-        with RunLog(tmp_path, 1, 1, active=True, after=after) as log:
+        with RunLog(tmp_path, 1, 1, active=True, track=board(tmp_path, after + 1)) as log:
             for step in steps:
                 log.row("val", 1, step, {"top1": 0.25})
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
@@ -133,7 +139,7 @@ def test_tensorboard_forgets_what_is_written_again(tmp_path: Path) -> None:
 
 def test_tensorboard_may_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorboard.summary.writer.record_writer", None)
-    with RunLog(tmp_path, 1, 1, active=True) as log:
+    with RunLog(tmp_path, 1, 1, active=True, track=board(tmp_path)) as log:
         log.row("val", 1, 3, {"top1": 0.25})
     assert [p.name for p in tmp_path.iterdir()] == ["log.jsonl"]
 

@@ -27,9 +27,10 @@ from smnet.inference.torch_backend import TorchBackend
 from smnet.recipes.recipe import read_recipe
 from smnet.training import loop as train_module
 from smnet.training import validation as validation_module
+from smnet.training.freeze import freeze_norms
 from smnet.training.loop import train
 from smnet.training.setup import training_plan
-from smnet.training.step import Meter, freeze_norms, grouped
+from smnet.training.step import Meter, grouped
 from smnet.training.validation import compare_with_best
 from tests.conftest import CLASSES, tiny, write_clips
 from tests.videos import moving_frames, write_video
@@ -579,4 +580,34 @@ def test_a_class_name_that_is_not_utf8(clips: Path, tmp_path: Path) -> None:
         (data / split / "falling").rename(data / split / os.fsdecode(b"f\xff"))
     with pytest.raises(UserError, match="is not valid UTF-8, so a checkpoint cannot store it"):
         train(tiny(data), tmp_path / "r")
+    assert not (tmp_path / "r").exists()
+
+
+# --- Early stopping.
+
+
+def test_a_run_ends_when_patience_does(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: io.StringIO
+) -> None:
+    accuracy = iter([0.2, 0.5, 0.5, 0.4, 0.9])
+    plain = train_module.validation_metrics
+
+    def scripted(*args: Any) -> dict[str, Any]:
+        return {**plain(*args), "top1": next(accuracy)}
+
+    monkeypatch.setattr(train_module, "validation_metrics", scripted)
+    recipe = tiny(clips, epochs=9, patience=2)
+    outcome = train(recipe, tmp_path / "r")
+    assert (outcome.finished, outcome.epoch) == (True, 4)
+    assert outcome.best is not None
+    assert outcome.best["epoch"] == 3  # the later of equals is kept; only a rise counts as progress
+    assert "stopped early: no better validation top-1 in 2 epochs" in said.getvalue()
+    again = train(recipe, tmp_path / "r", resume=True)
+    assert (again.finished, again.epoch) == (True, 4)
+
+
+def test_patience_needs_validation_clips(tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "clips", {"train": 1})
+    with pytest.raises(UserError, match="patience=2 needs validation clips"):
+        train(tiny(data, patience=2, batch=3), tmp_path / "r")
     assert not (tmp_path / "r").exists()

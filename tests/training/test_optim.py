@@ -186,3 +186,20 @@ def test_the_optimiser_learns_by_its_groups(name: str, kind: type) -> None:
     moved = (before - model.fc.weight).detach()
     assert torch.allclose(moved, torch.full_like(moved, 0.05), rtol=1e-4)
     assert math.isclose(moved.mean().item(), 0.05, rel_tol=1e-4)
+
+
+def test_rates_fall_by_stage() -> None:
+    with torch.device("meta"):
+        model = create_model("smnet_resnet18", 3, 2, width=8)
+    names = {id(p): name for name, p in model.named_parameters()}
+    recipe = Recipe(layer_decay=0.5, head_lr=5.0, temporal_lr=2.0)
+    scales = {
+        names[id(p)]: group["scale"]
+        for group in parameter_groups(model, recipe)
+        for p in group["params"]
+    }
+    assert scales["fc.weight"] == 5.0
+    assert scales["layer4.0.conv1.weight"] == 0.5
+    assert scales["layer1.0.conv1.weight"] == 0.5**4
+    assert scales["conv1.weight"] == 0.5**5
+    assert scales["layer4.0.temporal.se.temporal.weight"] == 2.0 * 0.5

@@ -50,9 +50,8 @@ def test_none_leaves_the_model_as_it_is() -> None:
 def test_frozen_norms_want_the_temporal_parts_too(trained: tuple[Path, VideoModel]) -> None:
     """Under statistics of the trunk alone, SMNet's blocks would grow threefold, each."""
     with pytest.raises(UserError, match=r"smnet_resnet18 are new.*freeze_norm"):
-        start_from(model(), "none", frozen_norms=True)
-    start_from(model(), str(trained[0]), frozen_norms=True)
-    start_from(create_model("tsm_resnet18", 3, 2, width=8), "none", frozen_norms=True)
+        start_from(model(), "none", needs_temporal=True)
+    start_from(model(), str(trained[0]), needs_temporal=True)
 
 
 @pytest.mark.parametrize("as_folder", [False, True])

@@ -41,6 +41,10 @@ HARD: dict[str, Any] = {
     "batch": 2,  # 4 batches an epoch, 2 steps of 2 batches
     "accumulate": 2,
     "ema": 0.8,
+    "balance": "classes",
+    "layer_decay": 0.9,
+    "patience": 9,
+    "gradient_checkpointing": True,
     "mixup": 0.4,
     "cutmix": 1.0,
     "dropout": 0.3,

@@ -28,6 +28,7 @@ from smnet.measure import clock_for, in_turns
 from smnet.models import VideoModel, accelerate, multiply_adds, parameter_count, to_channels_last
 from smnet.models.registry import new_model
 from smnet.recipes.recipe import Recipe, other_values, read_recipe
+from smnet.training.freeze import needs_temporal_weights
 from smnet.training.loop import train
 from smnet.training.setup import (
     build_model,
@@ -161,7 +162,8 @@ def _check_weights(candidate: Candidate, runs: list[Run], clips: ClipSet) -> Non
     for weights, recipe in {recipe.weights: recipe for recipe in new_runs}.items():
         try:
             if weights != "none":
-                start_from(build_model(recipe, clips), weights, frozen_norms=recipe.freeze_norm)
+                model = build_model(recipe, clips)
+                start_from(model, weights, needs_temporal=needs_temporal_weights(model, recipe))
         except UserError as error:
             raise candidate.refused(error) from None
 

@@ -13,6 +13,9 @@ from .layers import Delay
 from .spec import ModelSpec
 from .streaming import State, Stream, streaming
 
+STAGES = ("stem", "res2", "res3", "res4", "res5", "head")
+"""The stages of every model from the input to the scores."""
+
 
 class VideoModel(nn.Module):
     """Base of every model: holds the :class:`ModelSpec`, the head and the TSN consensus.
@@ -125,6 +128,16 @@ class VideoModel(nn.Module):
     def is_trunk_key(self, key: str) -> bool:
         """Whether a ``state_dict`` key belongs to the image network under the family's parts."""
         return not key.startswith("fc.") and not is_temporal(key)
+
+    def stage_of(self, key: str) -> str:
+        """The stage of a ``state_dict`` key, one of :data:`STAGES`.
+
+        Parts without a stage of their own count as res5, the last one before the head.
+        """
+        first = key.removeprefix("difference.").partition(".")[0]
+        if first.startswith("layer") and first[5:].isdecimal():
+            return f"res{int(first[5:]) + 1}"
+        return "stem" if first in ("conv1", "bn1") else "head" if first == "fc" else "res5"
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What of an image network's tensors this model starts from, under this model's names."""

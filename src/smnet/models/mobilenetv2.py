@@ -39,6 +39,7 @@ GROUPS = (
     Group(6, 320, 1, 1, stage=5),
 )
 STEM, TOP = 32, 1280
+_STAGE = {1: "stem", 2: "res2", 3: "res3", 4: "res4", 5: "res5"}
 
 
 @declared
@@ -147,6 +148,14 @@ class MobileNetV2(VideoModel):
         for layer in self.features:
             x = layer(x, num_segments) if isinstance(layer, InvertedResidual) else layer(x)
         return unfold_frames(x, num_segments)
+
+    def stage_of(self, key: str) -> str:
+        """As the base; ``features.0`` and the blocks at half the resolution are the stem."""
+        if not key.startswith("features."):
+            return super().stage_of(key)
+        stages = ["stem", *(_STAGE[group.stage] for group in GROUPS for _ in range(group.blocks))]
+        position = int(key.split(".")[1])
+        return stages[position] if position < len(stages) else "res5"
 
     def trunk_weights(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """All tensors except the classifier, which torchvision calls ``classifier.1``."""

@@ -189,6 +189,7 @@ _RANGES = {
     ("ge",): " of at least {ge}",
     ("gt",): " above {gt}",
     ("ge", "le"): " from {ge} to {le}",
+    ("gt", "le"): " above {gt} and at most {le}",
     ("ge", "lt"): " from {ge} to below {lt}",
     ("gt", "lt"): " above {gt} and below {lt}",
 }

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from smnet.errors import UserError
 from smnet.models.options import accepted
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
+"""Experiment trackers that a run can write to."""
+
 RANDAUGMENT_OPERATIONS = 14
 """Operations that RandAugment draws from."""
 
@@ -140,9 +143,22 @@ class Recipe(BaseModel):
     clip_grad: float = Field(20.0, ge=0)
     """Largest norm of the gradient. 0: no limit."""
     ema: float = Field(0.0, ge=0, lt=1)
-    """Decay per step of the moving average of the weights. 0: off."""
+    """Decay per step of the moving average of the weights, which is validated and saved. 0.98
+    averages over about 50 steps. 0: off."""
+    freeze: Literal["none", "stem", "res2", "res3", "res4", "trunk"] = "none"
+    """What keeps its start weights and statistics. A stage: everything from the input up to it.
+    trunk: the image network; the classifier and the temporal modules learn."""
     freeze_norm: bool = False
     """Keep the running statistics of BatchNorm."""
+    layer_decay: float = Field(1.0, gt=0, le=1)
+    """Learning rate of a stage, as a multiple of that of the stage above it. The classifier is the
+    top, the stem the bottom."""
+    class_weights: Literal["off", "auto"] = "off"
+    """auto: weight the loss of a clip by the inverse frequency of its class."""
+    balance: Literal["clips", "classes"] = "clips"
+    """What an epoch has equally often: every clip, or every class (by repeating clips)."""
+    patience: int = Field(0, ge=0)
+    """Epochs without a better validation top-1 after which the run ends. 0: never."""
 
     views: str = "1x1"
     """Views averaged per video in evaluation, clips x crops."""
@@ -155,6 +171,11 @@ class Recipe(BaseModel):
     """Store images with the channels innermost."""
     compile: bool = False
     """Compile the model with torch.compile."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    track: str = "auto"
+    """Trackers, separated by commas: tensorboard, trackio, wandb; or none. auto: TensorBoard if it
+    is installed."""
     workers: int | None = Field(None, ge=0, le=1024)
     """Processes that read clips. null: one per core, at most 8. 0: none."""
     seed: int = Field(0, ge=0, lt=2**32)
@@ -169,7 +190,7 @@ class Recipe(BaseModel):
         result = dict(values)
         for key, value in values.items():
             field = cls.model_fields.get(key)
-            if value is False and key in ("flip", "amp"):
+            if value is False and key in ("flip", "amp", "class_weights"):
                 result[key] = "off"
             elif value is None and key == "randaugment":
                 result[key] = ""
@@ -198,6 +219,16 @@ class Recipe(BaseModel):
             )
         if self.short_side is not None and self.short_side < self.size:
             raise ValueError(f"short_side={self.short_side} is smaller than size={self.size}")
+        if self.freeze != "none" and self.weights == "none":
+            raise ValueError(
+                f"freeze={self.freeze} would keep random weights; give start weights (weights=), or"
+                " freeze=none"
+            )
+        if self.class_weights == "auto" and self.balance == "classes":
+            raise ValueError(
+                "class_weights=auto and balance=classes both make up for rare classes; choose one"
+            )
+        parse_trackers(self.track)
         parse_views(self.views)
         parse_randaugment(self.randaugment)
         return self
@@ -221,6 +252,24 @@ def parse_views(views: str) -> tuple[int, int]:
     if int(crops) not in (1, 3, 5):
         raise UserError(f"views={views!r}: crops must be 1, 3 or 5")
     return int(clips), int(crops)
+
+
+def parse_trackers(track: str) -> tuple[str, ...]:
+    """``"tensorboard,wandb"`` -> its names; () for ``"auto"`` and ``"none"``.
+
+    Raises:
+        UserError: an unknown tracker.
+    """
+    if track in ("auto", "none"):
+        return ()
+    names = tuple(dict.fromkeys(name.strip() for name in track.split(",")))
+    for name in names:
+        if name not in TRACKERS:
+            raise UserError(
+                f"track={track!r}: there is no tracker {name!r}; there are {', '.join(TRACKERS)},"
+                " or auto, or none"
+            )
+    return names
 
 
 def parse_randaugment(policy: str) -> tuple[float, int] | None:

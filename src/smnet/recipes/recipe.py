@@ -20,6 +20,7 @@ MAY_CHANGE = frozenset(
         *("about", "expected", "views"),
         *("data", "format", "root", "labels", "on_error", "decoder"),
         *("device", "channels_last", "compile", "workers", "deterministic"),
+        *("gradient_checkpointing", "track"),
     )
 )
 """Keys that may differ when a run is resumed. They say where and how it reads and computes, not
@@ -77,8 +78,10 @@ def read_recipe(
         UserError: an unknown recipe or key (with the nearest known one), or an impossible value.
     """
     content, where = _read(source)
-    for key, value in [*map(key_and_value, overrides), *(values or {}).items()]:
+    given = [*map(key_and_value, overrides), *(values or {}).items()]
+    for key, value in given:
         _set(content, key, value)
+    _shorten_warmup(content, {key for key, _ in given})
     for key in content:
         if key not in Recipe.model_fields:
             hint = nearest(str(key), Recipe.model_fields)
@@ -89,6 +92,15 @@ def read_recipe(
         return Recipe(**content)
     except ValidationError as error:
         raise UserError(f"{where}: {explain(error, Recipe)}") from None
+
+
+def _shorten_warmup(content: dict[str, Any], given: set[str]) -> None:
+    """The warmup of a recipe becomes a tenth of the epochs if it would take all of them."""
+    epochs, warmup = content.get("epochs"), content.get("warmup")
+    if not isinstance(epochs, int) or not isinstance(warmup, int | float) or "warmup" in given:
+        return
+    if warmup >= epochs > 0:
+        content["warmup"] = epochs / 10
 
 
 class _Loader(yaml.SafeLoader):

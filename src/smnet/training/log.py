@@ -1,12 +1,10 @@
-"""The log of a run: progress on the terminal, rows in ``log.jsonl``, scalars for TensorBoard."""
+"""The log of a run: progress on the terminal, rows in ``log.jsonl``, scalars for trackers."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from smnet.errors import UserError
 from smnet.files import write_text
 from smnet.recipes.recipe import Recipe
 from smnet.training.step import Meter
+from smnet.training.trackers import Tracker
 
 
 class RunLog:
@@ -28,7 +27,7 @@ class RunLog:
         epochs: number of epochs of the run.
         steps: number of optimiser steps per epoch.
         active: whether this process prints and writes (rank 0).
-        after: TensorBoard scalars after this step are replaced.
+        track: opens the trackers that also get the numbers of the rows.
         every: seconds between printed lines where there is no terminal for a progress bar.
     """
 
@@ -38,7 +37,7 @@ class RunLog:
         epochs: int,
         steps: int,
         active: bool,
-        after: int = 0,
+        track: Callable[[], Sequence[Tracker]] = tuple,
         every: float = 30.0,
     ) -> None:
         self.active = active
@@ -46,10 +45,10 @@ class RunLog:
         self.epochs, self.steps, self.every = epochs, steps, every
         self.began = self.spoke = time.monotonic()
         self.done_here = 0
-        self._scalars: ScalarFile | None = None
+        self._trackers: Sequence[Tracker] = ()
         if active:
-            with suppress(ImportError), self._named_errors(folder / "tensorboard"):
-                self._scalars = ScalarFile(folder / "tensorboard", after + 1)
+            with self._named_errors(folder / "tensorboard"):
+                self._trackers = track()
         self._bar = progress_bar(quiet=not active)
         self._task: TaskID | None = None
 
@@ -59,9 +58,9 @@ class RunLog:
 
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
-        if self._scalars is not None:
+        for tracker in self._trackers:
             with suppress(OSError):  # after a full disk the last write fails again
-                self._scalars.close()
+                tracker.close()
 
     def say(self, text: str) -> None:
         """Print one line on standard error."""
@@ -101,16 +100,16 @@ class RunLog:
             )
 
     def row(self, kind: str, epoch: int, step: int, values: dict[str, Any]) -> None:
-        """Write a row of numbers to ``log.jsonl`` and to TensorBoard, if that is installed."""
+        """Write a row of numbers to ``log.jsonl`` and to the trackers."""
         if not self.active:
             return
         entry = {"kind": kind, "epoch": epoch, "step": step, **values}
         with self._named_errors(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
-        if self._scalars is not None:
-            numbers = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        numbers = {f"{kind}/{k}": v for k, v in values.items() if isinstance(v, int | float)}
+        for tracker in self._trackers:
             with self._named_errors(self.path.parent / "tensorboard"):
-                self._scalars.add(numbers, step)
+                tracker.add(numbers, step)
 
     @contextmanager
     def _named_errors(self, path: Path) -> Iterator[None]:
@@ -119,48 +118,6 @@ class RunLog:
             yield
         except OSError as error:
             raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-class ScalarFile:
-    """A TensorBoard event file, written without the thread of TensorBoard's own writer.
-
-    That thread prints a traceback when the disk is full; here the error reaches the caller.
-
-    Args:
-        folder: the folder of the event files, created if it does not exist.
-        first_step: in TensorBoard, scalars of earlier files from this step on are dropped.
-
-    Raises:
-        ImportError: TensorBoard is not installed.
-        OSError: the file cannot be written.
-    """
-
-    def __init__(self, folder: Path, first_step: int) -> None:
-        from tensorboard.compat.proto import event_pb2, summary_pb2
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{time.time_ns()}.{platform.node()}.{os.getpid()}"
-        self._file = (folder / name).open("wb")
-        self._records = RecordWriter(self._file)
-        self._write(file_version="brain.Event:2")
-        if first_step > 1:
-            log = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
-            self._write(step=first_step, session_log=log)
-
-    def add(self, scalars: dict[str, float], step: int) -> None:
-        """Write numbers by name and flush them to disk."""
-        values = [self._summary.Value(tag=tag, simple_value=x) for tag, x in scalars.items()]
-        self._write(step=step, summary=self._summary(value=values))
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def _write(self, **fields: Any) -> None:
-        event = self._event(wall_time=time.time(), **fields)
-        self._records.write(event.SerializeToString())
 
 
 def epoch_line(

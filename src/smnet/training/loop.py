@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 
 from smnet.checkpoints.file import Checkpoint, save_checkpoint
 from smnet.data.loading.dataset import ClipDataset, TrainBatches
@@ -21,7 +20,10 @@ from smnet.files import alone_in
 from smnet.models import accelerate, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
+from smnet.training.checkpointing import checkpoint_gradients
+from smnet.training.freeze import freeze_parameters, needs_temporal_weights, train_mode
 from smnet.training.log import RunLog, epoch_line
+from smnet.training.loss import Loss
 from smnet.training.optim import get_lr, lr_factor, make_optimizer, scaled_lr, set_lr
 from smnet.training.setup import (
     StopRequested,
@@ -57,11 +59,12 @@ from smnet.training.step import (
     no_sync,
     not_finite,
     prepare,
-    train_mode,
     update_weights,
 )
+from smnet.training.trackers import check_trackers, open_trackers
 from smnet.training.validation import (
     compare_with_best,
+    out_of_patience,
     validate,
     validation_loader,
     validation_metrics,
@@ -99,7 +102,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
     """Train a model from a recipe and write its checkpoints to ``folder``.
 
     The folder receives ``recipe.yaml``, ``log.jsonl``, ``best.safetensors``, ``last.safetensors``,
-    ``resume.pt`` and, if TensorBoard is installed, its scalars. Ctrl-C and SIGTERM stop the run
+    ``resume.pt`` and the scalars of TensorBoard. Ctrl-C and SIGTERM stop the run
     after the step in progress. A resumed run is bit-exact on the same machine.
 
     Args:
@@ -113,14 +116,21 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
     folder = Path(folder)
     with join(recipe.device) as processes, stop_on_signals() as stopping, ExitStack() as stack:
         # Data. The whole list is checked before the first step.
+        check_trackers(recipe.track)
         clips = read_training_clips(recipe)
         check_folder_is_not_data(folder, clips)
         plan, mirror_note = training_plan(recipe, clips)
         augmentation = Augmentation(recipe)
         seed_everything(recipe, processes)
         dataset = ClipDataset(clips.splits["train"], plan, recipe.seed)
+        labels = [clip.label for clip in clips.splits["train"]]
         batches = TrainBatches(
-            len(dataset), recipe.batch, recipe.seed, processes.rank, processes.world
+            len(dataset),
+            recipe.batch,
+            recipe.seed,
+            processes.rank,
+            processes.world,
+            labels if recipe.balance == "classes" else None,
         )
         pinned = processes.device.type == "cuda"
         loader = make_loader(dataset, batches, recipe.workers, pin_memory=pinned)
@@ -129,7 +139,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         model = accelerate(build_model(recipe, clips), "training")
         weights_note = "weights: resumed"
         if not resume:
-            weights_note = start_from(model, recipe.weights, frozen_norms=recipe.freeze_norm)
+            fixed = needs_temporal_weights(model, recipe)
+            weights_note = start_from(model, recipe.weights, needs_temporal=fixed)
+        freeze_note = freeze_parameters(model, recipe.freeze)
         model.to(processes.device)
         if recipe.channels_last:
             to_channels_last(model)
@@ -141,7 +153,10 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             scaler=scaler,
             mixing=torch.Generator().manual_seed(recipe.seed + processes.rank),
         )
+        if recipe.gradient_checkpointing:
+            checkpoint_gradients(model)
         network = compiled_and_distributed(model, recipe, processes, stack)
+        loss_of = Loss(recipe, labels, len(clips.classes), processes.device)
         torch.manual_seed(recipe.seed + processes.rank)  # dropout differs between processes
         steps_per_epoch = -(-len(batches) // recipe.accumulate)
         clips_per_step = (
@@ -150,6 +165,11 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         )
         base_lr, lr_note = scaled_lr(recipe, clips_per_step)
         val_loader = validation_loader(recipe, clips, model.spec, processes)
+        if recipe.patience and val_loader is None:
+            raise UserError(
+                f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are"
+                " none; leave patience out"
+            )
 
         # Position in the run.
         data = data_fingerprint(clips)
@@ -163,7 +183,15 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
 
         # The log keeps its rows up to the end of the last complete epoch.
         logged = state.step - -(-state.batch // recipe.accumulate)
-        log = RunLog(folder, recipe.epochs, steps_per_epoch, processes.first, logged)
+        log = RunLog(
+            folder,
+            recipe.epochs,
+            steps_per_epoch,
+            processes.first,
+            lambda: open_trackers(
+                recipe.track, folder, recipe.model_dump(mode="json"), state.run_id, logged + 1
+            ),
+        )
         log.keep_until(logged)
         stack.enter_context(log)
         log.say(f"data: {clips.why}")
@@ -172,15 +200,18 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.say(data_difference(state.data, data))
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
-        for note in (weights_note, lr_note, mirror_note, augmentation.note, no_val_note):
-            if note:
-                log.say(note)
+        notes = (weights_note, freeze_note, lr_note, loss_of.note, mirror_note, augmentation.note)
+        for note in filter(None, (*notes, no_val_note)):
+            log.say(note)
 
         def stopped() -> Outcome:
             log.say(f"stopped; resume with: smnet train --resume {folder}")
             return Outcome(folder, False, state.best, state.epoch, stop_requested=True)
 
         for epoch in range(state.epoch, recipe.epochs):
+            if out_of_patience(state, recipe):
+                log.say(f"stopped early: no better validation top-1 in {recipe.patience} epochs")
+                break
             train_mode(network, recipe)
             batches.set(epoch, state.batch)
             meter = Meter(*state.meter)
@@ -205,9 +236,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     )
                     with hold, autocast():
                         logits = forward(network, inputs, recipe)
-                        loss = F.cross_entropy(
-                            logits, targets, label_smoothing=recipe.label_smoothing
-                        )
+                        loss = loss_of(logits, targets)
                     scaler.scale(loss * weight / len(group)).backward()
                     if not torch.isfinite(loss):
                         raise UserError(not_finite(state.step, lr, batch, clips, recipe, processes))
@@ -260,6 +289,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             state = replace(state, epoch=epoch + 1, batch=0, meter=())
             measured = validation_metrics(result, epoch + 1)
             verdict = compare_with_best(measured, state.best)
+            if verdict == "best":
+                state.improved = epoch + 1
             if verdict:
                 state.best = measured
             if processes.first:
@@ -280,4 +311,4 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         if state.best is None:
             log.say("no epoch had finite validation scores, so best.safetensors was not written")
         stop = processes.any(stopping.is_set())
-        return Outcome(folder, True, state.best, recipe.epochs, stop, processes.first)
+        return Outcome(folder, True, state.best, state.epoch, stop, processes.first)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from smnet.models import VideoModel
+from smnet.models.base import STAGES
 from smnet.recipes.recipe import Recipe
 
 
@@ -52,8 +53,9 @@ def parameter_groups(model: VideoModel, recipe: Recipe) -> list[dict[str, Any]]:
     Weight decay applies to parameters of two or more dimensions that are not named ``bias``, so it
     applies to a channel-wise weight of shape (C, 1, 1) and not to one of shape (C,). The learning
     rate is ``head_lr`` times the base rate for the classifier, ``temporal_lr`` times for temporal
-    modules, and twice that of the weight for biases of convolutions and of the classifier. Each
-    group stores its factor as ``scale``.
+    modules, and twice that of the weight for biases of convolutions and of the classifier. It falls
+    by ``layer_decay`` from each stage to the one below it. Each group stores its factor as
+    ``scale``.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
@@ -64,6 +66,7 @@ def parameter_groups(model: VideoModel, recipe: Recipe) -> list[dict[str, Any]]:
         scale = recipe.head_lr if head else 1.0
         if not head and not model.is_trunk_key(name):
             scale = recipe.temporal_lr
+        scale *= recipe.layer_decay ** (len(STAGES) - 1 - STAGES.index(model.stage_of(name)))
         if name.endswith(".bias") and (head or _is_convolution(model, name)):
             scale *= 2.0
         groups.setdefault((scale, decays), []).append(parameter)

@@ -17,7 +17,7 @@ from smnet.models import VideoModel, load_weights
 from smnet.models.registry import input_of
 
 
-def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) -> str:
+def start_from(model: VideoModel, source: str, *, needs_temporal: bool = False) -> str:
     """Load the start weights into ``model``.
 
     Args:
@@ -28,25 +28,26 @@ def start_from(model: VideoModel, source: str, *, frozen_norms: bool = False) ->
             trunk and the temporal modules are taken, and the classifier if it has the same classes
             in the same order. A checkpoint without temporal weights (TSN, TSM) gives its trunk to
             any family.
-        frozen_norms: whether the normalisations keep their statistics. New temporal modules change
-            the scale of features (SMNet's threefold), so they must then be part of ``source``.
+        needs_temporal: whether the temporal modules must be part of ``source``. So it is where
+            normalisations keep their statistics: new modules change the scale of features, SMNet's
+            threefold.
 
     Returns:
         One line that says what was loaded.
 
     Raises:
-        UserError: the weights are missing or do not fit, or ``frozen_norms`` with weights that lack
-            the temporal modules.
+        UserError: the weights are missing or do not fit, or lack temporal modules that they need.
     """
     checkpoint = _read_ours(source)
     own, own_head = _shapes(model.state_dict())
     given, given_head = _shapes({} if checkpoint is None else checkpoint.tensors)
     trunk_alone = own != given and all(map(model.is_trunk_key, given))
-    if frozen_norms and trunk_alone and not all(map(model.is_trunk_key, own)):
+    if needs_temporal and trunk_alone:
         raise UserError(
-            f"weights={source} with freeze_norm=true: the temporal modules of {model.spec.name} are"
-            " new, and statistics measured without them do not fit; give a checkpoint of"
-            f" {model.spec.name} (weights=CHECKPOINT), or freeze_norm=false"
+            f"weights={source} with freeze_norm or freeze: the temporal modules of"
+            f" {model.spec.name} are new, and statistics measured without them do not fit; give a"
+            f" checkpoint of {model.spec.name} (weights=CHECKPOINT), freeze less (freeze=stem), or"
+            " leave freeze and freeze_norm out"
         )
     if source == "none":
         return "weights: random"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+import secrets
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,8 @@ class RunState:
         meter: running sums of the current epoch, of this process.
         best: metrics of the best validation so far.
         data: see :func:`smnet.training.setup.data_fingerprint`.
+        improved: the epoch after which the validation top-1 was higher than ever before.
+        run_id: identifies the run at experiment trackers.
     """
 
     epoch: int = 0
@@ -39,6 +43,8 @@ class RunState:
     meter: tuple[float, ...] = ()
     best: dict[str, Any] | None = None
     data: dict[str, Any] = field(default_factory=dict)
+    improved: int = 0
+    run_id: str = field(default_factory=partial(secrets.token_hex, 4))
 
 
 @dataclass

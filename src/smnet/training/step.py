@@ -21,6 +21,7 @@ from smnet.errors import UserError
 from smnet.models import ModelSpec
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
+from smnet.training.freeze import freeze_norms, train_mode
 from smnet.training.state import Learner
 
 
@@ -68,20 +69,6 @@ class Meter:
             f"loss {s['loss']:.3f}  top-1 {s['top1']:.1%}"
             f"  {s['clips_per_second']:.1f} clips/s  waiting for data {s['waiting']:.0%}"
         )
-
-
-def train_mode(network: nn.Module, recipe: Recipe) -> None:
-    """Put the network into training mode; ``freeze_norm`` keeps the running statistics."""
-    network.train()
-    if recipe.freeze_norm:
-        freeze_norms(network)
-
-
-def freeze_norms(model: nn.Module) -> None:
-    """Put every batch normalisation into evaluation mode."""
-    for module in model.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
-            module.eval()
 
 
 def grouped(loader: Iterable[Batch], size: int) -> Iterator[tuple[list[Batch], float]]:

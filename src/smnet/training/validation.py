@@ -19,7 +19,7 @@ from smnet.inference.torch_backend import TorchBackend
 from smnet.models import ModelSpec
 from smnet.recipes.recipe import Recipe
 from smnet.training.setup import StopRequested, validation_clips
-from smnet.training.state import Learner
+from smnet.training.state import Learner, RunState
 
 
 def validation_loader(
@@ -110,3 +110,8 @@ def compare_with_best(measured: dict[str, Any], best: dict[str, Any] | None) -> 
     if best is None or measured["top1"] > best["top1"]:
         return "best"
     return "equals the best" if measured["top1"] == best["top1"] else ""
+
+
+def out_of_patience(state: RunState, recipe: Recipe) -> bool:
+    """Whether the validation top-1 has not risen during the last ``patience`` epochs."""
+    return bool(recipe.patience) and state.epoch - state.improved >= recipe.patience

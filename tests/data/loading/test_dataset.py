@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -255,3 +256,25 @@ def test_a_folder_of_frames(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="the annotation says 7 frames, it has 6"):
         read_views(str(tmp_path), TEST, num_frames=7)
+
+
+def test_an_epoch_balanced_by_class() -> None:
+    labels = [0] * 10 + [1] * 3 + [2]
+    batches = TrainBatches(14, 2, seed=5, labels=labels)
+    epochs = []
+    for epoch in (0, 1):
+        batches.set(epoch)
+        keys = [key for batch in batches for key in batch]
+        counts = Counter(labels[index] for _, index in keys)
+        assert sorted(counts.values()) == [4, 5, 5]
+        assert len(set(keys)) == 14, "a repeated clip is another view"
+        assert {index for _, index in keys} >= {10, 11, 12, 13}
+        epochs.append(keys)
+    assert not {draw for draw, _ in epochs[0]} & {draw for draw, _ in epochs[1]}
+    batches.set(1, 3)
+    assert [key for batch in batches for key in batch] == epochs[1][6:]
+    ranks = [TrainBatches(14, 1, 5, rank, 2, labels) for rank in (0, 1)]
+    for rank in ranks:
+        rank.set(1)
+    together = [key for pair in zip(*ranks, strict=True) for batch in pair for key in batch]
+    assert together == epochs[1]

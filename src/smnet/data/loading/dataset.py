@@ -157,17 +157,33 @@ def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:
         )
 
 
+_REPEAT = 1 << 32
+
+
 class TrainBatches:
     """Batches of keys in random order, which is a function of (seed, epoch).
 
     Each of ``world`` processes takes its part of every global batch. Clips that do not fill the
     last global batch are left out; they differ from epoch to epoch. A set smaller than one global
     batch is one smaller batch.
+
+    With ``labels`` (the class of each clip) an epoch has as many clips of each class, within one.
+    Clips of small classes are repeated, each time as a new random view; of large classes every
+    epoch takes others.
     """
 
-    def __init__(self, length: int, batch: int, seed: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch: int,
+        seed: int,
+        rank: int = 0,
+        world: int = 1,
+        labels: Sequence[int] | None = None,
+    ) -> None:
         if length < world:
             raise UserError(f"{length} training clips for {world} processes; start fewer processes")
+        self.labels = None if labels is None else np.asarray(labels)
         self.length, self.batch, self.seed, self.rank, self.world = length, batch, seed, rank, world
         self.epoch = 0
         self.start = 0
@@ -180,11 +196,27 @@ class TrainBatches:
         return max(self.length // (self.batch * self.world), 1)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        order = self._order()
         step = self.batch * self.world
         for number in range(self.start, len(self)):
-            together = order[number * step : (number + 1) * step]
-            yield [(self.epoch, int(i)) for i in together[self.rank :: self.world]]
+            yield order[number * step : (number + 1) * step][self.rank :: self.world]
+
+    def _order(self) -> list[Key]:
+        """The keys of an epoch of all processes."""
+        rng = np.random.default_rng((self.seed, self.epoch))
+        if self.labels is None:
+            return [(self.epoch, int(i)) for i in rng.permutation(self.length)]
+        classes = rng.permutation(np.unique(self.labels))
+        keys: list[Key] = []
+        for position, label in enumerate(classes):
+            members = rng.permutation(np.flatnonzero(self.labels == label))
+            wanted = len(range(position, self.length, len(classes)))
+            for number in range(wanted):
+                # A repeated clip is another view: the epoch in its key is one that no run reaches.
+                repeat = number // len(members)
+                epoch = self.epoch + repeat * _REPEAT
+                keys.append((epoch, int(members[number % len(members)])))
+        return [keys[i] for i in rng.permutation(self.length)]
 
 
 class TestBatches:
