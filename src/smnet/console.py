@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -103,6 +104,15 @@ def printable(text: str) -> str:
 def plural(number: int, noun: str) -> str:
     """``1 clip``, ``2 clips``."""
     return f"{number} {noun}" + ("s" if number != 1 else "")
+
+
+def finite(value: Any) -> Any:
+    """Plain values with null for numbers that are not finite, which JSON lacks."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def json_text(values: Any, indent: int | None = None) -> str:

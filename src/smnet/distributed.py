@@ -112,8 +112,7 @@ def _wait_for_threads() -> None:
 @functools.cache
 def _store(rank: int, world: int) -> dist.Store:
     """The store of torchrun, by its environment variables."""
-    store: dist.Store = next(dist.rendezvous("env://", rank, world))[0]
-    return store
+    return next(dist.rendezvous("env://", rank, world))[0]
 
 
 def says_first(line: str) -> bool:

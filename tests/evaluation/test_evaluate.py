@@ -290,7 +290,7 @@ def test_a_drawn_split_is_the_one_of_training(
     result = evaluation([mine], str(unsplit))
     assert set(result.paths) == drawn(unsplit, split_seed=1, val_fraction=0.4)
     assert set(result.paths) != drawn(unsplit, val_fraction=0.4)
-    assert "has no split of its own" in said.getvalue()
+    assert "the data set has no splits" in said.getvalue()
     assert "--split all" in said.getvalue()
     # Before the split had a seed of its own.
     old = trained_on(run, tmp_path / "b.safetensors", seed=1, val_fraction=0.4, split_seed=None)

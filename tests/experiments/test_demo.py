@@ -15,7 +15,7 @@ from smnet.evaluation.results import Evaluation
 from smnet.experiments import demo
 from smnet.inference.recognizer import Prediction
 from smnet.recipes.recipe import Recipe, read_recipe
-from smnet.report.page import Shown, Trained, report_page
+from smnet.report.page import Sample, Trained, report_page
 
 CLASSES = ("a <b> & c", "'d' \"e\"")
 
@@ -88,7 +88,7 @@ def page(tmp_path: Path) -> Strict:
     }
     return parsed(
         report_page(
-            "A & B", "<script>alert(1)</script>", [SMNET, TSN], [Shown(film, CLASSES[0], answers)]
+            "A & B", "<script>alert(1)</script>", [SMNET, TSN], [Sample(film, CLASSES[0], answers)]
         )
     )
 

@@ -595,7 +595,7 @@ def test_half_precision(net: Path, data: Path, tmp_path: Path) -> None:
     assert onnx.TensorProto.FLOAT not in {t.data_type for t in tensors if len(t.dims) == 4}
     assert onnx.TensorProto.FLOAT16 in {t.data_type for t in tensors if len(t.dims) == 4}
     with pytest.raises(UserError, match=r"fp16 costs 50\.00 points .* nothing was written"):
-        export_module._accept(tmp_path, "fp16", replace(made.parity, top1_before=1, top1_after=0.5))
+        export_module._accept(tmp_path, "fp16", replace(made.parity, drop=50.0))
 
 
 # --- What is measured.

@@ -35,6 +35,7 @@ from smnet.data.annotations.names import read_class_names, tell_twins_apart, wit
 from smnet.data.sampling.rules import list_strategies
 from smnet.errors import UserError
 from smnet.models import ModelSpec, VideoModel, build_model
+from smnet.models.imagenet import sha256
 from smnet.models.registry import family_of
 from smnet.models.weight_files import AVERAGED, read_timm_config, read_weight_file
 
@@ -157,7 +158,7 @@ def convert(
         raise
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
-    origin = {"file": path.name, "sha256": _sha256(path), "layout": kind.name}
+    origin = {"file": path.name, "sha256": sha256(path), "layout": kind.name}
     checkpoint = Checkpoint(spec, tensors, {"converted_from": origin})
     return Conversion(checkpoint, (*notes, *left))
 
@@ -172,15 +173,15 @@ def _modernised(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
 def _layout(path: Path, state: Mapping[str, Tensor], wanted: str | None) -> tuple[Layout, str]:
     if wanted is not None and wanted not in LAYOUTS:
         raise UserError(f"--from {wanted}: unknown; the layouts are {', '.join(LAYOUTS)}")
-    found = recognise(state)
-    if found is None:
+    recognised = recognise(state)
+    if recognised is None:
         if wanted is not None:
             return LAYOUTS[wanted], "as given"
         raise UserError(
             f"{path}: no known layout has keys such as {some(state)}; the layouts are"
             f" {', '.join(LAYOUTS)}"
         )
-    layout, key = found
+    layout, key = recognised
     if wanted in (None, layout.name):
         return layout, f"{layout.evidence}, see {key}"
     if wanted == "timm" and layout.name == "torchvision":
@@ -270,9 +271,9 @@ def _normalisation(
         if not _is_scale(mean, std):
             raise UserError("--mean, --std: three numbers each, for values in [0, 1], std above 0")
         return {"mean": mean, "std": std}, f"normalised by {mean}, {std}, as given"
-    found = [card.get("mean"), card.get("std")]
-    if all(isinstance(value, list) for value in found) and _is_scale(*found):
-        mean, std = (tuple(map(float, value)) for value in found)  # type: ignore[arg-type]
+    of_card = [card.get("mean"), card.get("std")]
+    if all(isinstance(value, list) for value in of_card) and _is_scale(*of_card):
+        mean, std = (tuple(map(float, value)) for value in of_card)  # type: ignore[arg-type]
         return {"mean": mean, "std": std}, f"normalised by {mean}, {std} (config.json beside it)"
     return {}, "normalised by ImageNet's mean and deviation (--mean and --std set others)"
 
@@ -351,7 +352,9 @@ def _fitted(
     }
     theirs = layout.names(own, temporal, head)
     unused = [key for key in state if re.search(layout.unused, key)]
-    missing = [t for o, t in theirs.items() if t not in state and not _is_counter(o)]
+    # Old files lack the counters, on which no score depends.
+    required = [t for o, t in theirs.items() if not o.endswith(".num_batches_tracked")]
+    missing = [t for t in required if t not in state]
     extra = sorted(state.keys() - set(theirs.values()) - set(unused))
     misfit = [
         f"{t}: {_describe(state[t])} for {tuple(own[o].shape)}"
@@ -379,11 +382,6 @@ def _fitted(
     return tensors, notes
 
 
-def _is_counter(key: str) -> bool:
-    """Whether a tensor is a counter, which old files lack and no score depends on."""
-    return key.endswith(".num_batches_tracked")
-
-
 def _fits(given: Tensor, own: Tensor) -> bool:
     return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
 
@@ -391,8 +389,3 @@ def _fits(given: Tensor, own: Tensor) -> bool:
 def _describe(tensor: Tensor) -> str:
     kind = "" if tensor.is_floating_point() else f" {str(tensor.dtype).removeprefix('torch.')}"
     return f"{tuple(tensor.shape)}{kind}"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

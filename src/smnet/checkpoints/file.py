@@ -7,7 +7,6 @@ and reading it never runs code.
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from smnet.checkpoints.header import FORMAT, checkpoint_file, parse_header
+from smnet.checkpoints.header import FORMAT, open_checkpoint
 from smnet.checkpoints.metadata import dump_specification
+from smnet.console import finite
 from smnet.errors import UserError
 from smnet.files import atomic_path
 from smnet.models import ModelSpec, VideoModel, build_model
@@ -28,14 +28,8 @@ from smnet.models import ModelSpec, VideoModel, build_model
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint with its weights; see :class:`smnet.checkpoints.header.Header` for the rest.
-
-    Attributes:
-        spec: the model, its input description and its class names.
-        tensors: its ``state_dict``.
-        recipe: the recipe it was trained by, as plain values; empty if unknown.
-        metrics: what was measured on it.
-    """
+    """A checkpoint with its weights, ``tensors``; ``smnet.checkpoints.header.Header`` has the
+    rest."""
 
     spec: ModelSpec
     tensors: Mapping[str, Tensor]
@@ -56,24 +50,15 @@ class Checkpoint:
             differ = sorted(name for name, _ in set(own.items()) ^ set(given.items()))
             shown = ", ".join(list(dict.fromkeys(differ))[:6])
             raise UserError(f"the tensors are not those of {self.spec.name}: see {shown}")
-        check_finite(self.tensors)
+        wrong = [name for name, t in self.tensors.items() if not bool(torch.isfinite(t).all())]
+        if wrong:
+            more = f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
+            raise ValueError(
+                f"weights that are not finite numbers in {wrong[0]}{more}; the training diverged or"
+                " the file is damaged"
+            )
         model.load_state_dict(dict(self.tensors), assign=True)
         return model.eval()
-
-
-def check_finite(tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights from which no score can be computed.
-
-    Raises:
-        ValueError: a tensor holds NaN or an infinite value.
-    """
-    wrong = [name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all())]
-    if wrong:
-        more = f" and {len(wrong) - 1} more tensors" if len(wrong) > 1 else ""
-        raise ValueError(
-            f"weights that are not finite numbers in {wrong[0]}{more}; the training diverged or the"
-            " file is damaged"
-        )
 
 
 def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
@@ -86,8 +71,8 @@ def save_checkpoint(path: str | os.PathLike[str], checkpoint: Checkpoint) -> Non
     entries = {
         "format": FORMAT,
         "spec": dump_specification(checkpoint.spec),
-        "recipe": _json(checkpoint.recipe),
-        "metrics": _json(checkpoint.metrics),
+        "recipe": json.dumps(finite(checkpoint.recipe), ensure_ascii=False),
+        "metrics": json.dumps(finite(checkpoint.metrics), ensure_ascii=False),
     }
     with atomic_path(path) as temporary:
         try:
@@ -106,13 +91,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
     Raises:
         UserError: no such file, a truncated one, or one of another kind.
     """
-    path = checkpoint_file(path)
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = parse_header(path, file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a checkpoint, or truncated ({error})") from None
+    with open_checkpoint(path, "pt") as (file, header):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     return Checkpoint(header.spec, tensors, header.recipe, header.metrics)
 
 
@@ -120,7 +100,7 @@ def open_model(path: str | os.PathLike[str]) -> tuple[VideoModel, Mapping[str, A
     """The trained model of a checkpoint in evaluation mode, and the recipe it was trained by.
 
     Raises:
-        UserError: as :func:`read_checkpoint`; a model that cannot be built from the file.
+        UserError: as ``read_checkpoint``; a model that cannot be built from the file.
     """
     checkpoint = read_checkpoint(path)
     try:
@@ -130,21 +110,8 @@ def open_model(path: str | os.PathLike[str]) -> tuple[VideoModel, Mapping[str, A
 
 
 def load(path: str | os.PathLike[str]) -> VideoModel:
-    """The trained model of a checkpoint in evaluation mode; see :func:`open_model`."""
+    """The trained model of a checkpoint in evaluation mode; see ``open_model``."""
     return open_model(path)[0]
-
-
-def _json(values: Mapping[str, Any]) -> str:
-    """JSON of plain values; numbers that are not finite, which JSON lacks, become null."""
-    return json.dumps(_finite(dict(values)), ensure_ascii=False, allow_nan=False)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _sort_header(file: Path) -> None:

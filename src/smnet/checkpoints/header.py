@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from smnet.checkpoints.hub import is_address, pull
-from smnet.checkpoints.metadata import read_specification
+from smnet.checkpoints.metadata import first_problem, read_specification
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
 
@@ -60,21 +61,22 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     Raises:
         UserError: no such file, a truncated one, or one of another kind.
     """
+    with open_checkpoint(path, "np") as (_, header):
+        return header
+
+
+@contextmanager
+def open_checkpoint(path: str | os.PathLike[str], framework: str) -> Iterator[tuple[Any, Header]]:
+    """The open safetensors file of a checkpoint, and its header; see :func:`read_header`."""
     path = checkpoint_file(path)
     try:
-        with safe_open(path, framework="np") as file:
-            entries = file.metadata() or {}
+        with safe_open(path, framework=framework) as file:
+            yield file, _parse(path, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a checkpoint, or truncated ({error})") from None
-    return parse_header(path, entries)
 
 
-def parse_header(path: Path, entries: Mapping[str, str]) -> Header:
-    """The header of the file ``path`` from its safetensors metadata.
-
-    Raises:
-        UserError: metadata of another program or version, or damaged.
-    """
+def _parse(path: Path, entries: Mapping[str, str]) -> Header:
     written = entries.get("format", "")
     if not _is_ours(written):
         raise UserError(f"{path}: a safetensors file, but not a checkpoint of smnet")
@@ -84,9 +86,7 @@ def parse_header(path: Path, entries: Mapping[str, str]) -> Header:
         spec = read_specification(entries["spec"])
         recipe, metrics = (_TABLE.validate_json(entries[key]) for key in ("recipe", "metrics"))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(f"{path}: its header is damaged ({where}: {first['msg']})") from None
+        raise UserError(f"{path}: its header is damaged ({first_problem(error)})") from None
     except (KeyError, ValueError) as error:
         raise UserError(f"{path}: its header is damaged ({error})") from None
     return Header(spec, recipe, metrics)

@@ -1,8 +1,7 @@
 """Checkpoints on the Hugging Face hub: ``hf://owner/name`` in place of a checkpoint's path.
 
 A repository holds our one file, as ``model.safetensors``, and a model card. The library's
-``PyTorchModelHubMixin`` is not used: it drops the header of the file and keeps the constructor's
-arguments in a second file, and it would tie every model to the hub.
+``PyTorchModelHubMixin`` would drop the header of the file.
 
 Without a network the library retries for some 24 seconds. So the hub is asked one question first,
 with a time limit, and the library transfers files only if it answers.
@@ -77,18 +76,10 @@ def pull(address: str) -> Path:
 
 
 def push(checkpoint: Path, card: str, repo: str, *, private: bool = False) -> str:
-    """Upload a checkpoint and its model card in one commit.
+    """Upload a checkpoint and the text of its model card in one commit.
 
-    The repository is created if necessary. An existing model card is kept.
-
-    Args:
-        checkpoint: the file.
-        card: the text of the model card.
-        repo: ``owner/name``, with or without ``hf://``.
-        private: whether a new repository is private.
-
-    Returns:
-        The address of the repository's page.
+    The repository, ``owner/name`` with or without ``hf://``, is created if necessary. An existing
+    model card is kept. Returns the address of the repository's page.
 
     Raises:
         UserError: no token, no network, no write access, or a wrong name.
@@ -125,13 +116,9 @@ class _NoAnswer(Exception):
 
 
 def _answer(ask: Callable[[], T]) -> T:
-    """The hub's answer to one question, within the time limit.
+    """The hub's answer to one question, within the time limit; a refusal is an HfHubHTTPError.
 
     It is asked in a thread, because no timeout of the library covers the look-up of the host.
-
-    Raises:
-        HfHubHTTPError: the hub refused.
-        _NoAnswer: anything else.
     """
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -39,9 +39,7 @@ def read_specification(text: str) -> ModelSpec:
         _SPEC.validate_json(text, strict=True)  # the types
         spec = ModelSpec.from_dict(_TABLE.validate_json(text))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"{where}: {first['msg']}") from None
+        raise ValueError(first_problem(error)) from None
     if not (spec.num_segments <= MAX_SEGMENTS and 1 <= spec.frames_per_segment <= 64):
         raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
     if not 1 <= spec.input_size <= spec.short_side <= 2048:
@@ -57,6 +55,12 @@ def read_specification(text: str) -> ModelSpec:
     if decision.thresholds is not None and len(decision.thresholds) != spec.num_classes:
         raise ValueError(f"{len(decision.thresholds)} thresholds for {spec.num_classes} classes")
     return spec
+
+
+def first_problem(error: ValidationError) -> str:
+    """Place and message of the first problem that pydantic saw."""
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
 def view_plan(

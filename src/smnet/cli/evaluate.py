@@ -75,14 +75,17 @@ def evaluate(
     from smnet.console import json_text
     from smnet.data.annotations.source import ClipSource
     from smnet.evaluation.evaluate import evaluate_checkpoints
-    from smnet.evaluation.results import check_names, write_predictions
+    from smnet.evaluation.results import check_predictions, write_predictions
     from smnet.files import check_outputs
     from smnet.inference.backends import is_exported
     from smnet.recipes.recipe import describe_expected
-    from smnet.report.confusion import draw_confusion
+    from smnet.report.confusion import check_picture, draw_confusion
     from smnet.report.tables import print_evaluation
 
-    check_names(predictions, confusion)
+    if predictions:
+        check_predictions(predictions)
+    if confusion:
+        check_picture(confusion)
     check_outputs(
         {"--predictions": predictions, "--confusion": confusion},
         (*checkpoints, data, root, labels),

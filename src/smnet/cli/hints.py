@@ -35,12 +35,8 @@ DATA_VERBS = ("show", "check", "stats", "pack")
 
 
 def did_you_mean(words: Sequence[str], option: str = "") -> str:
-    """The likely intention behind a command line that cannot be parsed; empty if none is seen.
-
-    Args:
-        words: the command line.
-        option: the option that does not exist, if that is the error.
-    """
+    """The likely intention behind a command line that cannot be parsed, "" if none is seen.
+    ``option`` is the option that does not exist, if that is the error."""
     verb, *rest = [*words, ""]
     given = [word for word in rest if word and not word.startswith("-")]
     if verb in OTHER_NAMES:
@@ -70,11 +66,7 @@ def _recipe_key(option: str, words: Sequence[str]) -> str:
 
 
 def check_recipe_word(word: str | None) -> None:
-    """Refuse a data set or a model in the place of a recipe.
-
-    Raises:
-        UserError: with the option that was probably meant.
-    """
+    """Refuse a data set or a model in the place of a recipe."""
     if word is None or Path(word).suffix in (".yaml", ".yml"):
         return
     if Path(word).is_dir() or Path(word).suffix in (".csv", ".txt", ".json", ".tsv"):
@@ -87,11 +79,7 @@ def check_recipe_word(word: str | None) -> None:
 
 
 def check_order(checkpoint: str) -> None:
-    """Refuse a video in the place of the checkpoint.
-
-    Raises:
-        UserError: with the right order.
-    """
+    """Refuse a video in the place of the checkpoint."""
     if Path(checkpoint).suffix.lower() in (".mp4", ".avi", ".mkv", ".mov", ".webm"):
         raise UserError(
             f"{checkpoint} is a video; the checkpoint comes first: smnet predict CHECKPOINT"

@@ -83,8 +83,8 @@ def evaluate_checkpoints(
         clip_set, clips = _clips_to_measure(source, split, recipes, missing)
         if clip_set.drawn and split == "val":
             _say(
-                f"{source.data}: has no split of its own; measured on the clips that training"
-                " leaves out. For every clip: --split all",
+                f"{source.data}: the data set has no splits; measured on the clips that training"
+                " holds out. For every clip: --split all",
                 processes,
             )
         orders, plans = [], []  # of all, before any is run
@@ -171,18 +171,14 @@ def _clips_to_measure(
     recipes: Sequence[Mapping[str, Any]],
     missing: Literal["error", "report"],
 ) -> tuple[ClipSet, list[Clip]]:
-    """The data set and the clips of one split of it, split as for the training of the networks.
-
-    Raises:
-        UserError: the networks were trained on different splits of the data set.
-    """
+    """The data set and the clips of one split of it, split as for the training of the networks."""
     splits = [recipe for recipe in recipes if split_of(recipe)] or [{}]
     sources = list(dict.fromkeys(source.with_split(recipe) for recipe in splits))
-    found = []
+    read = []
     for one in sources:
         clip_set = read_clips(one, missing=missing)
-        found.append((clip_set, _labelled(clip_set, split)))
-    first, *others = ({clip.name for clip in clips} for _, clips in found)
+        read.append((clip_set, _labelled(clip_set, split)))
+    first, *others = ({clip.name for clip in clips} for _, clips in read)
     if any(other != first for other in others):
         ways = "; ".join(
             f"fold={s.fold}, val_fraction={s.val_fraction}, split_seed={s.split_seed}"
@@ -192,7 +188,7 @@ def _clips_to_measure(
             f"{source.data}: the checkpoints were trained on different splits of it ({ways});"
             " evaluate each alone, or choose one with --fold"
         )
-    return found[0]
+    return read[0]
 
 
 def _labelled(clip_set: ClipSet, split: str) -> list[Clip]:

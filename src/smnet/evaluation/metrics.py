@@ -25,14 +25,8 @@ class Share:
 
 @dataclass(frozen=True)
 class ClassResult:
-    """The counts of one class.
-
-    Attributes:
-        name: the class.
-        clips: clips of the class.
-        correct: clips of the class that were predicted as such.
-        predicted: clips of any class that were predicted as this one.
-    """
+    """The clips of one class, how many of them were predicted correctly, and how many clips of any
+    class were predicted as this one."""
 
     name: str
     clips: int
@@ -62,14 +56,10 @@ def wilson(correct: int, total: int) -> Share:
 
 
 def top_k(scores: NDArray[np.floating], labels: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """Which clips have their label among the ``k`` best scores.
+    """Which clips have their label (N,) among the ``k`` best of their scores (N, K).
 
     Ties count as wrong, so a model that gives every class the same score is never right. Neither
     is a row with a value that is not finite, such as that of a clip that could not be read.
-
-    Args:
-        scores: (N, K).
-        labels: (N,).
     """
     own = np.take_along_axis(scores, labels[:, None], axis=1)
     with np.errstate(invalid="ignore"):

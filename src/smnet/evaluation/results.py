@@ -205,19 +205,9 @@ class Evaluation:
         }
 
 
-PREDICTIONS = (".csv", ".parquet")
-PICTURES = (".png", ".svg", ".pdf")
-
-
-def check_names(
-    predictions: str | os.PathLike[str] | None = None,
-    confusion: str | os.PathLike[str] | None = None,
-) -> None:
-    """Refuse output files of unknown suffixes, before any work is done."""
-    if predictions is not None:
-        check_suffix(predictions, PREDICTIONS, "a table of predictions")
-    if confusion is not None:
-        check_suffix(confusion, PICTURES, "a confusion matrix")
+def check_predictions(path: str | os.PathLike[str]) -> None:
+    """Refuse a file that :func:`write_predictions` would not write, before any work is done."""
+    check_suffix(path, (".csv", ".parquet"), "a table of predictions")
 
 
 def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
@@ -226,7 +216,7 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
     Raises:
         UserError: another suffix, pyarrow missing for parquet, or the file cannot be written.
     """
-    check_names(predictions=path)
+    check_predictions(path)
     predictions = result.predictions
     labels = [result.classes[i] for i in result.labels]
     predicted = [result.classes[i] if i >= 0 else "" for i in predictions]

@@ -21,13 +21,8 @@ from smnet.models import ModelSpec
 
 
 class Scores(NamedTuple):
-    """The scores of a list of clips.
-
-    Attributes:
-        scores: (N, K) float32 in the order of the list; NaN for a clip that was not read.
-        problems: why clips were not read, by their index.
-        damaged: what was lost of clips that were read, by their index.
-    """
+    """Scores (N, K) float32 in the order of a list, NaN for a clip that was not read; by index, why
+    clips were not read and what was lost of those that were."""
 
     scores: NDArray[np.float32]
     problems: dict[int, str]
@@ -49,14 +44,9 @@ def protocol_loader(
     batch: int = 8,
     workers: int | None = None,
 ) -> ClipLoader:
-    """A loader of every clip once over all processes.
+    """A loader of every clip once over all processes, ``batch`` views at a time.
 
-    Args:
-        clips: the list.
-        plan: of :func:`smnet.inference.backends.plan_views` or :func:`validation_plan`.
-        processes: this process among the others.
-        batch: views per batch.
-        workers: see :func:`smnet.data.loading.loader.make_loader`.
+    The plan is that of :func:`smnet.inference.backends.plan_views` or :func:`validation_plan`.
     """
     return make_loader(
         ClipDataset(clips, plan),
@@ -74,18 +64,12 @@ def score_clips(
     on_error: str = "raise",
     progress: Callable[[int], None] = lambda done: None,
 ) -> Scores:
-    """Score every clip of a list once over all processes.
+    """The scores of every clip of :func:`protocol_loader`, on every process.
 
     Args:
-        backend: a checkpoint, an exported file, or the live model of a training run.
-        loader: of :func:`protocol_loader`.
-        processes: this process among the others.
         on_error: ``"raise"`` stops at the first clip that cannot be read. ``"skip"`` reports it and
             counts it as wrong.
         progress: is called with the number of clips just finished.
-
-    Returns:
-        The scores, on every process.
 
     Raises:
         UserError: a clip cannot be read and ``on_error`` is ``"raise"``.

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from rich.text import Text
 
-from smnet.checkpoints.file import Checkpoint, read_checkpoint
+from smnet.checkpoints.file import load
+from smnet.checkpoints.header import Header, read_header
 from smnet.console import clock, console
 from smnet.data.annotations.read import ClipSet
 from smnet.errors import UserError
@@ -48,12 +49,8 @@ LATENCY_ROUNDS = 7
 
 @dataclass(frozen=True)
 class Run:
-    """One training run of a comparison.
-
-    Attributes:
-        recipe: its recipe, with model, options, weights and seed.
-        folder: its folder.
-    """
+    """One training run of a comparison: its recipe, with model, options, weights and seed, and its
+    folder."""
 
     recipe: Recipe
     folder: Path
@@ -100,8 +97,7 @@ def compare(
             comparison, each run starts from the run of the same candidate and seed there.
         candidates: the rows of the table.
         seeds: runs per candidate.
-        out: folder of the comparison.
-        trunk: trunk for all candidates, in place of their own.
+        trunk: for all candidates, in place of their own.
 
     Raises:
         UserError: as :func:`smnet.training.loop.train`; a run in ``out`` has another recipe or
@@ -217,7 +213,8 @@ def _train_all(
             began = time.monotonic()
             if _train(run, data):
                 durations.append(time.monotonic() - began)
-        models.append(_last(runs[0].folder).build())
+        with _explain_damage(runs[0].folder):
+            models.append(load(runs[0].folder / "last.safetensors"))
         rows.append(_row(candidate, runs, models[-1]))
         if len(durations) > before:  # a complete table is not replaced by a shorter one
             write_tables(rows, recipe, seeds, out)
@@ -275,10 +272,10 @@ def _is_finished(run: Path, data: dict[str, Any] | None = None) -> bool:
     return bool(metrics["val"]["epoch"] >= read_recipe(str(run / "recipe.yaml")).epochs)
 
 
-def _last(run: Path) -> Checkpoint:
-    """The checkpoint of a run's last epoch."""
+def _last(run: Path) -> Header:
+    """The header of the checkpoint of a run's last epoch."""
     with _explain_damage(run):
-        return read_checkpoint(run / "last.safetensors")
+        return read_header(run / "last.safetensors")
 
 
 def _train(run: Run, data: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from smnet.files import write_text
 from smnet.inference.recognizer import Recognizer
 from smnet.models import multiply_adds, parameter_count
 from smnet.recipes.recipe import read_recipe
-from smnet.report.page import Shown, Trained, report_page
+from smnet.report.page import Sample, Trained, report_page
 from smnet.training.loop import train
 
 FAMILIES = ("smnet", "tsn")
@@ -26,15 +26,8 @@ DRAWN = (800, 200)
 
 
 def run_demo(out: Path, quick: bool = False) -> Path:
-    """Run the demo in ``out``. An interrupted demo is resumed.
-
-    Args:
-        out: folder of the demo.
-        quick: few clips and two epochs, which checks that everything works.
-
-    Returns:
-        The path of ``report.html``.
-    """
+    """Run the demo in ``out`` and return the path of its ``report.html``. An interrupted demo is
+    resumed. ``quick`` takes few clips and two epochs, which checks that everything works."""
     began = time.monotonic()
     clips = draw(out / "motion-quick", 60, 20) if quick else draw(out / "motion", *DRAWN)
     changes = ["epochs=2", "warmup=0.5"] if quick else []
@@ -50,7 +43,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
             console.print("the same command resumes the demo")
             raise KeyboardInterrupt
         trained.append(examine(family, folder, clips))
-    shown = predict_samples(out, clips, quick)
+    samples = predict_samples(out, clips, quick)
     for model in trained:
         console.print(f"{model.name:16} top-1 {model.result.top(1)} on validation clips")
     console.print(f"the demo took {clock(time.monotonic() - began)}")
@@ -60,7 +53,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         " classes come in pairs that differ only in the direction of time, so no single frame and"
         " no unordered set of frames tells them apart.",
         trained,
-        shown,
+        samples,
     )
     report = out / "report.html"
     write_text(report, page)
@@ -104,22 +97,21 @@ def examine(family: str, folder: Path, clips: ClipSet) -> Trained:
     return Trained(f"{family}_{TRUNK}", result, curve, cost)
 
 
-def predict_samples(out: Path, clips: ClipSet, quick: bool) -> list[Shown]:
+def predict_samples(out: Path, clips: ClipSet, quick: bool) -> list[Sample]:
     """One validation clip of each class, with the predictions of both models."""
     chosen = {clip.label: clip for clip in reversed(clips.splits["val"])}
     samples = [chosen[label] for label in sorted(chosen)]
-    answers = {}
+    predictions = {}
     for family in FAMILIES:
         folder = out / f"{family}-quick" if quick else out / family
         recognizer = Recognizer.load(folder / "last.safetensors")
-        answers[f"{family}_{TRUNK}"] = list(
-            recognizer.predict_many([clip.path for clip in samples])
-        )
+        paths = [clip.path for clip in samples]
+        predictions[f"{family}_{TRUNK}"] = list(recognizer.predict_many(paths))
     return [
-        Shown(
+        Sample(
             Path(clip.path),
             clips.classes[clip.label],
-            {name: predictions[k] for name, predictions in answers.items()},
+            {name: rows[k] for name, rows in predictions.items()},
         )
         for k, clip in enumerate(samples)
     ]

@@ -12,14 +12,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.experiments.study import Candidate, read_models
 from smnet.measure import Ratio, Timings, clock_for, in_turns
 from smnet.models import VideoModel, accelerate, list_models, parameter_count, to_channels_last
-from smnet.models.base import on_meta
+from smnet.models.base import multiply_adds_of_modules
 from smnet.models.fast import Swap, report
 from smnet.models.registry import new_model
 from smnet.system import describe_machine
@@ -30,13 +29,7 @@ CLASSES = 174
 
 @dataclass(frozen=True)
 class Part:
-    """The cost of a stage or a temporal module of a model.
-
-    Attributes:
-        name: name of the stage, or of the module in the model.
-        parameters: number of learned values.
-        macs: multiply-adds per clip.
-    """
+    """The parameters and the multiply-adds per clip of a stage or a temporal module of a model."""
 
     name: str
     parameters: int
@@ -142,8 +135,7 @@ def profile(
         names: models, each with its own options after colons
             (``smnet_resnet50:place=after_conv1``).
         segments, size, batch: T, side of the crops in pixels, clips per timed batch.
-        options: options of every model.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"`` ...
+        options: of every model.
         rounds: timed rounds, after one that warms up.
 
     Raises:
@@ -226,7 +218,7 @@ def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:
     The stages add up to the model. Multiply-adds are counted as in
     :func:`smnet.models.multiply_adds` and belong to the innermost module that computes them.
     """
-    macs = _macs_by_module(model, size)
+    macs = multiply_adds_of_modules(model, size=size)
     stages: dict[str, Counter[str]] = {}
     temporal: dict[str, Counter[str]] = {}
 
@@ -250,43 +242,6 @@ def parts_of(model: VideoModel, size: int) -> tuple[list[Part], list[Part]]:
     order = list(dict.fromkeys(_stage(name) for name, _ in model.named_modules()))
     ranked = sorted(listed(stages), key=lambda part: (part.name == "head", order.index(part.name)))
     return ranked, listed(temporal)
-
-
-def _macs_by_module(model: VideoModel, size: int) -> Counter[str]:
-    shadow = on_meta(model).eval().requires_grad_(False)
-    counter = FlopCounterMode(display=False)
-    macs: Counter[str] = Counter()
-    inside: list[str] = [""]
-    seen = 0
-
-    def note() -> None:
-        nonlocal seen
-        total = int(counter.get_total_flops())
-        macs[inside[-1]] += (total - seen) // 2
-        seen = total
-
-    def enter(name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(module: nn.Module, args: tuple[Any, ...]) -> None:
-            note()
-            inside.append(name)
-            if hasattr(module, "uncounted_multiply_adds"):
-                macs[name] += module.uncounted_multiply_adds(*args)  # type: ignore[operator]
-
-        return hook
-
-    def leave(module: nn.Module, args: Any, output: Any) -> None:
-        note()
-        inside.pop()
-
-    for name, module in shadow.named_modules():
-        if module is not shadow:
-            module.register_forward_pre_hook(enter(name))
-            module.register_forward_hook(leave)
-    spec = model.spec
-    with torch.no_grad(), counter:
-        shadow(torch.empty(1, spec.frames_per_clip, 3, size, size, device="meta"))
-        note()
-    return macs
 
 
 def _stage(name: str) -> str:
@@ -336,7 +291,6 @@ def time_models(
 
     Args:
         models: the models; they are moved to ``device`` with channels last.
-        size, batch, device, rounds: see :func:`profile`.
         networks: what is called in place of the models, such as their compiled forms.
 
     Returns:

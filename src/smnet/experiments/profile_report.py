@@ -15,7 +15,8 @@ from rich.table import Table
 from smnet.errors import UserError
 from smnet.experiments.profile import Part, Profile, ProfileTable
 from smnet.experiments.study import read_models
-from smnet.report.plotting import drawn_name, load_pyplot, save_picture
+from smnet.report.plotting import draw_accuracy, load_pyplot, save_picture
+from smnet.report.tables import plain_table
 from smnet.system import describe_machine
 
 
@@ -111,20 +112,11 @@ def draw(path: str | os.PathLike[str], profiles: ProfileTable, rows: Sequence[Ac
     pyplot = load_pyplot()
     figure, panels = pyplot.subplots(1, 2, figsize=(11, 4.5), sharey=True, layout="constrained")
     for number, row in enumerate(rows):
-        half = row.half_width or 0.0
-        down, up = min(half, row.top1), min(half, 1 - row.top1)  # a share is from 0 to 1
         timed = time_of(row, rows, profiles)
         costs = (row.gmacs,) if timed is None else (row.gmacs, timed)
         for axes, cost in zip(panels, costs, strict=False):
-            axes.errorbar(
-                cost,
-                100 * row.top1,
-                yerr=[[100 * down], [100 * up]] if half else None,
-                fmt="osD^vP*X"[number % 8],
-                color=f"C{number % 10}",
-                capsize=3,
-                label=drawn_name(row.label) if axes is panels[0] else None,
-            )
+            label = row.label if axes is panels[0] else None
+            draw_accuracy(axes, number, cost, row.top1, row.half_width or 0.0, label)
     figure.legend(loc="outside right upper", frameon=False)
     for axes, label in zip(
         panels,
@@ -170,8 +162,6 @@ def _parts(p: Profile) -> Table:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(*columns, box=None, pad_edge=False)
+    table = plain_table(*columns)
     table.columns[0].overflow = "fold"
-    for column in table.columns[1:]:
-        column.justify = "right"
     return table

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smnet.console import console
+from smnet.console import console, finite, json_text
 from smnet.errors import UserError
 from smnet.files import write_text
 from smnet.recipes.recipe import Recipe
-from smnet.report.plotting import drawn_name, load_pyplot, save_picture
+from smnet.report.plotting import draw_accuracy, load_pyplot, save_picture
 from smnet.system import describe_machine
 
 # Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; the last holds beyond.
@@ -88,9 +87,7 @@ def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> 
         "recipe": recipe.model_dump(mode="json"),
     }
     values = [asdict(row) | {"mean": row.mean, "half_width": row.half_width} for row in rows]
-    text = json.dumps(
-        _finite({**facts, "rows": values}), indent=2, ensure_ascii=False, allow_nan=False
-    )
+    text = json_text(finite({**facts, "rows": values}), indent=2)
     write_text(out / "table.json", text + "\n")
     write_text(out / "table.md", markdown(rows, recipe, seeds))
     try:
@@ -153,15 +150,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     for number, row in enumerate(rows):
         near = [k for k, other in enumerate(rows) if abs(other.gmacs - row.gmacs) < apart]
         half = 0.0 if math.isnan(row.half_width) else row.half_width
-        down, up = min(half, row.mean), min(half, 1 - row.mean)  # a share is from 0 to 1
-        axes.errorbar(
-            row.gmacs + apart * (near.index(number) - (len(near) - 1) / 2),
-            100 * row.mean,
-            yerr=[[100 * down], [100 * up]] if half else None,
-            fmt="osD^vP*X"[number % 8],
-            capsize=3,
-            label=drawn_name(row.label),
-        )
+        cost = row.gmacs + apart * (near.index(number) - (len(near) - 1) / 2)
+        draw_accuracy(axes, number, cost, row.mean, half, row.label)
     figure.legend(loc="outside right upper", frameon=False)
     axes.set_xlabel("GMAC per clip (overlapping points are moved apart)")
     axes.set_ylabel("top-1, %")
@@ -173,12 +163,3 @@ def draw(rows: Sequence[Row], path: Path) -> None:
 def is_comparison(weights: str) -> bool:
     """Whether ``weights`` is the folder of a comparison, finished or not."""
     return any(Path(weights).glob("*-seed0/recipe.yaml"))
-
-
-def _finite(value: Any) -> Any:
-    """Replace NaN and infinity by None, which JSON can store."""
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -53,15 +53,8 @@ TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Exported:
-    """What :func:`export` wrote.
-
-    Attributes:
-        path: the exported file.
-        report: the JSON report beside it.
-        bytes: size of all files that are needed to run it.
-        parity: its scores and speed compared with the checkpoint's.
-        quantised: what became int8; None for other precisions.
-    """
+    """The exported file, its JSON report, the bytes of all files that are needed to run it, its
+    comparison with the checkpoint, and what became int8 (None for other precisions)."""
 
     path: Path
     report: Path
@@ -84,7 +77,7 @@ def export(
     """Export a checkpoint, compare the file with it, and write the file and a report.
 
     Args:
-        checkpoint: see :func:`smnet.checkpoints.file.read_checkpoint`.
+        checkpoint: see ``smnet.checkpoints.file.read_checkpoint``.
         out: the file. None writes beside the checkpoint, with the suffix ``.onnx``, ``.xml`` (and
             ``.bin``) or ``.pt2``, preceded by ``-fp16`` or ``-int8``.
         to: ``"onnx"``, ``"openvino"`` or ``"torch"`` (for ``torch.export.load``).
@@ -100,7 +93,7 @@ def export(
     Raises:
         UserError: conflicting settings, a missing extra, unreadable data, scores that differ from
             the checkpoint's, or an fp16 or int8 file that loses more than
-            :data:`smnet.export.parity.MAX_DROP` points of top-1. Nothing is written then.
+            ``smnet.export.parity.MAX_DROP`` points of top-1. Nothing is written then.
     """
     engine = _check(to, precision, calibration, opset)
     if out is None and is_address(checkpoint):

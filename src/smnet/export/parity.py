@@ -43,10 +43,8 @@ ROUNDS, SECONDS = 15, 20.0
 class Trial:
     """The clips on which two networks are compared.
 
-    Attributes:
-        clips: (N, T*L, 3, h, w) uint8, one view each; a memory map for a data set.
-        labels: (N,) in the model's classes; None if they are unknown.
-        source: description of the clips for people.
+    ``clips`` are (N, T*L, 3, h, w) uint8, one view each; ``labels`` (N,) in the model's classes, or
+    None if they are unknown; ``source`` describes the clips for people.
     """
 
     clips: NDArray[np.uint8]
@@ -59,15 +57,13 @@ class Parity:
     """The checkpoint (before) compared with the exported network (after).
 
     Attributes:
-        clips: number of clips.
-        source: description of the clips.
         max_abs: largest absolute difference of a score.
         max_rel: largest relative difference, of scores of at least 1 %.
         agreement: share of clips with the same best class.
         top1_before, top1_after: top-1 shares; None without labels.
+        drop: lost top-1, see :func:`lost_points`.
         ms_before, ms_after: median milliseconds for one clip, measured in turns.
         speedup: median of before over after, round by round, with its quartiles.
-        threads: threads of both.
         warning: one line if the machine was busy while the times were measured.
     """
 
@@ -78,39 +74,25 @@ class Parity:
     agreement: float
     top1_before: float | None
     top1_after: float | None
+    drop: float
     ms_before: float
     ms_after: float
     speedup: Ratio
     threads: int
     warning: str = ""
 
-    @property
-    def drop(self) -> float:
-        """Lost top-1 in percent points; without labels each disagreement counts as a loss."""
-        if self.top1_before is None or self.top1_after is None:
-            return _points(1 - self.agreement)
-        return _points(self.top1_before - self.top1_after)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         spread = {"speedup_low": self.speedup.low, "speedup_high": self.speedup.high}
-        return {**asdict(self), "drop": self.drop, "speedup": self.speedup.value, **spread}
+        return {**asdict(self), "speedup": self.speedup.value, **spread}
 
 
 @contextmanager
-def trial_clips(
-    spec: ModelSpec,
-    source: Source | None,
-    split: str,
-    most: int,
-) -> Iterator[Trial]:
+def trial_clips(spec: ModelSpec, source: Source | None, split: str, most: int) -> Iterator[Trial]:
     """Clips of a data set under the 1x1 test view; random clips without a data set.
 
-    Args:
-        spec: the model whose input the clips become.
-        source: the data set.
-        split: preferred split; the first existing one of val, train and others replaces it.
-        most: largest number of clips, evenly spread over the list.
+    They are at most ``most`` clips, evenly spread over the list of the split. The first existing
+    one of val, train and others replaces a split that is not there.
 
     Raises:
         UserError: the data set has no clips, or a clip cannot be read.
@@ -128,11 +110,8 @@ def trial_clips(
         views = np.lib.format.open_memmap(Path(folder, "clips.npy"), "w+", np.uint8, size)
         _read(spec, chosen, views)
         of = "" if len(chosen) == len(clips) else f" of {len(clips)}, evenly spread"
-        yield Trial(
-            views,
-            labels,
-            f"{len(chosen)} clips{of} (split {split} of {as_source(source).data})",
-        )
+        name = f"{len(chosen)} clips{of} (split {split} of {as_source(source).data})"
+        yield Trial(views, labels, name)
         del views
 
 
@@ -158,37 +137,29 @@ def compare(
     threads: int,
     expected: NDArray[np.float32],
 ) -> Parity:
-    """Compare the scores of all clips, and the time for one clip.
-
-    Args:
-        before, after: the checkpoint and the exported network.
-        trial: the clips.
-        threads: threads of both networks.
-        expected: ``score(before, trial)``.
+    """Compare the scores of all clips, and the time for one clip; ``expected`` are the scores of
+    ``before``, the checkpoint.
 
     Raises:
         UserError: the exported network gives scores that are not finite.
     """
-    found = score(after, trial)
-    if not np.isfinite(found).all():
+    scores = score(after, trial)
+    if not np.isfinite(scores).all():
         raise UserError("the exported network gives scores that are not finite numbers")
-    differences = np.abs(found - expected)
+    differences = np.abs(scores - expected)
     counted = expected >= 0.01
     clip = trial.clips[:1]
-    timings = in_turns(
-        [lambda: before(clip), lambda: after(clip)],
-        ROUNDS,
-        clock=clock_for(threads),
-        limit=SECONDS,
-    )
+    calls = [lambda: before(clip), lambda: after(clip)]
+    timings = in_turns(calls, ROUNDS, clock=clock_for(threads), limit=SECONDS)
     return Parity(
         clips=len(expected),
         source=trial.source,
         max_abs=float(differences.max()),
         max_rel=float((differences[counted] / expected[counted]).max(initial=0)),
-        agreement=_share(found, expected.argmax(1)),
+        agreement=_share(scores, expected.argmax(1)),
         top1_before=None if trial.labels is None else _share(expected, trial.labels),
-        top1_after=None if trial.labels is None else _share(found, trial.labels),
+        top1_after=None if trial.labels is None else _share(scores, trial.labels),
+        drop=lost_points(expected, scores, trial.labels),
         ms_before=1000 * timings.median(0),
         ms_after=1000 * timings.median(1),
         speedup=timings.ratio(0, 1),
@@ -199,20 +170,21 @@ def compare(
 
 def drop_of(expected: NDArray[np.float32], after: Scorer, trial: Trial) -> float:
     """:attr:`Parity.drop` alone."""
-    found = score(after, trial)
-    if trial.labels is None:
-        return _points(1 - _share(found, expected.argmax(1)))
-    return _points(_share(expected, trial.labels) - _share(found, trial.labels))
+    return lost_points(expected, score(after, trial), trial.labels)
+
+
+def lost_points(
+    expected: NDArray[np.float32], scores: NDArray[np.float32], labels: NDArray[np.int64] | None
+) -> float:
+    """Lost top-1 in percent points; without labels each disagreement counts as a loss."""
+    kept = 1.0 if labels is None else _share(expected, labels)
+    share = _share(scores, expected.argmax(1) if labels is None else labels)
+    return round(100 * (kept - share), 6)  # one clip of 200 is exactly 0.5
 
 
 def _share(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Share of clips whose label is the best class; a tie counts as wrong, as in evaluate."""
     return float(top_k(scores, labels, 1).mean())
-
-
-def _points(share: float) -> float:
-    """In percent, rounded so that one clip of 200 is exactly 0.5."""
-    return round(100 * share, 6)
 
 
 def parity_table(parity: Parity, before: str, after: str) -> Table:

@@ -1,16 +1,13 @@
 """int8 by static calibration (ONNX Runtime), with the layers that suffer kept in fp32.
 
-Weights are signed, a scale a channel. What a tensor's range is, the user's own clips say. The rest
-follows the engine that is to run the file:
+Weights are signed, with one scale per channel. The ranges of the other tensors come from the user's
+own clips. The rest follows the engine that runs the file:
 
 - ONNX Runtime: activations unsigned and asymmetric, which it multiplies fastest; all operators
   that have an 8-bit form, so that features stay 8 bits wide between convolutions.
-- OpenVINO: activations signed and symmetric; convolutions but the first, and what moves features.
-  The rest it fuses in float. Version 2026.4 was given more and its scores were wrong by up to 0.8
-  where ONNX Runtime ran the same file within 0.07: with the first convolution, right after the
-  normalisation, and with multiplications, additions and the classifier. So were they with NNCF, its
-  makers' quantiser, which also took 1.6 times as long a clip (SMNet-R50 with few blocks, 8x224, one
-  thread) and would bring 13 packages.
+- OpenVINO: activations signed and symmetric; all convolutions but the first, and the operators that
+  move features. With the others in 8 bits too, or with its own quantiser NNCF, the scores of
+  version 2026.4 were wrong by up to 0.8; ONNX Runtime ran the same file within 0.07.
 """
 
 from __future__ import annotations
@@ -54,13 +51,8 @@ NOT_FOR_OPENVINO = ("stem", *NEVER_PARTS)
 
 @dataclass(frozen=True)
 class Quantised:
-    """The parts of a quantised network.
-
-    Attributes:
-        parts: names of the candidate parts in order: the stem and the residual blocks.
-        kept: the parts left in fp32.
-        drop: lost top-1 in percent points.
-    """
+    """The parts of a quantised network (the stem and the residual blocks), those of them that were
+    kept in fp32, and the lost top-1 in percent points."""
 
     parts: tuple[str, ...]
     kept: tuple[str, ...]
@@ -86,7 +78,6 @@ def quantise(
         target: the int8 file.
         calibration: clips (N, T*L, 3, h, w) uint8 for the ranges of the tensors.
         drop_of: measures the top-1 that a file loses, in percent points.
-        say: receives lines of progress.
         engine: ``"onnxruntime"`` or ``"openvino"``.
 
     Raises:
@@ -135,8 +126,8 @@ class _Maker:
         self.metadata = list(whole.metadata_props)
         before = {node.name: node for node in whole.graph.node}
         never = NOT_FOR_OPENVINO if engine == "openvino" else NEVER_PARTS
-        found = dict.fromkeys(map(part_of, whole.graph.node))  # in the order of the network
-        self.parts: dict[str, list[str]] = {p: [] for p in found if p and p not in never}
+        parts = dict.fromkeys(map(part_of, whole.graph.node))  # in the order of the network
+        self.parts: dict[str, list[str]] = {p: [] for p in parts if p and p not in never}
         self.outside: list[str] = []
         part = ""
         for node in onnx.load(self.prepared).graph.node:
@@ -211,9 +202,9 @@ def _rank(maker: _Maker, clips: NDArray[np.uint8]) -> list[str]:
     return sorted(distance, key=lambda part: distance[part])
 
 
-def _divergence(expected: NDArray[np.float32], found: NDArray[np.float32]) -> float:
+def _divergence(expected: NDArray[np.float32], scores: NDArray[np.float32]) -> float:
     """Mean Kullback-Leibler divergence of scores (N, K) from the expected ones."""
-    p, q = (np.maximum(x.astype(np.float64), 1e-12) for x in (expected, found))
+    p, q = (np.maximum(x.astype(np.float64), 1e-12) for x in (expected, scores))
     return float((p * np.log(p / q)).sum(1).mean())
 
 

@@ -33,15 +33,10 @@ OPSETS = range(18, 26)
 
 
 class Deployed(nn.Module):
-    """A model with its normalisation and scores, and with BN folded into the convolutions.
+    """A copy of a model with its normalisation and scores, accelerated for a purpose.
 
-    Args:
-        model: the trained model; it is not changed.
-        half: weights and arithmetic in float16, except the softmax.
-        purpose: the engine that will run it, see :func:`smnet.models.accelerate`.
-
-    Shape:
-        frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32.
+    Frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32. With ``half``, weights and arithmetic
+    are in float16, except the softmax.
     """
 
     def __init__(self, model: VideoModel, half: bool = False, purpose: Purpose = "export") -> None:
@@ -90,15 +85,10 @@ def write_onnx(
     opset: int | None = None,
     purpose: Purpose = "export",
 ) -> None:
-    """Write an ONNX file.
+    """Write the program of :func:`trace` as an ONNX file.
 
-    Args:
-        program: from :func:`trace`.
-        path: the file.
-        metadata: stored in the file.
-        opset: version of the ONNX operators; None is the exporter's default.
-        purpose: the purpose of the program. For ``"onnxruntime"`` and ``"openvino"`` the graph is
-            also rewritten, see :func:`smnet.export.onnx_rewrites.use_engine_forms`.
+    For the purposes ``"onnxruntime"`` and ``"openvino"`` the graph is also rewritten, see
+    :func:`smnet.export.onnx_rewrites.use_engine_forms`.
 
     Raises:
         UserError: the program cannot be written, or not in that opset.
@@ -149,13 +139,9 @@ def _in_a_line(error: Exception) -> str:
 
 
 def write_openvino(onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:
-    """Convert an ONNX file to OpenVINO's .xml and .bin.
+    """Convert an ONNX file, fp32 or int8, to OpenVINO's .xml, with the .bin beside it.
 
-    Args:
-        onnx: fp32, or int8 from :mod:`smnet.export.quantise`.
-        path: the .xml; the .bin is written beside it.
-        metadata: stored in its rt_info.
-        half: store the weights in float16.
+    The metadata are stored in its rt_info. ``half`` stores the weights in float16.
     """
     openvino = import_openvino()
     model = openvino.Core().read_model(onnx)
@@ -189,8 +175,7 @@ def run_program(file: Path, threads: int) -> Scorer:
 
     @torch.inference_mode()
     def run(clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = module(torch.from_numpy(clips)).numpy()
-        return scores
+        return module(torch.from_numpy(clips)).numpy()
 
     return run
 
@@ -203,8 +188,7 @@ class Engine:
         suffix: of the exported file.
         precisions: values of ``--precision`` that it takes.
         packages: Python packages that exporting to it needs.
-        purpose: of int8 files, and of all files of OpenVINO, see :func:`smnet.models.accelerate`;
-            also the name of the scheme of :func:`smnet.export.quantise.quantise`.
+        purpose: of int8 files, and of all files of OpenVINO, see :func:`smnet.models.accelerate`.
         run: opens an exported file.
     """
 
@@ -253,11 +237,7 @@ ENGINES = {
 
 
 def check_precision(path: Path, precision: str) -> None:
-    """Check that a written file has the precision that was asked for.
-
-    Raises:
-        UserError: the library wrote another precision.
-    """
+    """Refuse a file to which the library gave another precision than was asked for."""
     if path.suffix == ".onnx":
         import onnx
 

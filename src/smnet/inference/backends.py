@@ -31,11 +31,10 @@ class Backend(Protocol):
     """A trained network under one engine.
 
     Attributes:
-        spec: the model and its input description.
         recipe: what is known of its training, as plain values; an exported file keeps only what
             divides the data set into train and val.
         side: side of the crops it takes, pixels; None if it takes any.
-        scaler: what scales its frames, see :class:`smnet.data.loading.views.ViewPlan`.
+        scaler: what scales its frames, see ``smnet.data.loading.views.ViewPlan``.
     """
 
     @property
@@ -53,29 +52,16 @@ class Backend(Protocol):
     def read(
         self, path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
     ) -> NDArray[np.uint8]:
-        """Decode the views of a video.
-
-        Args:
-            path: a video file, a folder of frames, or frames (T, H, W, 3) uint8.
-            plan: of :func:`plan_views`.
-            damage: counts what was lost while decoding.
-
-        Returns:
-            (V, T*L, 3, h, w) uint8.
+        """The views (V, T*L, 3, h, w) uint8 of a video file, a folder of frames, or frames
+        (T, H, W, 3) uint8; ``damage`` counts what was lost while decoding.
 
         Raises:
             UserError: the video cannot be read.
         """
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Score videos: softmax of each view, averaged over the views.
-
-        Args:
-            views: (B, V, T*L, 3, h, w) uint8.
-
-        Returns:
-            (B, K) float32. A row that is not finite is the caller's to report.
-        """
+        """Scores (B, K) float32 of views (B, V, T*L, 3, h, w) uint8: softmax of each view, averaged
+        over the views. Reporting a row that is not finite is left to the caller."""
 
 
 def score_each(
@@ -114,11 +100,11 @@ def open_backend(
 
     Args:
         path: an exported ``.onnx`` or ``.xml`` file; or a checkpoint, see
-            :func:`smnet.checkpoints.file.read_checkpoint`. In a run's folder
+            ``smnet.checkpoints.file.read_checkpoint``. In a run's folder
             ``backend="onnxruntime"`` opens ``best.onnx``, ``"openvino"`` opens ``best.xml``, any
             other the best checkpoint.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-        backend: one of :data:`BACKENDS`; None chooses by the file.
+        backend: one of ``BACKENDS``; None chooses by the file.
 
     Raises:
         UserError: no such file or device, a backend that cannot run this file, or an engine that
@@ -138,7 +124,13 @@ def open_backend(
                         f"{file}: backend={backend} cannot run a {suffix} file; use backend={name},"
                         " or give the checkpoint"
                     )
-                return _open_exported(file, name, device)
+                if name == "openvino":
+                    from smnet.inference.openvino_backend import OpenVinoBackend
+
+                    return OpenVinoBackend(file, device)
+                from smnet.inference.onnx_backend import OnnxBackend
+
+                return OnnxBackend(file, device)
         refuse_program(file)
     if engine:
         raise UserError(
@@ -158,11 +150,7 @@ def open_backend(
 
 
 def refuse_program(path: str | os.PathLike[str]) -> None:
-    """Refuse a ``torch.export`` program, which carries no description of its input.
-
-    Raises:
-        UserError: ``path`` ends in ``.pt2``.
-    """
+    """Refuse a ``torch.export`` program (``.pt2``), which has no description of its input."""
     if Path(path).suffix == ".pt2":
         raise UserError(
             f"{path}: a torch.export program; load it with torch.export.load, or give the"
@@ -178,13 +166,7 @@ def is_exported(path: str | os.PathLike[str]) -> bool:
 def plan_views(
     backend: Backend, clips: int = 1, crops: int = 1, sampling: str | None = None
 ) -> ViewPlan:
-    """The test views of a backend: ``clips`` x ``crops``.
-
-    Args:
-        backend: whose input description is followed.
-        clips: clips per video, as the sampling rule allows.
-        crops: crops per frame: 1, 3 or 5.
-        sampling: a sampling rule in place of the model's own.
+    """The test views of a backend: ``clips`` x ``crops``, by ``sampling`` or the model's own rule.
 
     Raises:
         UserError: the sampling rule does not define such a test, or the crops are of another size
@@ -198,13 +180,3 @@ def plan_views(
             f" {backend.side}; use {clips}x1, or the checkpoint"
         )
     return replace(plan, scaler=backend.scaler)
-
-
-def _open_exported(file: Path, engine: str, device: str) -> Backend:
-    if engine == "openvino":
-        from smnet.inference.openvino_backend import OpenVinoBackend
-
-        return OpenVinoBackend(file, device)
-    from smnet.inference.onnx_backend import OnnxBackend
-
-    return OnnxBackend(file, device)

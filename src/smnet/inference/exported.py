@@ -40,7 +40,6 @@ class ExportedBackend(ABC):
         spec: the model, from the file's metadata.
         recipe: the part of the training recipe that says how the data set was split; empty where
             the file does not say.
-        path, device, threads: as given.
     """
 
     spec: ModelSpec
@@ -65,8 +64,8 @@ class ExportedBackend(ABC):
         metadata = self._open()
         self.spec = _specification(self.path, metadata)
         self.recipe = _split(metadata.get("division", ""))
-        found, expected = self._interface()
-        if found != expected:
+        ports, expected = self._interface()
+        if ports != expected:
             raise UserError(f"{self.path}: its inputs and outputs do not match its metadata")
 
     @abstractmethod
@@ -109,8 +108,7 @@ class ExportedBackend(ABC):
             self.run(clips[first : first + CLIPS_AT_ONCE])
             for first in range(0, len(clips), CLIPS_AT_ONCE)
         ]
-        scores: NDArray[np.float32] = np.concatenate(parts).reshape(batch, count, -1).mean(1)
-        return scores
+        return np.concatenate(parts).reshape(batch, count, -1).mean(1)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.device, self.threads)
@@ -121,10 +119,8 @@ def onnx_metadata(
 ) -> dict[str, str]:
     """The metadata of an exported file.
 
-    Args:
-        spec: written whole, and in parts for programs that read single values.
-        recipe: of the training; the split of the data set is kept, as ``division``.
-        more: further entries.
+    The specification is written whole, and in parts for programs that read single values. Of the
+    recipe, the split of the data set is kept, as ``division``.
     """
     if split := split_of(recipe or {}):
         more["division"] = json.dumps(split)
@@ -152,11 +148,7 @@ def _split(text: str) -> dict[str, Any]:
 
 
 def bounded(file: Path, limit: int) -> Path:
-    """``file``, after a check that it exists and has at most ``limit`` bytes.
-
-    Raises:
-        UserError: no such file, or a larger one.
-    """
+    """``file``, after a check that it exists and has at most ``limit`` bytes."""
     if not file.is_file():
         raise UserError(f"{file}: no such file")
     size = file.stat().st_size

@@ -41,8 +41,7 @@ class OnnxBackend(ExportedBackend):
             ) from None
         if self.device.startswith("cuda") and len(self._session.get_providers()) < 2:
             raise UserError(f"device={self.device}: onnxruntime cannot use it; use device=cpu")
-        metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
-        return metadata
+        return self._session.get_modelmeta().custom_metadata_map
 
     def _interface(self) -> tuple[list[Any], list[Any]]:
         ports = (self._session.get_inputs(), self._session.get_outputs())
@@ -52,8 +51,7 @@ class OnnxBackend(ExportedBackend):
         return [*inputs, *outputs], expected
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        scores: NDArray[np.float32] = self._session.run([OUTPUT], {INPUT: clips})[0]
-        return scores
+        return self._session.run([OUTPUT], {INPUT: clips})[0]
 
 
 def _providers(device: str, available: list[str]) -> list[Any]:

@@ -25,11 +25,7 @@ MAX_WEIGHTS = 4 * 2**30
 
 
 def import_openvino() -> Any:
-    """Import the library without its telemetry, which would otherwise run at every import.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """Import the library without its telemetry, which would otherwise run at every import."""
     telemetry = "openvino_telemetry"
     if telemetry not in sys.modules:
         sys.modules[telemetry] = None  # type: ignore[assignment]  # an import error to the library
@@ -79,13 +75,13 @@ class OpenVinoBackend(ExportedBackend):
 
     def _interface(self) -> tuple[list[Any], list[Any]]:
         types = import_openvino().Type
-        found = [
+        ports = [
             (port.any_name, port.element_type, str(port.partial_shape))
             for port in (*self._model.inputs, *self._model.outputs)
         ]
         # The library writes an open first dimension as "?".
         frames, classes = (f"[?,{','.join(map(str, shape))}]" for shape in self.shapes)
-        return found, [(INPUT, types.u8, frames), (OUTPUT, types.f32, classes)]
+        return ports, [(INPUT, types.u8, frames), (OUTPUT, types.f32, classes)]
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         with self._turn:
@@ -96,5 +92,5 @@ class OpenVinoBackend(ExportedBackend):
 def _metadata(model: Any) -> dict[str, str]:
     if not model.has_rt_info([SECTION]):
         return {}
-    found = model.get_rt_info([SECTION]).astype(dict)
-    return {str(key): str(getattr(value, "value", value)) for key, value in found.items()}
+    section = model.get_rt_info([SECTION]).astype(dict)
+    return {str(key): str(getattr(value, "value", value)) for key, value in section.items()}

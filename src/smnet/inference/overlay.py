@@ -29,14 +29,8 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf"
 def write_annotated(
     source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
 ) -> None:
-    """Copy a video as H.264 with its best labels and scores drawn over the lower edge.
-
-    The timing of the frames is kept. Sound is not copied.
-
-    Args:
-        source: a video file or a folder of frames.
-        target: ``.mp4``, ``.mkv`` or ``.mov``.
-        prediction: the labels and scores to draw.
+    """Copy a video, or a folder of frames, as H.264 with its best labels and scores drawn over the
+    lower edge. The timing of the frames is kept. Sound is not copied.
 
     Raises:
         UserError: as :func:`check_target`; a source that cannot be read or has a side of one
@@ -66,11 +60,7 @@ def write_annotated(
 
 
 def check_target(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Refuse a file that :func:`write_annotated` would not write.
-
-    Raises:
-        UserError: another suffix; the video itself.
-    """
+    """Refuse a target of another suffix than ``.mp4``, ``.mkv`` or ``.mov``, and the source."""
     check_suffix(target, (".mp4", ".mkv", ".mov"), "an annotated video")
     if Path(target).exists() and Path(target).samefile(source):
         raise UserError(f"{target}: is the source video; choose another file")

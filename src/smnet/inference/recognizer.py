@@ -57,7 +57,7 @@ class Prediction:
 
     @property
     def score(self) -> float:
-        """The probability of :attr:`label`; 0 after an error."""
+        """The probability of ``label``; 0 after an error."""
         return self.scores[0] if self.scores else 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -148,10 +148,10 @@ class Recognizer:
         """Name what happens in many videos, in their order, without holding them all.
 
         Videos are decoded ahead in threads and scored in batches. A video that cannot be read gives
-        a :class:`Prediction` with its ``error``.
+        a ``Prediction`` with its ``error``.
 
         Args:
-            sources: videos, each as in :meth:`predict`; may be endless. A single path is one video.
+            sources: videos, each as in ``predict``; may be endless. A single path is one video.
             top: number of classes to report.
             batch: videos per batch.
             workers: decoding threads; None is one per core, at most 8. 0 decodes in the caller's

@@ -29,12 +29,10 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Source:
-    """One video to predict from.
+    """One video to predict from, and its name for people.
 
-    Attributes:
-        name: for people; the path where there is one.
-        content: a path or an address, frames (T, H, W, 3) uint8, the bytes of a video file, an open
-            binary file, or an open container of PyAV.
+    ``content`` is a path or an address, frames (T, H, W, 3) uint8, the bytes of a video file, an
+    open binary file, or an open container of PyAV.
     """
 
     name: str
@@ -45,11 +43,7 @@ class Source:
 
     @classmethod
     def of(cls, given: Any) -> Source:
-        """Name a source and check its type.
-
-        Raises:
-            UserError: an object that holds no video.
-        """
+        """Name a source and check its type."""
         if isinstance(given, Source):
             return given
         if isinstance(given, str | os.PathLike):
@@ -76,7 +70,6 @@ class Source:
 
         Raises:
             Unreachable: an address that cannot be fetched.
-            UserError: a video in memory beyond :data:`MAX_BYTES`.
         """
         content = self.content
         if isinstance(content, str) and is_url(content):
@@ -166,28 +159,28 @@ def find_videos(words: Sequence[str]) -> list[str]:
     line. A folder with images and no video is a video itself, of frames. What a pattern matches
     besides videos is not used and counted on standard error.
 
-    A path that does not exist is returned too: prediction reports it beside the others' results.
+    A path that does not exist is returned too: prediction reports it among the others' results.
 
     Raises:
         UserError: a word that stands for nothing, or no path exists.
     """
-    found: dict[str, None] = {}
+    videos: list[str] = []
     for word in words:
         if not word:
             raise UserError("an empty name was given for a video or a folder")
         if word.startswith("@"):
-            found.update(dict.fromkeys(_in_list(word[1:])))
+            videos += _in_list(word[1:])
         elif is_url(word):
-            found.update(dict.fromkeys(_at_address(word)))
+            videos += _at_address(word)
         elif Path(word).is_dir():
-            found.update(dict.fromkeys(_in_folder(word)))
+            videos += _in_folder(word)
         elif glob.has_magic(word) and not Path(word).exists():
-            found.update(dict.fromkeys(_matching(word)))
+            videos += _matching(word)
         else:
-            found[word] = None
-    if not any(is_url(path) or Path(path).exists() for path in found):
-        raise UserError(f"{next(iter(found))}: no such file or folder")
-    return list(found)
+            videos.append(word)
+    if not any(is_url(path) or Path(path).exists() for path in videos):
+        raise UserError(f"{videos[0]}: no such file or folder")
+    return list(dict.fromkeys(videos))
 
 
 def _matching(pattern: str) -> list[str]:

@@ -33,17 +33,11 @@ if hasattr(os, "register_at_fork"):
 class TorchBackend:
     """A model prepared for inference: normalisation folded into convolutions, channels last.
 
-    On a CPU the process keeps freed memory (:func:`smnet.system.keep_freed_memory`).
-
-    Attributes:
-        model: the prepared copy; of :meth:`live`, the model itself.
-        recipe: of the checkpoint; empty for a model that was given.
-        device: where it runs.
-        compiled: whether ``torch.compile`` generates code for it.
-        side: None, crops of any size can be scored.
+    On a CPU the process keeps freed memory (:func:`smnet.system.keep_freed_memory`). ``model`` is
+    the prepared copy; of :meth:`live`, the model itself.
     """
 
-    side: int | None = None
+    side: int | None = None  # crops of any size can be scored
     scaler: ClassVar[Scaler] = "torch"
 
     def __init__(
@@ -53,11 +47,6 @@ class TorchBackend:
         compiled: bool = False,
         recipe: Mapping[str, Any] | None = None,
     ) -> None:
-        """Prepare a copy of ``model``.
-
-        Raises:
-            UserError: no such device.
-        """
         self.device = choose_device(device)
         if self.device.type == "cpu":
             keep_freed_memory()
@@ -83,12 +72,8 @@ class TorchBackend:
         model: VideoModel,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> Self:
-        """Score with ``model`` itself, as it is and where it is; for validation during training.
-
-        Args:
-            model: in evaluation mode.
-            autocast: makes the context of mixed precision in which the network runs.
-        """
+        """Score with ``model`` itself, in evaluation mode, where it is; for validation during
+        training. ``autocast`` makes the context of mixed precision in which the network runs."""
         backend = cls.__new__(cls)
         backend.model = backend._network = model
         backend.device = next(model.parameters()).device
@@ -102,8 +87,7 @@ class TorchBackend:
     def read(
         self, path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
     ) -> NDArray[np.uint8]:
-        views: NDArray[np.uint8] = read_views(path, plan, damage=damage).numpy()
-        return views
+        return read_views(path, plan, damage=damage).numpy()
 
     @torch.inference_mode()
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -115,9 +99,7 @@ class TorchBackend:
             with self._autocast():
                 logits = self._forward(clips)
             parts.append(probabilities(logits.float(), self.spec))
-        scores = torch.cat(parts).unflatten(0, (batch, count)).mean(1)
-        array: NDArray[np.float32] = scores.cpu().numpy()
-        return array
+        return torch.cat(parts).unflatten(0, (batch, count)).mean(1).cpu().numpy()
 
     def _forward(self, clips: torch.Tensor) -> torch.Tensor:
         try:

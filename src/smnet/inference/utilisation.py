@@ -10,8 +10,7 @@ class Utilisation:
     """Times of one run of :meth:`smnet.inference.recognizer.Recognizer.predict_many`, seconds.
 
     Attributes:
-        clips: videos that were scored.
-        failed: videos that gave an error instead.
+        clips, failed: videos that were scored, and that gave an error instead.
         threads: decoding threads; 0 decodes in the caller's thread.
         inference: time in the network.
         waiting: time that the network waited for decoded videos.

@@ -1,6 +1,6 @@
 """Models: pure PyTorch, importing nothing else of the package.
 
-The names are loaded on first use, so that :class:`ModelSpec` can be had without importing torch.
+The names are loaded on first use, so that ``ModelSpec`` can be had without importing torch.
 """
 
 from __future__ import annotations

@@ -20,24 +20,20 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, squeezed_channels
+from .layers import TemporalConv
 from .options import Count, Options, ShiftDiv, declared
 from .resnet import BlockSite, PlaceBesideConv
 from .smnet import MotionExcitation
 from .trunks import Trunk
-from .tsm import carries_shift
+from .tsm import is_shifted
 
 
 class ChannelGate(nn.Module):
-    """CE: one gate per channel and frame, from the means of three frames.
-
-    Shape:
-        x (B*T, C, H, W) -> gates (B*T, C, 1, 1) in (0, 1).
-    """
+    """CE: gates (B*T, C, 1, 1) in (0, 1) from the means of three frames (B*T, C, H, W)."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        squeezed = squeezed_channels(channels, reduction)
+        squeezed = max(channels // reduction, 1)
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.temporal_conv = _as_convolution(TemporalConv(squeezed, groups=1))
         self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)
@@ -87,7 +83,7 @@ def action(spec: ModelSpec, trunk: Trunk, options: ActionOptions) -> VideoModel:
     """ACTION-Net on any trunk, in the blocks that TSM shifts."""
 
     def temporal(site: BlockSite) -> nn.Module | None:
-        if not carries_shift(site, trunk):
+        if not is_shifted(site, trunk):
             return None
         return Action(site.channels(options.place), options.reduction, options.shift_div)
 

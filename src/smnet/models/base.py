@@ -1,9 +1,11 @@
-"""What every model answers, whatever its family: a clip in, class scores out."""
+"""The base of every model: a clip in, class scores out."""
 
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,9 +20,9 @@ STAGES = ("stem", "res2", "res3", "res4", "res5", "head")
 
 
 class VideoModel(nn.Module):
-    """Base of every model: holds the :class:`ModelSpec`, the head and the TSN consensus.
+    """Base of every model: holds the ``ModelSpec``, the head and the TSN consensus.
 
-    A family implements :meth:`forward_features`. The head is global average pooling, dropout, a
+    A family implements ``forward_features``. The head is global average pooling, dropout, a
     linear layer per frame and the mean of its scores over time (the consensus of TSN, Wang et al.,
     ECCV 2016). With ``head="motion"`` the linear layer sees :func:`over_time` instead. The linear
     layer is ``fc``, as in torchvision. A family with another head puts its
@@ -185,11 +187,7 @@ def fold_frames(clips: Tensor) -> tuple[Tensor, int]:
 
 
 def fold_segments(clips: Tensor, length: int) -> tuple[Tensor, int]:
-    """(B, T*L, 3, H, W) -> the segments (B*T, L, 3, H, W), time fastest, and T.
-
-    Args:
-        clips: frames, L after another for each segment.
-        length: L.
+    """(B, T*L, 3, H, W) -> the segments (B*T, L, 3, H, W), time fastest, and T; L is ``length``.
 
     Raises:
         ValueError: not such clips, or the number of frames is not a multiple of L.
@@ -228,23 +226,46 @@ def multiply_adds(model: VideoModel, num_segments: int | None = None, size: int 
     (attention included); layers whose arithmetic no such operator shows say it themselves
     (``uncounted_multiply_adds``).
     """
+    return sum(multiply_adds_of_modules(model, num_segments, size).values())
+
+
+def multiply_adds_of_modules(
+    model: VideoModel, num_segments: int | None = None, size: int = 224
+) -> Counter[str]:
+    """``multiply_adds``, by the name of the innermost module that computes them."""
     from torch.utils.flop_counter import FlopCounterMode
 
     shadow = on_meta(model).eval().requires_grad_(False)
-    extra = 0
-
-    def count(module: nn.Module, args: tuple[Any, ...]) -> None:
-        nonlocal extra
-        extra += module.uncounted_multiply_adds(*args)  # type: ignore[operator]
-
-    for module in shadow.modules():
-        if hasattr(module, "uncounted_multiply_adds"):
-            module.register_forward_pre_hook(count)
-    frames = (num_segments or model.spec.num_segments) * model.spec.frames_per_segment
     counter = FlopCounterMode(display=False)
+    macs: Counter[str] = Counter()
+    inside = [""]
+    seen = 0
+
+    def note() -> None:
+        nonlocal seen
+        total = int(counter.get_total_flops())
+        macs[inside[-1]] += (total - seen) // 2
+        seen = total
+
+    def enter(name: str, module: nn.Module, args: tuple[Any, ...]) -> None:
+        note()
+        inside.append(name)
+        if hasattr(module, "uncounted_multiply_adds"):
+            macs[name] += module.uncounted_multiply_adds(*args)  # type: ignore[operator]
+
+    def leave(module: nn.Module, args: Any, output: Any) -> None:
+        note()
+        inside.pop()
+
+    for name, module in shadow.named_modules():
+        if module is not shadow:
+            module.register_forward_pre_hook(partial(enter, name))
+            module.register_forward_hook(leave)
+    frames = (num_segments or model.spec.num_segments) * model.spec.frames_per_segment
     with torch.no_grad(), counter:
         shadow(torch.empty(1, frames, 3, size, size, device="meta"))
-    return int(counter.get_total_flops()) // 2 + extra
+        note()
+    return macs
 
 
 def on_meta(model: VideoModel) -> VideoModel:

@@ -47,12 +47,7 @@ INPUTS: dict[str, dict[str, Any]] = {
 
 
 class DifferenceResNet(ResNet):
-    """A ResNet on the differences of adjacent frames; clips are (B, T*6, 3, H, W), time fastest.
-
-    Args:
-        spec: the specification of the model; ``frames_per_segment`` must be 6.
-        depth, options, parts: the arguments of :class:`ResNet`.
-    """
+    """A ResNet on the differences of adjacent frames; clips are (B, T*6, 3, H, W), time fastest."""
 
     def __init__(self, spec: ModelSpec, depth: int, options: ResNetOptions, *parts: Any) -> None:
         _check(spec, FRAMES)
@@ -60,11 +55,7 @@ class DifferenceResNet(ResNet):
         self.conv1 = convolution_of_differences(FRAMES, self.conv1.out_channels)
 
     def forward_features(self, clips: Tensor) -> Tensor:
-        """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T*6, 3, H, W).
-
-        Raises:
-            ValueError: the number of frames is not a multiple of 6.
-        """
+        """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T*6, 3, H, W)."""
         segments, num_segments = fold_segments(clips, FRAMES)  # (B*T, 6, 3, H, W)
         x = self.stem(differences(segments))
         return unfold_frames(self.stages(x, num_segments), num_segments)
@@ -81,12 +72,7 @@ class DifferenceResNet(ResNet):
 class ShortTermDifference(nn.Module):
     """The branch of differences: P_0 and layer1'(P_0).
 
-    Args:
-        width: channels of the stem.
-        layer1: a stage of residual blocks without temporal parts.
-
-    Shape:
-        frames (N, 5, 3, H, W) -> (N, width, H/8, W/8) and (N, width*expansion, H/8, W/8).
+    Frames (N, 5, 3, H, W) -> (N, width, H/8, W/8) and (N, width*expansion, H/8, W/8).
     """
 
     def __init__(self, width: int, layer1: nn.ModuleList) -> None:
@@ -109,11 +95,8 @@ class FrameAndDifferenceResNet(ResNet):
     """A ResNet on frames and the differences around them; clips are (B, T*5, 3, H, W), time
     fastest.
 
-    Args:
-        spec: the specification of the model; ``frames_per_segment`` must be 5.
-        depth, options, parts: the arguments of :class:`ResNet`.
-        difference_weight: b in [0, 1], the share of the differences in the two sums; a = 1 - b.
-            None is the choice of TDN's authors: 1/2 at 8 segments, 1/4 at any other number.
+    ``difference_weight`` is b in [0, 1], the share of the differences in the two sums; a = 1 - b.
+    None is the choice of TDN's authors: 1/2 at 8 segments, 1/4 at any other number.
     """
 
     def __init__(
@@ -132,11 +115,7 @@ class FrameAndDifferenceResNet(ResNet):
         self.difference = ShortTermDifference(self.width, self.make_layer(2, temporal=None))
 
     def forward_features(self, clips: Tensor) -> Tensor:
-        """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T*5, 3, H, W).
-
-        Raises:
-            ValueError: the number of frames is not a multiple of 5.
-        """
+        """Feature maps (B, T, 8*width*expansion, H/32, W/32) of clips (B, T*5, 3, H, W)."""
         segments, num_segments = fold_segments(clips, FRAMES_AROUND)  # (B*T, 5, 3, H, W)
         early, late = self.difference(segments)
         x = self._mix(self.stem(segments[:, KEY]), early)

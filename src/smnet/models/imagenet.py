@@ -38,8 +38,9 @@ def load_weights(model: VideoModel, source: str | os.PathLike[str] | Mapping[str
     (``fc``) and the temporal parts are not changed.
 
     Args:
-        model: a model on a trunk with torchvision's names.
-        source: ``"imagenet"``, a path to a ``.pth`` or ``.safetensors`` file, or the tensors.
+        model: a model of any family.
+        source: ``"imagenet"``, a path to a ``.pth`` or ``.safetensors`` file, or the tensors by
+            torchvision's names.
 
     Raises:
         ValueError: weights that are unavailable, damaged, or of another network.
@@ -91,11 +92,12 @@ def imagenet_file(trunk: str) -> Path:
                 " weights=none"
             ) from None
     expected = name.rsplit("-", 1)[1].removesuffix(".pth")
-    if not _sha256(path).startswith(expected):
+    if not sha256(path).startswith(expected):
         raise ValueError(f"{path} is damaged (its SHA-256 does not begin {expected}); delete it")
     return path
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file, hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

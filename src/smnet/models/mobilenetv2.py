@@ -101,12 +101,6 @@ class MobileNetV2(VideoModel):
     The ten blocks that have both an expansion and a shortcut can carry a temporal part, as in TSM
     (Lin et al., ICCV 2019): one at 1/4 of the resolution, 2 at 1/8, 5 at 1/16 and 2 at 1/32. Their
     sites are stages 2 to 5; ``index`` and ``blocks`` of a site count these blocks only.
-
-    Args:
-        spec: the specification of the model.
-        options: width and dropout. The width is torchvision's ``width_mult`` times 32.
-        temporal: builds the temporal part of each such block; None is a plain image network.
-        place: before the 1x1 expansion, or after it.
     """
 
     def __init__(

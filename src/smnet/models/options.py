@@ -80,15 +80,12 @@ def option_fields(declaration: type) -> Mapping[str, FieldInfo]:
 def read_options(
     owner: str, declarations: Sequence[type[Any]], values: Mapping[str, Any]
 ) -> list[Any]:
-    """Distribute values over several declarations by their field names, and check them.
+    """One instance of each declaration, from the values of the options by name.
 
     Args:
         owner: the name that error messages begin with, such as ``tsm_resnet50``.
         declarations: classes of options without common fields.
         values: options by name.
-
-    Returns:
-        One instance of each declaration.
 
     Raises:
         ValueError: an unknown option, a value of the wrong kind, or an impossible value.

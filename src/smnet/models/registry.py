@@ -35,14 +35,14 @@ class Family:
 
     Attributes:
         build: the function ``(spec, trunk, options) -> VideoModel``.
-        options: the declaration of its options. One that extends :class:`TrunkOptions` holds all
+        options: the declaration of its options. One that extends ``TrunkOptions`` holds all
             options of the model; otherwise those of the trunk are added.
         about: what it does, in a few words.
         paper: venue and year.
         cost: parameters and multiply-adds in units of TSN on the same trunk: ResNet-50 where it is
             supported, 8 segments, 400 classes. None is not measured.
         trunks: the trunks that it supports.
-        input: the fields of :class:`ModelSpec` that it fixes (frames per segment, sampling).
+        input: the fields of ``ModelSpec`` that it fixes (frames per segment, sampling).
     """
 
     build: Callable[[ModelSpec, Trunk, Any], VideoModel]
@@ -123,13 +123,13 @@ def create_model(
     """Build a model by name.
 
     Args:
-        name: see :func:`list_models`.
+        name: see ``list_models``.
         num_classes: K, the length of the score vector.
         num_segments: T, the number of segments per clip; recorded in the specification.
         weights: start of the trunk. None or ``"none"``: random. ``"imagenet"``: the published
             ImageNet weights, from the cache or the network. A path or a mapping of tensors: those,
             by torchvision's names. The classifier and the temporal parts keep their own start.
-        options: options of the family and its trunk, see :func:`option_types`.
+        options: options of the family and its trunk, see ``option_types``.
 
     Raises:
         ValueError: an unknown name or option, an impossible value, or weights that do not fit.
@@ -143,7 +143,7 @@ def create_model(
 def new_model(
     name: str, num_classes: int, num_segments: int, options: Mapping[str, Any]
 ) -> VideoModel:
-    """:func:`create_model` without weights, with the options as a mapping."""
+    """``create_model`` without weights, with the options as a mapping."""
     spec = ModelSpec(name, num_classes, num_segments, dict(options), **input_of(name, options))
     return build_model(spec)
 
@@ -163,11 +163,7 @@ def build_model(spec: ModelSpec) -> VideoModel:
 
 
 def option_types(name: str) -> list[type[Options]]:
-    """The declarations of a model's options: of its family, and of its trunk.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """The declarations of a model's options: of its family, and of its trunk."""
     family = family_of(name)
     if issubclass(family.options, TrunkOptions):
         return [family.options]
@@ -175,11 +171,7 @@ def option_types(name: str) -> list[type[Options]]:
 
 
 def input_of(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The fields of :class:`ModelSpec` that a model with these options fixes.
-
-    Raises:
-        ValueError: an unknown name.
-    """
+    """The fields of ``ModelSpec`` that a model with these options fixes."""
     return family_of(name).input or INPUTS.get(str(options.get("modality")), {})
 
 

@@ -97,15 +97,13 @@ class ResidualBlock(nn.Module):
         itself.
         """
         if self.temporal is None or self.place != place:
-            out: Tensor = conv(x)
-        else:
-            around: Callable[..., Tensor] | None = getattr(self.temporal, "around", None)
-            out = (
-                conv(self.temporal(x, num_segments))
-                if around is None
-                else around(conv, x, num_segments)
-            )
-        return out
+            return conv(x)
+        around: Callable[..., Tensor] | None = getattr(self.temporal, "around", None)
+        return (
+            conv(self.temporal(x, num_segments))
+            if around is None
+            else around(conv, x, num_segments)
+        )
 
 
 class BasicBlock(ResidualBlock):
@@ -188,11 +186,10 @@ class ResNet(VideoModel):
     """A 2D ResNet applied to every frame, with temporal parts in its residual blocks.
 
     Args:
-        spec: the specification of the model.
+        spec, options: of the model.
         depth: 18, 34, 50 or 101.
-        options: width, stride and dropout.
         temporal: builds the temporal part of each block; None is a plain image network.
-        place: where the temporal part stands in the residual branch.
+        place: of the temporal part in the residual branch.
         block: the class of residual block; None is the standard one of the depth.
     """
 
@@ -227,12 +224,7 @@ class ResNet(VideoModel):
         initialise(self)
 
     def make_layer(self, stage: int, temporal: Temporal | None) -> nn.ModuleList:
-        """The blocks of one residual stage.
-
-        Args:
-            stage: 2 to 5.
-            temporal: builds the temporal parts; None is a stage without them.
-        """
+        """The blocks of one residual stage, 2 to 5."""
         kind = self._kind
         make: Callable[..., ResidualBlock] = kind
         planes = self.width * 2 ** (stage - 2)
@@ -273,8 +265,7 @@ class ResNet(VideoModel):
 
     def stem(self, frames: Tensor) -> Tensor:
         """(N, 3, H, W) -> (N, width, H/4, W/4)."""
-        out: Tensor = self.maxpool(self.relu(self.bn1(self.conv1(frames))))
-        return out
+        return self.maxpool(self.relu(self.bn1(self.conv1(frames))))
 
     def stages(self, x: Tensor, num_segments: int) -> Tensor:
         """The four stages on folded features (B*T, width, H/4, W/4)."""

@@ -59,8 +59,7 @@ class BasicBlock3d(nn.Module):
         shortcut = x if self.downsample is None else self.downsample(x)
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        out: Tensor = self.relu(y + shortcut)
-        return out
+        return self.relu(y + shortcut)
 
 
 class Bottleneck3d(nn.Module):
@@ -85,8 +84,7 @@ class Bottleneck3d(nn.Module):
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        out: Tensor = self.relu(y + shortcut)
-        return out
+        return self.relu(y + shortcut)
 
 
 @declared
@@ -101,12 +99,7 @@ class I3DOptions(TrunkOptions):
 class ResNet3D(VideoModel):
     """A ResNet over space and time. The strides of its convolutions are spatial only.
 
-    Args:
-        spec: the specification of the model. Its segments are the frames of a dense clip.
-        depth: 18, 34, 50 or 101.
-        options: width and dropout.
-        reach: lengths of the kernels over time.
-        halve_after_res2: see :class:`I3DOptions`.
+    The segments of ``spec`` are the frames of a dense clip.
     """
 
     layer1: nn.Sequential

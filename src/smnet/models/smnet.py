@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import Difference, FrameDifference, TemporalConv, squeezed_channels
+from .layers import Difference, FrameDifference, TemporalConv
 from .resnet import BlockSite
 from .smnet_options import PAPER, SMNetOptions
 from .trunks import Trunk
@@ -43,10 +43,7 @@ class SpatialAttention(nn.Module):
     """S4 and S5: the spatial mask (CBAM's, Woo et al., ECCV 2018).
 
     Its input is the mean over the channels, their maximum, both, or (``"3d"``) their mean under a
-    3x3x3 convolution.
-
-    Shape:
-        x (B*T, C, H, W) -> mask (B*T, 1, H, W) in (0, 1).
+    3x3x3 convolution. (B*T, C, H, W) -> mask (B*T, 1, H, W) in (0, 1).
     """
 
     def __init__(self, options: SMNetOptions = PAPER) -> None:
@@ -140,7 +137,7 @@ class MotionExcitation(nn.Module):
         difference: Difference = "forward",
     ) -> None:
         super().__init__()
-        squeezed = squeezed_channels(channels, reduction)
+        squeezed = max(channels // reduction, 1)
         self.difference = FrameDifference(difference)
         self.residual = 0.5 if centred else 1.0
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
@@ -199,20 +196,17 @@ class SMNetModule(nn.Module):
             self.balance = nn.Parameter(torch.ones(2))
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        y: Tensor
         if self.se is None or self.me is None:
             path: Any = self.se if self.me is None else self.me
-            y = path(x, num_segments)
-        elif self.options.fusion == "se_me":
-            y = self.me(self.se(x, num_segments), num_segments)
-        elif self.options.fusion == "me_se":
-            y = self.se(self.me(x, num_segments), num_segments)
-        else:
-            z = self.se.over_time(x, num_segments)  # S1 to S3
-            y_se = self.se.excite(x, z, num_segments)  # S4 to S6
-            y_me = self.me(z if self.options.motion_input == "z" else x, num_segments)  # M1 to M6
-            y = self.fuse(y_se, y_me)
-        return y
+            return path(x, num_segments)
+        if self.options.fusion == "se_me":
+            return self.me(self.se(x, num_segments), num_segments)
+        if self.options.fusion == "me_se":
+            return self.se(self.me(x, num_segments), num_segments)
+        z = self.se.over_time(x, num_segments)  # S1 to S3
+        y_se = self.se.excite(x, z, num_segments)  # S4 to S6
+        y_me = self.me(z if self.options.motion_input == "z" else x, num_segments)  # M1 to M6
+        return self.fuse(y_se, y_me)
 
     def fuse(self, y_se: Tensor, y_me: Tensor) -> Tensor:
         """Y of Y_SE and Y_ME."""
@@ -222,8 +216,7 @@ class SMNetModule(nn.Module):
             case "weighted":
                 return self.balance[0] * y_se + self.balance[1] * y_me
             case "concat":
-                joined: Tensor = self.join(torch.cat([y_se, y_me], dim=1))
-                return joined
+                return self.join(torch.cat([y_se, y_me], dim=1))
         return y_se + y_me
 
 

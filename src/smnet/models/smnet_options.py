@@ -124,7 +124,7 @@ class SMNetOptions(Options):
         return replace(self, temporal_init="difference")
 
     def applies_to(self, site: BlockSite) -> bool:
-        """Whether the block at ``site`` carries the module."""
+        """Whether the block at ``site`` has the module."""
         chosen = {"all": site.index, "first": 0, "last": site.blocks - 1}[self.blocks]
         return site.stage in self.stages and site.index == chosen
 

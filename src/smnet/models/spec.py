@@ -95,7 +95,7 @@ class ModelSpec:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelSpec:
-        """The inverse of :meth:`to_dict`; unknown or missing keys raise ``ValueError``."""
+        """The inverse of ``to_dict``; unknown or missing keys raise ``ValueError``."""
         unknown = set(values) - set(cls.__dataclass_fields__)
         if unknown:
             raise ValueError(f"unknown keys in a model specification: {', '.join(sorted(unknown))}")

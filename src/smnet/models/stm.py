@@ -25,22 +25,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, frame_difference, squeezed_channels
+from .layers import TemporalConv, frame_difference
 from .options import Count, Options, declared
 from .resnet import BlockSite
 from .trunks import Trunk
 
 
 class ChannelwiseMotion(nn.Module):
-    """CMM.
-
-    Shape:
-        x (B*T, C, H, W) -> (B*T, C, ceil(H / stride), ceil(W / stride)).
-    """
+    """CMM. (B*T, C, H, W) -> (B*T, C, ceil(H / stride), ceil(W / stride))."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        squeezed = squeezed_channels(channels, reduction)
+        squeezed = max(channels // reduction, 1)
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)
         self.expand = nn.Conv2d(squeezed, channels, 1, bias=False)
@@ -51,17 +47,11 @@ class ChannelwiseMotion(nn.Module):
         f = self.squeeze(x)  # (B*T, C/r, H, W)
         moved = F.conv2d(f, self.transform.weight, stride=stride, padding=1, groups=f.shape[1])
         d = frame_difference(moved, f[:, :, ::stride, ::stride], num_segments)
-        out: Tensor = self.expand(d)
-        return out
+        return self.expand(d)
 
 
 class SpatioTemporalMotion(nn.Module):
-    """The temporal part of a block: K_t of CSTM, and CMM. :meth:`around` applies K_3x3.
-
-    Args:
-        channels: C, the channels after conv1.
-        reduction: r of CMM.
-    """
+    """The temporal part of a block: K_t of CSTM, and CMM. ``around`` applies K_3x3."""
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
@@ -75,8 +65,7 @@ class SpatioTemporalMotion(nn.Module):
 
     def around(self, conv: nn.Conv2d, x: Tensor, num_segments: int) -> Tensor:
         """Y of x (B*T, C, H, W); ``conv`` is K_3x3."""
-        y: Tensor = conv(self.over_time(x, num_segments))
-        return y + self.motion(x, num_segments, conv.stride[0])
+        return conv(self.over_time(x, num_segments)) + self.motion(x, num_segments, conv.stride[0])
 
 
 @declared

@@ -36,10 +36,6 @@ class TemporalAdaptive(nn.Module):
     """The module. (B*T, C, H, W) -> the same.
 
     The branches are named G and L as in the article and in all published weights.
-
-    Args:
-        channels: C.
-        num_segments: T.
     """
 
     def __init__(self, channels: int, num_segments: int) -> None:
@@ -73,8 +69,7 @@ class TemporalAdaptive(nn.Module):
         kernel = self.G(z.flatten(0, 1)).unflatten(0, z.shape[:2])  # (B, C, 3)
         taps = self.L(z)[..., None] * kernel[:, :, None]  # (B, C, T, 3)
         taps = taps.transpose(1, 2).flatten(0, 1)  # (B*T, C, 3), by source frame
-        out: Tensor = self.sum(x, taps, num_segments)
-        return out
+        return self.sum(x, taps, num_segments)
 
 
 class CausalAdaptive(TemporalAdaptive):

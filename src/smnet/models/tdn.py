@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, is_temporal
 from .differences import FrameAndDifferenceResNet
-from .layers import TemporalConv, backward_difference, frame_difference, squeezed_channels
+from .layers import TemporalConv, backward_difference, frame_difference
 from .options import Fraction, declared
 from .resnet import BlockSite, ResNetOptions, initialise
 from .trunks import Trunk
@@ -41,15 +41,12 @@ class LongTermDifference(nn.Module):
     """Gates, dense in space, from the differences to the next and to the previous segment.
 
     The convolutions start as in the authors' code (He et al., fan-out). The gates start near zero,
-    so Y starts near X.
-
-    Shape:
-        x (B*T, C, H, W) -> the same.
+    so Y starts near X. (B*T, C, H, W) -> the same.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
         super().__init__()
-        squeezed = squeezed_channels(channels, reduction)
+        squeezed = max(channels // reduction, 1)
         self.squeeze = nn.Conv2d(channels, squeezed, 1, bias=False)
         self.norm = nn.BatchNorm2d(squeezed)
         self.transform = nn.Conv2d(squeezed, squeezed, 3, padding=1, groups=squeezed, bias=False)
@@ -75,8 +72,7 @@ class LongTermDifference(nn.Module):
         coarse = self.coarse_norm(self.coarse(F.avg_pool2d(d, side)))
         coarse = F.interpolate(coarse, d.shape[2:])
         fine = self.fine_norm(self.fine(d))
-        out: Tensor = self.expand_norm(self.expand((d + coarse + fine) / 3))
-        return out
+        return self.expand_norm(self.expand((d + coarse + fine) / 3))
 
 
 class LongTerm(nn.Module):
@@ -91,8 +87,7 @@ class LongTerm(nn.Module):
         self.shift = TemporalConv(channels)
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        out: Tensor = self.shift(self.difference(x, num_segments), num_segments)
-        return out
+        return self.shift(self.difference(x, num_segments), num_segments)
 
 
 @declared
@@ -107,10 +102,7 @@ class TDNOptions(ResNetOptions):
 class TDN(FrameAndDifferenceResNet):
     """A ResNet with both difference modules; clips are (B, T*5, 3, H, W), time fastest.
 
-    Args:
-        spec: the specification of the model; ``frames_per_segment`` must be 5.
-        depth: 50 and 101 are published. 18 and 34 carry the same parts after their first 3x3.
-        options: see :class:`TDNOptions`.
+    Depths 50 and 101 are published. 18 and 34 have the same parts after their first 3x3.
     """
 
     def __init__(self, spec: ModelSpec, depth: int, options: TDNOptions) -> None:

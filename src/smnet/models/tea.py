@@ -36,12 +36,7 @@ from .trunks import Trunk
 class TemporalAggregation(nn.Module):
     """The temporal part of a Res2Net block: ME on all its channels, and a tau for each part.
 
-    Args:
-        channels: 4w, the channels after conv1.
-        reduction: r of the motion excitation.
-
-    Shape:
-        x (B*T, 4w, H, W) -> the excited features, of the same shape. :meth:`shift` takes one part.
+    (B*T, 4w, H, W) -> the excited features, of the same shape. ``shifts`` has the taus.
     """
 
     def __init__(self, channels: int, reduction: int = 16) -> None:
@@ -56,23 +51,17 @@ class TemporalAggregation(nn.Module):
         )
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
-        out: Tensor = self.me(x, num_segments)
-        return out
-
-    def shift(self, part: int, y: Tensor, num_segments: int) -> Tensor:
-        """tau_``part`` of y (B*T, w, H, W)."""
-        out: Tensor = self.shifts[part](y, num_segments)
-        return out
+        return self.me(x, num_segments)
 
 
 class TEABlock(Res2NetBlock):
     """The block of Res2Net with a :class:`TemporalAggregation` after conv1."""
 
-    temporal: TemporalAggregation | None
+    temporal: TemporalAggregation
 
     def over_time(self, part: int, y: Tensor, num_segments: int) -> Tensor:
         """tau_``part``."""
-        return y if self.temporal is None else self.temporal.shift(part, y, num_segments)
+        return self.temporal.shifts[part](y, num_segments)
 
 
 @declared

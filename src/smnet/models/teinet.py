@@ -21,24 +21,18 @@ import torch
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel
-from .layers import TemporalConv, is_clip_end, shift_frames, squeezed_channels
+from .layers import TemporalConv, is_clip_end, shift_frames
 from .options import Count, Options, ShiftDiv, declared
 from .resnet import BlockSite, PlaceBesideConv
 from .trunks import Trunk
 
 
 class EnhancementAndInteraction(nn.Module):
-    """MEM and TIM. (B*T, C, H, W) -> the same.
-
-    Args:
-        channels: C.
-        reduction: r of MEM.
-        shift_div: see :class:`~smnet.models.layers.TemporalConv`.
-    """
+    """MEM and TIM. (B*T, C, H, W) -> the same."""
 
     def __init__(self, channels: int, reduction: int = 8, shift_div: int = 8) -> None:
         super().__init__()
-        squeezed = squeezed_channels(channels, reduction)
+        squeezed = max(channels // reduction, 1)
         self.squeeze = nn.Conv2d(channels, squeezed, 1)
         self.squeeze_next = nn.Conv2d(channels, squeezed, 1)
         self.expand = nn.Conv2d(squeezed, channels, 1)
@@ -56,8 +50,7 @@ class EnhancementAndInteraction(nn.Module):
         # The weights of TIM are multiplied by the gates, which avoids a gated copy of the features.
         gates = self.gates(x, num_segments)[:, :, 0]  # (B*T, C, 1)
         taps = gates * self.interaction.weight[:, 0]  # (B*T, C, 3)
-        out: Tensor = self.interaction.sum(x, taps, num_segments)
-        return out
+        return self.interaction.sum(x, taps, num_segments)
 
 
 @declared

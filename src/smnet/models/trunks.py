@@ -59,12 +59,7 @@ def trunks_in_words(names: tuple[str, ...]) -> str:
 
 @dataclass(frozen=True)
 class Trunk:
-    """A trunk with its options.
-
-    Attributes:
-        name: one of :data:`TRUNKS`.
-        options: an instance of its declaration.
-    """
+    """A trunk, one of :data:`TRUNKS`, with its options."""
 
     name: str
     options: TrunkOptions
@@ -77,12 +72,7 @@ class Trunk:
     def build(
         self, spec: ModelSpec, temporal: Temporal | None = None, place: Place = "before_conv1"
     ) -> VideoModel:
-        """The network with the temporal parts of a family in its blocks.
-
-        Args:
-            spec: the specification of the model.
-            temporal: builds the temporal part of each block; None is a plain image network.
-            place: where the temporal part stands in the residual branch.
+        """The network, with the temporal parts of a family at ``place`` in its residual blocks.
 
         Raises:
             ValueError: blocks of this trunk have no such place.
@@ -97,11 +87,8 @@ class Trunk:
             case "rgbdiff":
                 return DifferenceResNet(spec, self.depth, options, *parts)
             case "rgb+rgbdiff":
+                weight = options.difference_weight
                 return FrameAndDifferenceResNet(
-                    spec,
-                    self.depth,
-                    options,
-                    *parts,
-                    difference_weight=options.difference_weight,
+                    spec, self.depth, options, *parts, difference_weight=weight
                 )
         return ResNet(spec, self.depth, options, *parts)

@@ -26,11 +26,7 @@ from .trunks import Trunk
 
 
 class TemporalShift(nn.Module):
-    """The shift. (B*T, C, H, W) -> the same.
-
-    Args:
-        shift_div: C / f.
-    """
+    """The shift; ``shift_div`` is C / f. (B*T, C, H, W) -> the same."""
 
     def __init__(self, shift_div: int = 8) -> None:
         super().__init__()
@@ -73,8 +69,8 @@ class TSMOptions(Options):
     streams (`smnet live`)."""
 
 
-def carries_shift(site: BlockSite, trunk: Trunk) -> bool:
-    """Whether the block at ``site`` carries a temporal part in the published models.
+def is_shifted(site: BlockSite, trunk: Trunk) -> bool:
+    """Whether the block at ``site`` has a temporal part in the published models.
 
     All blocks do, except in ResNet-101: there every second block of each stage, from the first.
     """
@@ -86,6 +82,6 @@ def tsm(spec: ModelSpec, trunk: Trunk, options: TSMOptions) -> VideoModel:
 
     def temporal(site: BlockSite) -> nn.Module | None:
         kind = CausalShift if options.causal else TemporalShift
-        return kind(options.shift_div) if carries_shift(site, trunk) else None
+        return kind(options.shift_div) if is_shifted(site, trunk) else None
 
     return trunk.build(spec, temporal, options.place)

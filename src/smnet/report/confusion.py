@@ -14,9 +14,6 @@ def draw_confusion(path: str | os.PathLike[str], result: Evaluation) -> None:
     """Draw the confusion matrix as ``.png``, ``.svg`` or ``.pdf``.
 
     Rows are the true classes, columns the predicted ones. The shade is the share of the row.
-
-    Raises:
-        UserError: matplotlib is missing, another suffix, or the file cannot be written.
     """
     check_picture(path)
     pyplot = load_pyplot()

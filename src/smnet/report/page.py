@@ -18,14 +18,8 @@ COLOURS = ("#1668c7", "#c7501a", "#2a8a3e", "#7d3cb5")
 
 @dataclass(frozen=True)
 class Trained:
-    """One model of the comparison.
-
-    Attributes:
-        name: its registry name.
-        result: its evaluation on the held-out clips.
-        curve: (epoch, training loss, validation top-1) rows.
-        cost: (label, value) pairs for the table: parameters, multiply-adds, seconds.
-    """
+    """One model of the comparison: its evaluation on the held-out clips, rows of (epoch, training
+    loss, validation top-1), and its costs by their label in the table."""
 
     name: str
     result: Evaluation
@@ -34,15 +28,15 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Shown:
+class Sample:
     """A clip on the page: its file, its true class and the prediction of each model."""
 
     path: Path
     label: str
-    answers: Mapping[str, Prediction]
+    predictions: Mapping[str, Prediction]
 
 
-def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequence[Shown]) -> str:
+def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequence[Sample]) -> str:
     """The page as HTML. Names are escaped; videos are embedded."""
     sections = [
         f"<h1>{html.escape(title)}</h1>",
@@ -175,18 +169,16 @@ def _matrix(model: Trained) -> str:
     )
 
 
-def _clip(shown: Shown) -> str:
-    data = base64.b64encode(shown.path.read_bytes()).decode("ascii")
+def _clip(sample: Sample) -> str:
+    data = base64.b64encode(sample.path.read_bytes()).decode("ascii")
     lines = []
-    for name, answer in shown.answers.items():
-        right = answer.label == shown.label
-        verdict = (
-            f'<span class="{"right" if right else "wrong"}">{html.escape(answer.label)}</span>'
-        )
-        lines.append(f"<p>{html.escape(name)}: {verdict} {answer.score:.0%}</p>")
+    for name, prediction in sample.predictions.items():
+        kind = "right" if prediction.label == sample.label else "wrong"
+        verdict = f'<span class="{kind}">{html.escape(prediction.label)}</span>'
+        lines.append(f"<p>{html.escape(name)}: {verdict} {prediction.score:.0%}</p>")
     return (
         '<div class="clip card"><video autoplay loop muted playsinline'
         ' onmouseenter="this.controls=true" onmouseleave="this.controls=false"'
         f' src="data:video/mp4;base64,{data}"></video>'
-        f"<p><b>{html.escape(shown.label)}</b></p>{''.join(lines)}</div>"
+        f"<p><b>{html.escape(sample.label)}</b></p>{''.join(lines)}</div>"
     )

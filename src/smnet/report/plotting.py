@@ -13,11 +13,7 @@ PICTURES = (".png", ".svg", ".pdf")
 
 
 def load_pyplot() -> Any:
-    """``matplotlib.pyplot`` without a display.
-
-    Raises:
-        UserError: it is not installed.
-    """
+    """``matplotlib.pyplot`` without a display; a ``UserError`` where it is not installed."""
     try:
         import matplotlib
     except ImportError:
@@ -29,26 +25,34 @@ def load_pyplot() -> Any:
 
 
 def check_picture(path: str | os.PathLike[str]) -> None:
-    """Refuse the name of a file that is no picture, before any work is done.
-
-    Raises:
-        UserError: the suffix is none of :data:`PICTURES`.
-    """
+    """Refuse the name of a file that is no picture, before any work is done."""
     check_suffix(path, PICTURES, "a picture")
 
 
 def save_picture(path: str | os.PathLike[str], figure: Any, dpi: int) -> None:
-    """Write a figure and close it.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
+    """Write a figure and close it."""
     from matplotlib import pyplot
 
     key = "Software" if Path(path).suffix.lower() == ".png" else "Creator"
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=dpi, metadata={key: WRITTEN_BY})
     pyplot.close(figure)
+
+
+def draw_accuracy(
+    axes: Any, number: int, cost: float, share: float, half: float, label: str | None
+) -> None:
+    """Draw the accuracy of model ``number`` over a cost, with half its interval; all in [0, 1]."""
+    down, up = min(half, share), min(half, 1 - share)
+    axes.errorbar(
+        cost,
+        100 * share,
+        yerr=[[100 * down], [100 * up]] if half else None,
+        fmt="osD^vP*X"[number % 8],
+        color=f"C{number % 10}",
+        capsize=3,
+        label=drawn_name(label) if label else None,
+    )
 
 
 def drawn_name(name: str, most: int = 44) -> str:

@@ -16,12 +16,7 @@ _SHOWN_CLASSES = 40
 
 
 def draw_survey(path: str | os.PathLike[str], survey: Survey) -> None:
-    """Draw the statistics as ``.png``, ``.svg`` or ``.pdf``.
-
-    Raises:
-        UserError: matplotlib is missing, another suffix, no clip could be opened, or the file
-            cannot be written.
-    """
+    """Draw the statistics as ``.png``, ``.svg`` or ``.pdf``."""
     pyplot = load_pyplot()
     check_picture(path)
     if not survey.all:

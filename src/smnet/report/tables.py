@@ -133,14 +133,9 @@ def print_predictions(
 ) -> int:
     """A row per video, as soon as it is predicted: path, then labels with their scores.
 
-    Args:
-        predictions: one per path, in their order.
-        paths: all videos; their names set the width of the first column.
-        classes: all class names; they set the width of the others.
-        several: whether a clip may have several labels; those that are answered stand in brackets.
-
-    Returns:
-        The number of videos that could not be read; those are reported on standard error.
+    All paths and all class names set the widths of the columns. With ``several`` labels a clip,
+    those that are predicted stand in brackets. Videos that could not be read are reported on
+    standard error; returns their number.
     """
     console = output()
     name_width = min(max(len(printable(path)) for path in paths), WIDEST)

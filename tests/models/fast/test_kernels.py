@@ -13,7 +13,7 @@ from torch import Tensor
 from smnet.models.fast import kernels
 
 compiled = pytest.mark.skipif(
-    not kernels.is_compiled(), reason="installed without a C compiler: kernels.c is not compiled"
+    not kernels.COMPILED, reason="installed without a C compiler: kernels.c is not compiled"
 )
 
 

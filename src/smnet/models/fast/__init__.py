@@ -1,7 +1,5 @@
 """Everything that makes a plain model faster, and nothing else.
 
-Others use :func:`accelerate`, :func:`report`, :func:`set_fast` and :func:`fold_norms`.
-
 ================  =====================================================================
 acceleration      which module has which twin for which purpose; swapping; the report
 modules           the twins in PyTorch

@@ -58,7 +58,7 @@ def accelerate(model: VideoModel, purpose: Purpose) -> VideoModel:
 
     Modules get another class, a twin with the same parameters and the same names in the state
     dict. So optimizers, copies and checkpoints work as before. A module is left plain if its twin
-    would skip a hook or has no kernels for an option, see :func:`report`. If a hook is registered
+    would skip a hook or has no kernels for an option, see ``report``. If a hook is registered
     later, its module runs plain until the hook is removed.
 
     Args:
@@ -68,7 +68,7 @@ def accelerate(model: VideoModel, purpose: Purpose) -> VideoModel:
             program or an ONNX file, ``"onnxruntime"`` and ``"openvino"`` as a file for that engine.
 
     Returns:
-        ``model`` itself for training, else the copy. With :func:`~smnet.models.fast.set_fast`
+        ``model`` itself for training, else the copy. With ``set_fast``
         switched off, the model or its copy without any change.
 
     Raises:
@@ -129,14 +129,7 @@ def _unknown_option(module: SMNetModule) -> str | None:
 
 @dataclass(frozen=True)
 class Swap:
-    """Modules of one kind in a model.
-
-    Attributes:
-        module: name of the plain class.
-        count: how many there are.
-        fast: whether they have been swapped.
-        why: why not; empty if they have.
-    """
+    """The modules of one plain class in a model: how many, whether swapped, and why not."""
 
     module: str
     count: int
@@ -149,16 +142,16 @@ class Swap:
 
 
 def report(model: nn.Module) -> list[Swap]:
-    """What :func:`accelerate` has swapped in a model, what it left plain, and why."""
-    found: Counter[tuple[str, bool, str]] = Counter()
+    """What ``accelerate`` has swapped in a model, what it left plain, and why."""
+    kinds: Counter[tuple[str, bool, str]] = Counter()
     for module in model.modules():
         kind: Any = type(module)
         if kind in _PLAIN:
             hooked = is_hooked(module)
             off = not switch.enabled()
             why = "switched off" if off else "a hook was registered" if hooked else ""
-            found[_PLAIN[kind].__name__, not why, why] += 1
+            kinds[_PLAIN[kind].__name__, not why, why] += 1
         elif kind in _IN_PYTORCH:
             why = obstacle(module) or ("not accelerated" if switch.enabled() else "switched off")
-            found[kind.__name__, False, why] += 1
-    return [Swap(module, count, fast, why) for (module, fast, why), count in found.items()]
+            kinds[kind.__name__, False, why] += 1
+    return [Swap(module, count, fast, why) for (module, fast, why), count in kinds.items()]

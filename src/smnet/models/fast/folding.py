@@ -38,7 +38,7 @@ def fold_norms(model: VideoModel) -> VideoModel:
 
 @torch.no_grad()
 def fold_norms_in_place(model: VideoModel) -> None:
-    """:func:`fold_norms` of a model in evaluation mode, which is changed."""
+    """``fold_norms`` of a model in evaluation mode, which is changed."""
     modules = dict(model.named_modules())
     for conv_name, norm_name in _pairs(model):
         conv: Any = modules[conv_name]

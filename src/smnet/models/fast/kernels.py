@@ -26,23 +26,15 @@ CHUNKS = 8
 
 class _Size(ctypes.Structure):
     _fields_ = (
-        ("clips", ctypes.c_long),
-        ("frames", ctypes.c_long),
-        ("height", ctypes.c_long),
-        ("width", ctypes.c_long),
-        ("channels", ctypes.c_long),
+        *((name, ctypes.c_long) for name in ("clips", "frames", "height", "width", "channels")),
         ("threads", ctypes.c_int),
     )
 
 
 def run(name: str, x: Tensor, num_segments: int, *arguments: Tensor) -> int:
-    """Call ``smnet_<name>`` and return its result.
+    """Call ``smnet_<name>`` of ``kernels.c`` on float32 tensors on the CPU.
 
-    Args:
-        name: of a function of ``kernels.c``.
-        x: features (B*T, C, H, W), which give the sizes.
-        num_segments: T.
-        arguments: float32 tensors on the CPU, feature maps channels-last and others contiguous.
+    Feature maps are channels-last, other arguments contiguous. ``x`` gives the sizes.
 
     Raises:
         TypeError: a tensor of another type or device.
@@ -65,7 +57,7 @@ def support(x: Tensor) -> bool:
         _is_readable(x)
         and x.numel() > 0
         and x.is_contiguous(memory_format=torch.channels_last)
-        and is_compiled()
+        and COMPILED
     )
 
 
@@ -73,17 +65,12 @@ def _is_readable(x: Tensor) -> bool:
     return x.dtype == torch.float32 and x.device.type == "cpu"
 
 
-@torch.compiler.assume_constant_result
-def is_compiled() -> bool:
-    """Whether the compiled kernels are there, of the version that ``kernels.c`` has now."""
-    return library() is not None
-
-
 @cache
 def library() -> ctypes.CDLL | None:
     """The compiled kernels; None where there are none, or those of another version."""
-    if platform.machine() == "x86_64" and not _has_avx2():  # hatch_build.py compiles for AVX2
-        return None
+    capability = torch.backends.cpu.get_cpu_capability()
+    if platform.machine() == "x86_64" and capability not in ("AVX2", "AVX512"):
+        return None  # hatch_build.py compiles for AVX2
     try:
         loaded = ctypes.CDLL(str(FOLDER / LIBRARY))
         compiled_from = ctypes.c_char_p.in_dll(loaded, "smnet_source").value
@@ -93,5 +80,5 @@ def library() -> ctypes.CDLL | None:
     return loaded if compiled_from == source.encode() else None
 
 
-def _has_avx2() -> bool:
-    return torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+COMPILED = library() is not None
+"""Whether the compiled kernels are there; a constant, because compilers cannot trace a library."""

@@ -116,8 +116,7 @@ class FastSMNetModule(SMNetModule):
         me: Any = self.me
         taps = se.temporal.weight[:, 0]
         a = se.scale(se.attention.mask(pool(x, taps, num_segments), num_segments))
-        y: Tensor = excite(x, taps, a, me.scale(x, num_segments), num_segments)
-        return y
+        return excite(x, taps, a, me.scale(x, num_segments), num_segments)
 
     def around(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """``conv(self(x))``; in training without keeping the output of the module."""
@@ -125,8 +124,7 @@ class FastSMNetModule(SMNetModule):
         zero_padded = type(conv) is nn.Conv2d and conv.padding_mode == "zeros"
         if torch.is_grad_enabled() and zero_padded and not hooked and self._applies(x):
             return self._recomputed(conv, x, num_segments)  # type: ignore[arg-type]
-        out: Tensor = conv(self(x, num_segments))
-        return out
+        return conv(self(x, num_segments))
 
     def _applies(self, x: Tensor) -> bool:
         if not applies(self, x):
@@ -151,8 +149,7 @@ class FastSMNetModule(SMNetModule):
             last: tuple[Any, ...] = (None, None, [1, 1], [0, 0], [1, 1], 1)
         else:
             last = (conv.weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
-        out: Tensor = excite_and_convolve(*relays, x, taps, pooled, a, b, num_segments, *last)
-        return out
+        return excite_and_convolve(*relays, x, taps, pooled, a, b, num_segments, *last)
 
 
 def applies(module: nn.Module, x: Tensor) -> bool:
@@ -208,16 +205,14 @@ def _is_affine(norm: nn.Module) -> bool:
 
 
 def _edge_means(x: Tensor) -> Tensor:
-    means: Tensor = (edge_means_in_pytorch if torch.compiler.is_compiling() else edge_means)(x)
-    return means
+    return (edge_means_in_pytorch if torch.compiler.is_compiling() else edge_means)(x)
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     """``conv(x)``, 1x1, of few pixels per frame, as one matrix product: a convolution takes the
     frames one by one."""
     if torch.compiler.is_compiling():
-        out: Tensor = conv(x)
-        return out
+        return conv(x)
     return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
 
 

@@ -116,15 +116,10 @@ def input_gradients(
     at_top: Tensor,
     num_segments: int,
 ) -> tuple[Tensor, Tensor]:
-    """dX and dK_t (C, 3).
+    """dX and dK_t (C, 3) from dY.
 
-    Args:
-        grad_y: dY.
-        x, taps, a, b: X, K_t, A, B.
-        pooled: P.
-        everywhere: derivative with respect to Z by the mean, at every channel, (B*T, 1, H, W).
-        at_top: the same by the maximum, at the channels that have it.
-        num_segments: T.
+    ``everywhere`` is the derivative with respect to Z by the mean, at every channel,
+    (B*T, 1, H, W); ``at_top`` the same by the maximum, at the channels that have it.
     """
     if not kernels.support(x):
         return input_gradients_in_pytorch(
@@ -140,17 +135,7 @@ def input_gradients(
 
 
 @input_gradients.register_fake
-def _(
-    grad_y: Tensor,
-    x: Tensor,
-    taps: Tensor,
-    a: Tensor,
-    b: Tensor,
-    pooled: Tensor,
-    everywhere: Tensor,
-    at_top: Tensor,
-    num_segments: int,
-) -> tuple[Tensor, Tensor]:
+def _(grad_y: Tensor, x: Tensor, taps: Tensor, *others: Any) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), taps.new_empty(taps.shape)
 
 

@@ -41,13 +41,7 @@ from .operators import (
 def observe(
     x: Tensor, taps: Tensor, squeeze: Tensor, num_segments: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """P and K_r * X, and the relays to :func:`excite_and_convolve`.
-
-    Args:
-        x: X, (B*T, C, H, W), channels-last.
-        taps: K_t, (C, 3).
-        squeeze: K_r, (C/r, C, 1, 1).
-        num_segments: T.
+    """P and K_r * X of X (B*T, C, H, W), channels-last, and the relays to ``excite_and_convolve``.
 
     Returns:
         P (B*T, 2, H, W), K_r * X (B*T, C/r, H, W), and relays of the shapes of Y, of A with a
@@ -123,13 +117,8 @@ def excite_and_convolve(
 ) -> Tensor:
     """H = K * Y; Y itself if ``weight`` is None.
 
-    Args:
-        of_y, of_a, of_b: the relays of :func:`observe`.
-        x, taps, num_segments: the arguments of :func:`observe`.
-        pooled: P.
-        a: A, (B*T, 1, H, W).
-        b: B, (B*T, C, 1, 1).
-        weight, bias, stride, padding, dilation, groups: of the convolution.
+    ``of_y``, ``of_a`` and ``of_b`` are the relays of :func:`observe`; ``pooled`` is P, ``a`` is A,
+    (B*T, 1, H, W), ``b`` is B, (B*T, C, 1, 1).
     """
     y: Tensor = excite(x, taps, a, b, num_segments)
     if weight is None:
@@ -139,26 +128,13 @@ def excite_and_convolve(
 
 
 @excite_and_convolve.register_fake
-def _(
-    of_y: Tensor,
-    of_a: Tensor,
-    of_b: Tensor,
-    x: Tensor,
-    taps: Tensor,
-    pooled: Tensor,
-    a: Tensor,
-    b: Tensor,
-    num_segments: int,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    groups: int,
-) -> Tensor:
-    if weight is None:
-        return torch.empty_like(x)
-    return F.conv2d(x, weight.to(x.dtype), None, stride, padding, dilation, groups)
+def _(*inputs: Any) -> Tensor:
+    x, weight, convolution = inputs[3], inputs[9], inputs[11:]
+    return (
+        torch.empty_like(x)
+        if weight is None
+        else F.conv2d(x, weight.to(x.dtype), None, *convolution)
+    )
 
 
 def _save_excited(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
