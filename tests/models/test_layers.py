@@ -141,19 +141,10 @@ def test_temporal_conv_parameter_counts() -> None:
         assert TemporalConv(channels, groups, space=3).weight.numel() == 9 * conv.weight.numel()
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"groups": 3}, "groups"),
-        ({"groups": 0}, "groups"),
-        ({"groups": 16}, "groups"),
-        ({"space": 2}, "1 or 3"),
-        ({"init": "random"}, "shift, difference, motion, identity"),
-    ],
-)
-def test_temporal_conv_refuses(options: dict[str, object], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
-        TemporalConv(8, **options)  # type: ignore[arg-type]
+@pytest.mark.parametrize("groups", [0, 3, 16])
+def test_temporal_conv_refuses(groups: int) -> None:
+    with pytest.raises(ValueError, match="groups must divide the 8 channels"):
+        TemporalConv(8, groups)
 
 
 @pytest.mark.parametrize("memory_format", FORMATS)
