@@ -18,7 +18,9 @@ def predict(
     ],
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Videos, folders, patterns, or @list.txt."),
+        typer.Argument(
+            metavar="SOURCE...", help="Videos, folders, patterns, addresses, or @list.txt."
+        ),
     ],
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
     views: Views = "1x1",
@@ -35,10 +37,30 @@ def predict(
         typer.Option(help="torch or compile; onnxruntime or openvino for exported files."),
     ] = None,
     overwrite: Overwrite = False,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR", help="Write Parquet tables; a second run adds what is missing."
+        ),
+    ] = None,
+    share: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="With --out: work on share I of N, on as many machines."),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="With --out: time limit per video, in seconds.")
+    ] = 180.0,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="With --out: try unreadable files again.")
+    ] = False,
 ) -> None:
     """Predict the action in videos.
 
     The exit status is 1 if a video could not be read. The other videos are still predicted.
+
+    For many files, --out writes tables (predictions.parquet, unreadable.parquet) instead of
+    printing. Sources may then also be manifests (.csv, .tsv or .parquet with a column path) and
+    .tar shards. Interrupted or run again with more files, it does what is missing.
 
     \b
     Examples:
@@ -46,6 +68,7 @@ def predict(
       smnet predict runs/mine 'clips/**/*.webm' --json > predictions.jsonl
       smnet predict runs/mine clip.mp4 --annotate labelled.mp4
       smnet predict model.onnx clip.mp4
+      smnet predict model.onnx 's3://bucket/inbox/' manifest.csv --out predictions
     """
     from smnet.files import check_outputs
     from smnet.inference.recognizer import Recognizer
@@ -55,6 +78,26 @@ def predict(
     from smnet.report.tables import print_json_lines, print_predictions
 
     check_order(checkpoint)
+    if out is not None:
+        if annotate is not None or as_json:
+            raise UserError("--out writes tables; leave out --annotate and --json")
+        engine = (device, backend)
+        predict_corpus(
+            checkpoint,
+            sources,
+            out,
+            engine,
+            top,
+            views,
+            batch,
+            workers,
+            parse_share(share),
+            timeout,
+            retry,
+        )
+        return
+    if share is not None or retry:
+        raise UserError("--share and --retry belong to --out DIR")
     videos = find_videos(sources)
     if annotate is not None:
         from smnet.inference.overlay import check_target, write_annotated
@@ -81,3 +124,48 @@ def predict(
         typer.echo(used, err=True)
     if failed:
         raise typer.Exit(1)
+
+
+def predict_corpus(
+    checkpoint: str,
+    sources: list[str],
+    out: str,
+    engine: tuple[str, str | None],
+    top: int,
+    views: str,
+    batch: int,
+    workers: int | None,
+    share: tuple[int, int],
+    timeout: float,
+    retry: bool,
+) -> None:
+    """``smnet predict --out``: tables instead of lines."""
+    from smnet.corpus.run import prediction_work, run_corpus
+    from smnet.inference.backends import open_backend, plan_views
+    from smnet.recipes.keys import parse_views
+
+    opened = open_backend(checkpoint, *engine)
+    work = prediction_work(opened, plan_views(opened, *parse_views(views)), checkpoint, top)
+    summary = run_corpus(
+        work,
+        sources,
+        out,
+        batch=batch,
+        workers=workers,
+        timeout=timeout,
+        share=share,
+        retry=retry,
+    )
+    typer.echo(summary)
+    rows = ", ".join(f"{name}: {count}" for name, count in summary.merged.items())
+    typer.echo(f"written: {out} ({rows})")
+
+
+def parse_share(text: str | None) -> tuple[int, int]:
+    """``"2/8"`` as (1, 8); None is the whole."""
+    if text is None:
+        return 0, 1
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--share {text}: write I/N with I from 1 to N, such as 2/8")
+    return int(number) - 1, int(count)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -103,36 +105,41 @@ def fetched(address: str, offset: int = 0, size: int | None = None) -> Iterator[
         Unreachable: it cannot be fetched, or is larger than :data:`MAX_BYTES`.
         UserError: see :func:`filesystem_of`.
     """
-    filesystem, path = filesystem_of(address)
+    path = address
+    open_file: Callable[..., Any] = Path(address).open
+    if is_url(address):
+        filesystem, path = filesystem_of(address)
+        open_file = partial(filesystem.open, path, cache_type="readahead", block_size=4 * _BLOCK)
     suffix = "." + path.rpartition(".")[2][:8] if "." in path.rpartition("/")[2] else ""
     with NamedTemporaryFile(prefix="smnet-", suffix=suffix) as copy:
         for wait in (*WAITS, None):
             try:
-                _copy(filesystem, path, copy, offset, size)
+                with open_file(mode="rb") as source:
+                    _copy(source, copy, offset, size)
                 break
-            except UserError:
-                raise
+            except Unreachable as error:
+                raise Unreachable(f"{address}: {error}") from None
             except Exception as caught:  # every file system has its own exceptions
-                error = cause_of(caught)
-                if wait is None or isinstance(error, FINAL):
-                    raise Unreachable(f"{address}: {_reason(error)}") from caught
+                cause = cause_of(caught)
+                if wait is None or isinstance(cause, FINAL):
+                    raise Unreachable(f"{address}: {_reason(cause)}") from caught
                 time.sleep(wait)
         copy.flush()
         yield copy.name
 
 
-def _copy(filesystem: Any, path: str, target: Any, offset: int, size: int | None) -> None:
+def _copy(source: Any, target: Any, offset: int, size: int | None) -> None:
     target.seek(0)
     target.truncate()
-    with filesystem.open(path, "rb", cache_type="readahead", block_size=_BLOCK * 4) as source:
-        source.seek(offset) if offset else None
-        left = MAX_BYTES if size is None else size
-        while left > 0 and (block := source.read(min(_BLOCK, left))):
-            left -= target.write(block)
-        if left == 0 and size is None:
-            raise Unreachable(f"{path}: more than {MAX_BYTES >> 30} GiB")
-        if size is not None and left:
-            raise EOFError(f"{left} of {size} bytes are missing")
+    if offset:
+        source.seek(offset)
+    left = MAX_BYTES if size is None else size
+    while left > 0 and (block := source.read(min(_BLOCK, left))):
+        left -= target.write(block)
+    if left == 0 and size is None:
+        raise Unreachable(f"more than {MAX_BYTES >> 30} GiB")
+    if size is not None and left:
+        raise EOFError(f"{left} of {size} bytes are missing")
 
 
 def _reason(error: Exception) -> str:

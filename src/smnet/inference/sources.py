@@ -171,7 +171,7 @@ def find_videos(words: Sequence[str]) -> list[str]:
         if word.startswith("@"):
             videos += _in_list(word[1:])
         elif is_url(word):
-            videos += _at_address(word)
+            videos += address_videos(word)
         elif Path(word).is_dir():
             videos += _in_folder(word)
         elif glob.has_magic(word) and not Path(word).exists():
@@ -232,7 +232,7 @@ def walk(folder: str) -> Iterator[str]:
     yield from unreadable
 
 
-def _at_address(address: str) -> list[str]:
+def address_videos(address: str) -> list[str]:
     """The video at an address, or the videos below it or that match its pattern."""
     filesystem, path = filesystem_of(address)
     try:

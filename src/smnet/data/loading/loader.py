@@ -7,20 +7,16 @@ neither the number of workers nor a replaced worker changes the others.
 
 from __future__ import annotations
 
-import mmap
-import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from smnet.data.loading.dataset import Batch, ClipDataset, Key, Sample, TestBatches, TrainBatches
 from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool, timeout_message
+from smnet.data.workers.slots import Slots
 from smnet.system import available_cores
 
 _PREFETCH = 3  # batches
@@ -52,7 +48,7 @@ class ClipLoader:
         self._pool: ProcessPool[tuple[int, Key], Sample] | None = None
         if workers:
             window = max(min(max(_PREFETCH * batches.batch, 2 * workers), len(dataset)), 1)
-            self._slots = _Slots((window, *dataset.plan.shape))
+            self._slots = Slots((window, *dataset.plan.shape))
             self._pool = ProcessPool(
                 _Reader(dataset, self._slots),
                 workers,
@@ -146,29 +142,10 @@ def make_loader(
     return ClipLoader(dataset, batches, count, pin_memory)
 
 
-class _Slots:
-    """Memory shared with the workers, into which they write the views of a clip each.
-
-    Args:
-        shape: (slots, V, T*L, 3, h, w).
-    """
-
-    def __init__(self, shape: tuple[int, ...]) -> None:
-        self._shape = shape
-        size = int(np.prod(shape, dtype=np.int64))
-        # Anonymous memory where workers are forked: /dev/shm of a container often has only 64 MB.
-        forks = "fork" in multiprocessing.get_all_start_methods()
-        self._memory: Any = mmap.mmap(-1, size) if forks else multiprocessing.RawArray("B", size)
-
-    @property
-    def frames(self) -> NDArray[np.uint8]:
-        return np.frombuffer(self._memory, np.uint8).reshape(self._shape)
-
-
 class _Reader:
     """What a worker does: read a clip, leave its views in a slot, return the rest."""
 
-    def __init__(self, dataset: ClipDataset, slots: _Slots) -> None:
+    def __init__(self, dataset: ClipDataset, slots: Slots) -> None:
         self._dataset, self._slots = dataset, slots
 
     def __call__(self, task: tuple[int, Key]) -> Sample:

@@ -1,0 +1,277 @@
+"""The files of a corpus, listed one after another: folders, patterns, lists, manifests, shards."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import hashlib
+import os
+import pickle
+import stat
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from numpy.typing import NDArray
+
+from smnet.data.addresses import cause_of, fetched, filesystem_of, is_url
+from smnet.data.annotations.places import is_image, is_video
+from smnet.data.packed.storage import arrow
+from smnet.errors import UserError
+from smnet.inference.sources import Source, address_videos, walk
+
+COLUMNS = ("path", "video", "file", "filename", "url", "uri")
+"""Columns of a manifest that may hold the file, best first."""
+_ROWS = 4096  # of a Parquet manifest that are in memory at once
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One video of a corpus.
+
+    Attributes:
+        path: its path or address; ``shard.tar/name.mp4`` in a shard.
+        size: in bytes; of a folder of frames, the number of its entries. -1 if not known.
+        stamp: changes with its content: modification time in ns, or the entity tag of an address.
+        archive: the tar file that holds it.
+        offset: of its first byte in the archive.
+    """
+
+    path: str
+    size: int
+    stamp: str
+    archive: str = ""
+    offset: int = 0
+
+    @property
+    def key(self) -> bytes:
+        """16 bytes that identify path, size and stamp."""
+        text = f"{self.path}\0{self.size}\0{self.stamp}"
+        return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
+
+    def share(self, count: int) -> int:
+        """The number, below ``count``, of the share of the corpus that it is always in."""
+        digest = hashlib.blake2b(self.path.encode("utf-8", "surrogateescape"), digest_size=8)
+        return int.from_bytes(digest.digest()) % count
+
+    @contextmanager
+    def readable(self) -> Iterator[str | NDArray[Any]]:
+        """A local path that holds the video.
+
+        Raises:
+            UserError: it is gone, no regular file, or cannot be fetched.
+        """
+        if self.archive:
+            with fetched(self.archive, self.offset, self.size) as copy:
+                try:
+                    yield copy
+                except UserError as error:
+                    raise UserError(str(error).replace(copy, self.path)) from None
+            return
+        with Source.of(self.path).readable() as content:
+            yield content
+
+
+class ItemList:
+    """Items in a temporary file, so that a list of any length can be read several times."""
+
+    def __init__(self, items: Iterable[Item]) -> None:
+        self._file = NamedTemporaryFile(prefix="smnet-")  # noqa: SIM115, kept as long as the list
+        self._count = 0
+        for item in items:
+            pickle.dump(item, self._file)
+            self._count += 1
+        self._file.flush()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Item]:
+        with Path(self._file.name).open("rb") as file:
+            for _ in range(self._count):
+                yield pickle.load(file)
+
+
+def list_items(words: Sequence[str]) -> Iterator[Item]:
+    """List the videos that words stand for, one after another and never all in memory.
+
+    A word is a video, a folder, a pattern, an address, ``@list.txt``, a manifest (``.csv``,
+    ``.tsv`` or ``.parquet`` with a column ``path``), or a ``.tar`` shard. Paths in lists and
+    manifests are relative to their folder. A path that does not exist is an item too.
+
+    Raises:
+        UserError: a word that stands for nothing, or a list that cannot be read.
+    """
+    for word in words:
+        if not word:
+            raise UserError("an empty name was given for a video or a folder")
+        path = word[1:] if word.startswith("@") else word
+        suffix = path[path.rfind(".") :].lower()
+        if suffix == ".tar":
+            for archive in _matches(path):
+                yield from _in_tar(archive)
+        elif suffix in (".csv", ".tsv", ".parquet") or word.startswith("@"):
+            yield from _in_manifest(path, suffix)
+        elif is_url(path):
+            for address in address_videos(path):
+                yield _remote(address)
+        else:
+            yield from map(_local, _videos(path))
+
+
+def _matches(path: str) -> list[str]:
+    """The files of a pattern, local or at an address; the path itself if it is none."""
+    if not glob.has_magic(path):
+        return [path]
+    if is_url(path):
+        filesystem, pattern = filesystem_of(path)
+        found = [filesystem.unstrip_protocol(name) for name in filesystem.glob(pattern)]
+    else:
+        found = glob.glob(path, recursive=True)
+    if not found:
+        raise UserError(f"{path}: no file matches this pattern")
+    return sorted(found)
+
+
+def _videos(path: str) -> Iterator[str]:
+    if Path(path).is_dir():
+        yield from walk(path)
+    elif glob.has_magic(path) and not Path(path).exists():
+        count = 0
+        for match in glob.iglob(path, recursive=True):
+            if Path(match).is_dir():
+                # A recursive pattern matches the files below by itself, but not folders of frames.
+                found = walk(match) if "**" not in path else islice(walk(match), 1)
+                for video in found:
+                    if "**" not in path or video == match:
+                        count += 1
+                        yield video
+            elif is_video(match):
+                count += 1
+                yield match
+        if not count:
+            raise UserError(f"{path}: no video matches this pattern")
+    else:
+        yield path
+
+
+def _local(path: str) -> Item:
+    try:
+        facts = os.stat(path)  # noqa: PTH116, a million times
+    except OSError:
+        return Item(path, -1, "")
+    if stat.S_ISDIR(facts.st_mode):
+        names = [name for name in os.listdir(path) if is_image(name)]
+        return Item(path, len(names), str(facts.st_mtime_ns))
+    return Item(path, facts.st_size, str(facts.st_mtime_ns))
+
+
+def _remote(address: str) -> Item:
+    try:
+        filesystem, path = filesystem_of(address)
+        facts = filesystem.info(path)
+    except UserError:
+        raise
+    except Exception:  # reported when it is read
+        return Item(address, -1, "")
+    tags = (facts.get(k) for k in ("ETag", "etag", "md5Hash", "LastModified", "mtime", "created"))
+    size = facts.get("size")
+    return Item(address, -1 if size is None else int(size), str(next(filter(None, tags), "")))
+
+
+def _in_tar(archive: str) -> Iterator[Item]:
+    """The videos of an uncompressed tar file, read where they lie."""
+    whole = _remote(archive) if is_url(archive) else _local(archive)
+    try:
+        with _opened(archive) as file, tarfile.open(fileobj=file, mode="r:") as members:
+            for member in members:
+                if member.isreg() and is_video(member.name):
+                    yield Item(
+                        path=f"{archive}/{member.name}",
+                        size=member.size,
+                        stamp=f"{whole.stamp}+{member.offset_data}",
+                        archive=archive,
+                        offset=member.offset_data,
+                    )
+                members.members = []  # type: ignore[attr-defined]  # it keeps every header otherwise
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise UserError(
+            f"{archive}: cannot be read as an uncompressed tar file ({error})"
+        ) from None
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[Any]:
+    if not is_url(path):
+        with Path(path).open("rb") as file:
+            yield file
+        return
+    filesystem, name = filesystem_of(path)
+    try:
+        with filesystem.open(name, "rb") as file:
+            yield file
+    except (UserError, OSError, tarfile.TarError):
+        raise
+    except Exception as caught:  # every file system has its own exceptions
+        raise UserError(f"{path}: cannot be read ({cause_of(caught)})") from None
+
+
+def _in_manifest(path: str, suffix: str) -> Iterator[Item]:
+    base = path.rpartition("/")[0]
+    names = _parquet_names(path) if suffix == ".parquet" else _text_names(path, suffix)
+    count = 0
+    for name in names:
+        count += 1
+        if is_url(name):
+            yield _remote(name)
+        elif is_url(path):
+            yield _remote(f"{base}/{name}")
+        else:
+            yield _local(str(Path(base, name)))
+    if not count:
+        raise UserError(f"{path}: an empty list")
+
+
+def _column(path: str, names: Sequence[str]) -> str:
+    lower = {name.strip().lower(): name for name in names}
+    for known in COLUMNS:
+        if known in lower:
+            return lower[known]
+    seen = ", ".join(map(repr, names[:6]))
+    raise UserError(f"{path}: no column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}; it has {seen}")
+
+
+def _text_names(path: str, suffix: str) -> Iterator[str]:
+    """The paths in a list, or in the column of a table."""
+    try:
+        with _opened(path) as raw:
+            lines = (line.decode("utf-8-sig" if n == 0 else "utf-8") for n, line in enumerate(raw))
+            if suffix not in (".csv", ".tsv"):
+                yield from filter(None, map(str.strip, lines))
+                return
+            rows = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
+            column = _column(path, rows.fieldnames or ())
+            for row in rows:
+                if row[column]:
+                    yield row[column]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read as a list of videos ({error})") from None
+
+
+def _parquet_names(path: str) -> Iterator[str]:
+    arrow()
+    import pyarrow.parquet as pq
+    from pyarrow import ArrowInvalid
+
+    try:
+        with _opened(path) as raw, pq.ParquetFile(raw) as table:
+            column = _column(path, table.schema_arrow.names)
+            for batch in table.iter_batches(_ROWS, columns=[column]):
+                yield from filter(None, batch.column(0).to_pylist())
+    except (OSError, ArrowInvalid) as error:
+        raise UserError(f"{path}: cannot be read as a Parquet table ({error})") from None
