@@ -205,6 +205,34 @@ def mmaction2(
     return head(w, "cls_head.fc_cls", classes, features)
 
 
+SLOW = ((1,), (1,), (3,), (3,))
+I3D = ((3,), (3, 1), (3, 1), (1, 3))
+
+
+def mmaction2_3d(
+    lengths: tuple[tuple[int, ...], ...], width: int, classes: int = 5, device: str = "cpu"
+) -> State:
+    """MMAction2's SlowOnly or I3D on ResNet-50, by the lengths of its kernels over time."""
+    w = Writer(device)
+    w.conv("backbone.conv1.conv", width, 3, 5 if lengths == I3D else 1, 7, 7)
+    w.norm("backbone.conv1.bn", width)
+    into = width
+    for stage, count in enumerate(BLOCKS[50], start=1):
+        c = width * 2 ** (stage - 1)
+        for index in range(count):
+            at, over = f"backbone.layer{stage}.{index}", lengths[stage - 1]
+            sizes = ((over[index % len(over)], 1, 1), (1, 3, 3), (1, 1, 1))
+            channels = (into, c, c, 4 * c)
+            for k in range(3):
+                w.conv(f"{at}.conv{k + 1}.conv", channels[k + 1], channels[k], *sizes[k])
+                w.norm(f"{at}.conv{k + 1}.bn", channels[k + 1])
+            if index == 0:
+                w.conv(f"{at}.downsample.conv", 4 * c, into, 1, 1, 1)
+                w.norm(f"{at}.downsample.bn", 4 * c)
+            into = 4 * c
+    return head(w, "cls_head.fc_cls", classes, into)
+
+
 def tdn(depth: int, width: int = 64, classes: int = 5, device: str = "cpu") -> State:
     w = Writer(device)
     w.conv("base_model.conv1", width, 3, 7, 7, bias=True)
@@ -476,6 +504,31 @@ class Net:
                     x = self.norm(x, norm(f"{block}.downsample.1"))
                 x = (x + y).relu()
         return self.scores(x, fc)
+
+    def mmaction2_3d(self, clips: Tensor, i3d: bool) -> Tensor:
+        """ResNet3d by its configuration: I3D halves the frames in the stem, in the pooling after
+        it and after the first stage."""
+
+        def unit(x: Tensor, name: str, *stride: int) -> Tensor:
+            weight = self.s[f"{name}.conv.weight"]
+            padding = [side // 2 for side in weight.shape[2:]]
+            return self.norm(F.conv3d(x, weight, None, stride or 1, padding), f"{name}.bn")
+
+        over = 2 if i3d else 1
+        x = unit(clips.transpose(1, 2), "backbone.conv1", over, 2, 2).relu()
+        x = F.max_pool3d(x, (1, 3, 3), (over, 2, 2), (0, 1, 1))
+        for stage, count in enumerate(BLOCKS[50], start=1):
+            for index in range(count):
+                at, stride = f"backbone.layer{stage}.{index}", 2 if stage > 1 and index == 0 else 1
+                y = unit(x, f"{at}.conv1").relu()
+                y = unit(unit(y, f"{at}.conv2", 1, stride, stride).relu(), f"{at}.conv3")
+                if index == 0:
+                    x = unit(x, f"{at}.downsample", 1, stride, stride)
+                x = (x + y).relu()
+            if stage == 1 and i3d:
+                x = F.max_pool3d(x, (2, 1, 1), (2, 1, 1))
+        head = "cls_head.fc_cls"
+        return x.mean((2, 3, 4)) @ self.s[f"{head}.weight"].T + self.s[f"{head}.bias"]
 
     def tdn(self, clips: Tensor, share: float) -> Tensor:
         p = "base_model."

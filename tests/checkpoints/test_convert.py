@@ -239,6 +239,20 @@ CASES: dict[str, Case] = {
         "mmaction2-tanet",
         "tam_resnet50",
     ),
+    "mmaction2-slow": (
+        lambda: published.mmaction2_3d(published.SLOW, 8),
+        lambda s, x: Net(s, T).mmaction2_3d(x, i3d=False),
+        T,
+        "mmaction2-slow",
+        "slow_resnet50",
+    ),
+    "mmaction2-i3d": (
+        lambda: published.mmaction2_3d(published.I3D, 8),
+        lambda s, x: Net(s, T).mmaction2_3d(x, i3d=True),
+        8,
+        "mmaction2-i3d",
+        "i3d_resnet50",
+    ),
     "torchvision": (
         lambda: published.torchvision(18, 16),
         lambda s, x: Net(s, T).plain(x, "fc", str, str, depth=18),
@@ -482,7 +496,8 @@ def test_half_precision_is_widened(tmp_path: Path) -> None:
         ("base_model.layer1.0.net.conv1.weight", (2, 2), "a shift before whole blocks"),
         ("base_model.conv1.weight", (8, 10, 7, 7), "takes 10 channels, such as optical flow"),
         ("backbone.conv1.conv.weight", (8, 15, 7, 7), "takes 15 channels"),
-        ("backbone.conv1.conv.weight", (8, 3, 5, 7, 7), "not a 2D network"),
+        ("base_model.conv1.weight", (8, 3, 5, 7, 7), "not a 2D network"),
+        ("backbone.conv1.conv.weight", (8, 3, 3, 7, 7), "its stages have"),
         ("base_model.layer1.0.conv1.net.weight", (2, 2), "lacks the first convolution"),
     ],
 )

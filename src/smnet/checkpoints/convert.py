@@ -32,6 +32,7 @@ from smnet.checkpoints.layouts import (
 )
 from smnet.checkpoints.metadata import MAX_SEGMENTS
 from smnet.data.annotations.names import read_class_names, tell_twins_apart, without_brackets
+from smnet.data.sampling.published import WINDOW
 from smnet.data.sampling.rules import list_strategies
 from smnet.errors import UserError
 from smnet.models import ModelSpec, VideoModel, build_model
@@ -58,7 +59,8 @@ class NameHints:
     """Facts from the file names of TSM and its successors, and of MMAction2.
 
     ``TSM_{data}_{modality}_{arch}_shift{div}_{place}_{consensus}_segment{T}_e{E}[_dense][_nl]``,
-    as the name of the file or its folder; ``..._[dense-]1x1x{T}-...`` in MMAction2.
+    as the name of the file or its folder; ``..._[dense-]1x1x{T}-...`` in MMAction2, and
+    ``..._{T}x{interval}x1-...`` for its 3D networks.
     """
 
     text: str = ""
@@ -67,21 +69,26 @@ class NameHints:
     dense: bool = False
     pooled: bool = False
     something_v2: bool = False
+    window: int | None = None
 
     @classmethod
     def of(cls, path: Path) -> NameHints:
         """Hints from the file's name, or from its folder's where only that has the segments."""
-        pattern = r"_segment(\d{1,3})(?=[_.]|$)|[-_]1x1x(\d{1,3})(?=[-_.]|$)"
+        pattern = (
+            r"_segment(\d{1,3})(?=[_.]|$)|[-_]1x1x(\d{1,3})(?=[-_.]|$)"
+            r"|[-_](\d{1,3})x(\d{1,3})x1(?=[-_.]|$)"
+        )
         texts = (path.name, path.absolute().parent.name)
         text = next((text for text in texts if re.search(pattern, text)), path.name)
         count, shift = re.search(pattern, text), re.search(r"_shift(\d{1,3})_", text)
         return cls(
             text,
-            int(count[1] or count[2]) if count else None,
+            int(count[1] or count[2] or count[3]) if count else None,
             int(shift[1]) if shift else None,
             re.search(r"[-_]dense(?=[-_.]|$)", text) is not None,
             "_tpool_" in text,
             re.search(r"(?i)something-?(?:something-?)?v2|sthv2|ssv2", text) is not None,
+            int(count[3]) * int(count[4]) if count and count[3] else None,
         )
 
 
@@ -235,6 +242,8 @@ def _options(
     if hints.pooled:
         raise ValueError("its name says tpool: temporal pooling between stages is not supported")
     options: dict[str, Any] = {}
+    if layout.name == "mmaction2-i3d":
+        options["halve_in_stem"] = True
     if width != (32 if trunk == "mobilenetv2" else 64):
         options["width"] = width
     if layout.family != "tsm":
@@ -248,7 +257,13 @@ def _options(
 
 def _sampling(given: str | None, layout: Layout, hints: NameHints) -> str:
     if given is None:
-        return layout.dense if hints.dense else layout.sampling
+        rule = layout.dense if hints.dense else layout.sampling
+        if rule == "dense" and hints.window not in (None, WINDOW):
+            raise ValueError(
+                f"its name says clips that span {hints.window} frames; the rule dense spans"
+                f" {WINDOW}. Choose one with --sampling"
+            )
+        return rule
     if given not in list_strategies():
         raise UserError(f"--sampling {given}: unknown; use {', '.join(list_strategies())}")
     return given

@@ -328,12 +328,21 @@ def modern(state: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def by_input(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> Layout:
-    """The layout for the input of the first convolution: frames, or TSN's RGB differences.
+    """The layout for the first convolution: over frames, TSN's RGB differences, or space and time.
+
+    MMAction2 names the tensors of its 3D networks as those of its TSN.
 
     Raises:
         ValueError: any other input.
     """
-    channels = shapes[_stem(layout, shapes)][1]
+    shape = shapes[_stem(layout, shapes)]
+    if len(shape) == 5 and layout.name == "mmaction2-tsn":
+        family = "slow" if shape[2] == 1 else "i3d"
+        name = f"mmaction2-{family}"
+        return replace(layout, name=name, family=family, sampling="dense", dense="dense")
+    if len(shape) != 4:
+        raise ValueError(f"its first convolution has a weight of shape {shape}: not a 2D network")
+    channels = shape[1]
     if channels == 15 and layout.name == "tsn":  # 5 differences of 3 colours
         return replace(layout, family="rgbdiff")
     if channels != 3:
@@ -373,8 +382,6 @@ def _stem(layout: Layout, shapes: Mapping[str, tuple[int, ...]]) -> str:
         raise ValueError(
             f"it lacks the first convolution, {layout.prefix}{stems[0]}; there are {some(shapes)}"
         )
-    if len(shape := shapes[name]) != 4:
-        raise ValueError(f"its first convolution has a weight of shape {shape}: not a 2D network")
     return name
 
 

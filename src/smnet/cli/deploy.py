@@ -85,8 +85,9 @@ def convert(
         str | None,
         typer.Option(
             "--from",
-            help="tsm, tsn, tdn, tam, action, tea, mmaction2-tsm, mmaction2-tsn, mmaction2-tanet,"
-            " torchvision or timm. Default: recognised from the tensors' names.",
+            help="tsm, tsn, tdn, tam, action, tea, mmaction2-tsm, mmaction2-tsn (also for its Slow"
+            " and I3D), mmaction2-tanet, torchvision or timm. Default: recognised from the tensors'"
+            " names.",
         ),
     ] = None,
     segments: Annotated[

@@ -94,10 +94,13 @@ class I3DOptions(TrunkOptions):
     halve_after_res2: bool = True
     """Maximum over pairs of frames after res2, which leaves T // 2 frames (a single frame stays).
     PySlowFast's I3D has it at any T, its i3d_nopool has not."""
+    halve_in_stem: bool = False
+    """The first convolution and the maximum after it each take every second frame, which leaves a
+    quarter of the frames, as in MMAction2's I3D."""
 
 
 class ResNet3D(VideoModel):
-    """A ResNet over space and time. The strides of its convolutions are spatial only.
+    """A ResNet over space and time. The strides of its blocks are spatial only.
 
     The segments of ``spec`` are the frames of a dense clip.
     """
@@ -114,15 +117,17 @@ class ResNet3D(VideoModel):
         options: TrunkOptions,
         reach: Reach,
         halve_after_res2: bool = False,
+        halve_in_stem: bool = False,
     ) -> None:
         width = options.width
         kind = BasicBlock3d if depth < 50 else Bottleneck3d
         super().__init__(spec, 8 * width * kind.expansion, options.dropout, options.head)
         self.halve_after_res2 = halve_after_res2
-        self.conv1 = _conv(3, width, reach.stem, 7, 2)
+        over_time = 2 if halve_in_stem else 1
+        self.conv1 = _conv(3, width, reach.stem, 7, 2, over_time)
         self.bn1 = nn.BatchNorm3d(width)
         self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(1, 2, 2), padding=(0, 1, 1))
+        self.maxpool = nn.MaxPool3d((1, 3, 3), stride=(over_time, 2, 2), padding=(0, 1, 1))
         channels = width
         for stage, (blocks, lengths) in enumerate(zip(LAYERS[depth], reach.stages, strict=True)):
             planes = width * 2**stage
@@ -142,7 +147,7 @@ class ResNet3D(VideoModel):
         x = frames.unflatten(0, (-1, length)).transpose(1, 2)  # (B, 3, T, H, W)
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         x = self.layer1(x)
-        if self.halve_after_res2 and length > 1:
+        if self.halve_after_res2 and x.shape[2] > 1:
             x = F.max_pool3d(x, (2, 1, 1))
         x = self.layer4(self.layer3(self.layer2(x)))
         return x.transpose(1, 2)  # (B, T', C, h, w)
@@ -160,7 +165,8 @@ class ResNet3D(VideoModel):
 
 def i3d(spec: ModelSpec, trunk: Trunk, options: I3DOptions) -> VideoModel:
     """I3D on a ResNet."""
-    return ResNet3D(spec, trunk.depth, options, I3D, options.halve_after_res2)
+    halve = (options.halve_after_res2, options.halve_in_stem)
+    return ResNet3D(spec, trunk.depth, options, I3D, *halve)
 
 
 def slow(spec: ModelSpec, trunk: Trunk, options: TrunkOptions) -> VideoModel:
@@ -174,13 +180,18 @@ def _inflated(weight: Tensor, length: int) -> Tensor:
 
 
 def _conv(
-    in_channels: int, out_channels: int, length: int, side: int, stride: int = 1
+    in_channels: int,
+    out_channels: int,
+    length: int,
+    side: int,
+    stride: int = 1,
+    over_time: int = 1,
 ) -> nn.Conv3d:
     return nn.Conv3d(
         in_channels,
         out_channels,
         (length, side, side),
-        stride=(1, stride, stride),
+        stride=(over_time, stride, stride),
         padding=(length // 2, side // 2, side // 2),
         bias=False,
     )
