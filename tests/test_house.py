@@ -68,7 +68,7 @@ DATA_ROOMS = {
     "sampling": ("rules that choose frames", ""),
     "video": ("files and folders, read as exact frames", "clips"),
     "workers": ("processes and threads with time limits", ""),
-    "synthetic": ("drawn data sets", ""),
+    "synthetic": ("drawn data sets", "sampling"),
     "packed": ("packed sets: layout, storage, reading", "addresses clips video"),
     "open": ("the reader for a path", "clips video packed"),
     "annotations": ("annotation files, read as clips", "addresses clips packed"),

@@ -265,6 +265,23 @@ def alone_in(folder: Path) -> Iterator[None]:
                     path.rmdir()
 
 
+@contextmanager
+def wait_for(lock: Path) -> Iterator[None]:
+    """Hold the file ``lock`` for this process, after waiting for another one that holds it.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("w")
+    except OSError as error:
+        raise UserError(f"cannot write {lock}: {error.strerror or error}") from error
+    with handle:
+        _flock(handle.fileno(), wait=True)
+        yield
+
+
 def lock_file(handle: int) -> None:
     """Hold an open file for this process alone, until it is closed; not on Windows.
 

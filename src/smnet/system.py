@@ -52,6 +52,15 @@ def keep_freed_memory() -> None:
         return  # another C library
 
 
+def cache_folder(kind: str) -> Path:
+    """Folder of what can be fetched again: ``$SMNET_CACHE/kind``, by default
+    ``$XDG_CACHE_HOME/smnet/kind`` or ``~/.cache/smnet/kind``."""
+    if given := os.environ.get("SMNET_CACHE"):
+        return Path(given).expanduser() / kind
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "smnet" / kind
+
+
 def available_cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from smnet.checkpoints import file as checkpoint_module
+from smnet.checkpoints import save as checkpoint_module
 from smnet.checkpoints.file import Checkpoint, load, read_checkpoint, save_checkpoint
 from smnet.errors import UserError
 from smnet.models import VideoModel, create_model

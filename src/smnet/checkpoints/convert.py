@@ -18,8 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from smnet.checkpoints.file import Checkpoint
-from smnet.checkpoints.header import is_checkpoint
+from smnet.checkpoints.format import is_checkpoint
 from smnet.checkpoints.layouts import (
     LAYOUTS,
     Layout,
@@ -31,6 +30,7 @@ from smnet.checkpoints.layouts import (
     trunk_of,
 )
 from smnet.checkpoints.metadata import MAX_SEGMENTS
+from smnet.checkpoints.save import Checkpoint
 from smnet.data.annotations.names import read_class_names, tell_twins_apart, without_brackets
 from smnet.data.sampling.published import WINDOW
 from smnet.data.sampling.rules import list_strategies

@@ -1,54 +1,56 @@
-"""The header of a checkpoint: everything but the weights, read without them and without PyTorch."""
+"""The header of a checkpoint: everything but the weights, read without them and without PyTorch.
+
+:func:`checkpoint_file` finds the file of a checkpoint that is given by name, address or path.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from smnet.checkpoints.format import Header, is_checkpoint, parse_header
 from smnet.checkpoints.hub import is_address, pull
-from smnet.checkpoints.metadata import first_problem, read_specification
+from smnet.checkpoints.published import checkpoint_of, did_you_mean, is_name
 from smnet.errors import UserError
-from smnet.models.spec import ModelSpec
 
-FORMAT = "smnet-video/1"
-"""Name and version of the format, in every checkpoint's header."""
-
-_TABLE = TypeAdapter(dict[str, Any])
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a checkpoint says about itself.
-
-    Attributes:
-        spec: the model, its input description and its class names.
-        recipe: the recipe it was trained by, as plain values; empty if unknown.
-        metrics: what was measured on it (``top1`` and the like, with the protocol).
-    """
-
-    spec: ModelSpec
-    recipe: Mapping[str, Any] = field(default_factory=dict)
-    metrics: Mapping[str, Any] = field(default_factory=dict)
+__all__ = [
+    "Header",
+    "checkpoint_file",
+    "is_checkpoint",
+    "is_path",
+    "open_checkpoint",
+    "read_header",
+]
 
 
-def checkpoint_file(path: str | os.PathLike[str]) -> Path:
-    """The file of a checkpoint: the path itself, a run's best, or a download from the hub.
+def is_path(source: str | os.PathLike[str]) -> bool:
+    """Whether a checkpoint is given by its path, not by a name or an address."""
+    return not (is_address(source) or is_name(source))
+
+
+def checkpoint_file(source: str | os.PathLike[str]) -> Path:
+    """The file of a checkpoint, for every verb that takes one.
+
+    Args:
+        source: the name of a network (``smnet weights``), which is fetched and converted once;
+            ``hf://owner/name`` on the hub; a run's folder, for its best checkpoint; or a file.
+            Names come before paths: ``./NAME`` is a path.
 
     Raises:
         UserError: there is none.
     """
-    path = pull(str(path)) if is_address(path) else Path(path)
+    if is_name(source):
+        return checkpoint_of(str(source))
+    path = pull(str(source)) if is_address(source) else Path(source)
     if path.is_dir():
         path = path / "best.safetensors"
     if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
+        raise UserError(f"{path}: no such checkpoint{did_you_mean(str(source))}")
     return path
 
 
@@ -56,7 +58,7 @@ def read_header(path: str | os.PathLike[str]) -> Header:
     """Read the header of a checkpoint.
 
     Args:
-        path: a file, a run's folder (its best checkpoint), or ``hf://owner/name`` on the hub.
+        path: see :func:`checkpoint_file`.
 
     Raises:
         UserError: no such file, a truncated one, or one of another kind.
@@ -71,35 +73,6 @@ def open_checkpoint(path: str | os.PathLike[str], framework: str) -> Iterator[tu
     path = checkpoint_file(path)
     try:
         with safe_open(path, framework=framework) as file:
-            yield file, _parse(path, file.metadata() or {})
+            yield file, parse_header(path, file.metadata() or {})
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path}: not a checkpoint, or truncated ({error})") from None
-
-
-def _parse(path: Path, entries: Mapping[str, str]) -> Header:
-    written = entries.get("format", "")
-    if not _is_ours(written):
-        raise UserError(f"{path}: a safetensors file, but not a checkpoint of smnet")
-    if written != FORMAT:
-        raise UserError(f"{path}: format {written}; this version reads {FORMAT}")
-    try:
-        spec = read_specification(entries["spec"])
-        recipe, metrics = (_TABLE.validate_json(entries[key]) for key in ("recipe", "metrics"))
-    except ValidationError as error:
-        raise UserError(f"{path}: its header is damaged ({first_problem(error)})") from None
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{path}: its header is damaged ({error})") from None
-    return Header(spec, recipe, metrics)
-
-
-def is_checkpoint(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is a checkpoint of smnet, of this version or another."""
-    try:
-        with safe_open(path, framework="np") as file:
-            return _is_ours((file.metadata() or {}).get("format", ""))
-    except (SafetensorError, OSError):
-        return False
-
-
-def _is_ours(written: str) -> bool:
-    return written.partition("/")[0] == FORMAT.partition("/")[0]

@@ -23,6 +23,7 @@ from smnet.cli.experiments import compare, demo, profile
 from smnet.cli.models import models, recipes
 from smnet.cli.predict import predict
 from smnet.cli.train import train
+from smnet.cli.weights import weights
 from smnet.errors import UserError
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -31,6 +32,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "models": models,
+    "weights": weights,
     "recipes": recipes,
     "compare": compare,
     "profile": profile,

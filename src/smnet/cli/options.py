@@ -43,7 +43,9 @@ Views = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files that smnet did not write.")
 ]
-Checkpoint = Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run.")]
+Checkpoint = Annotated[
+    str, typer.Argument(help="A checkpoint, the folder of a run, or a name of smnet weights.")
+]
 RecipeAndKeys = Annotated[
     list[str] | None,
     typer.Argument(metavar="[RECIPE] [KEY=VALUE]...", help="A recipe, and keys to change in it."),

@@ -14,7 +14,10 @@ from smnet.errors import UserError
 def predict(
     checkpoint: Annotated[
         str,
-        typer.Argument(help="A checkpoint, the folder of a run, or an exported .onnx or .xml."),
+        typer.Argument(
+            help="A checkpoint, the folder of a run, a name of smnet weights, or an exported .onnx"
+            " or .xml."
+        ),
     ],
     sources: Annotated[
         list[str],
@@ -65,6 +68,7 @@ def predict(
     \b
     Examples:
       smnet predict runs/mine clip.mp4
+      smnet predict tsm_resnet50-kinetics400 clip.mp4
       smnet predict runs/mine 'clips/**/*.webm' --json > predictions.jsonl
       smnet predict runs/mine clip.mp4 --annotate labelled.mp4
       smnet predict model.onnx clip.mp4

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from smnet.checkpoints.file import open_model
-from smnet.checkpoints.header import checkpoint_file
-from smnet.checkpoints.hub import is_address
+from smnet.checkpoints.header import checkpoint_file, is_path
 from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.errors import UserError, missing_extra
 from smnet.export.parity import (
@@ -96,8 +95,8 @@ def export(
             ``smnet.export.parity.MAX_DROP`` points of top-1. Nothing is written then.
     """
     engine = _check(to, precision, calibration, opset)
-    if out is None and is_address(checkpoint):
-        raise UserError(f"{checkpoint}: is on the hub; give the file to write with --out")
+    if out is None and not is_path(checkpoint):
+        raise UserError(f"{checkpoint}: is not a file here; give the file to write with --out")
     source = checkpoint_file(checkpoint)
     ending = f"{'' if precision == 'fp32' else f'-{precision}'}{engine.suffix}"
     target = Path(out) if out is not None else source.with_name(source.stem + ending)

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.checkpoints.hub import is_address
+from smnet.checkpoints.header import is_path
 from smnet.checkpoints.metadata import view_plan
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.errors import UserError, is_out_of_memory
@@ -113,7 +113,7 @@ def open_backend(
     if backend is not None and backend not in BACKENDS:
         raise UserError(f"backend={backend}: unknown; use {', '.join(BACKENDS)}")
     engine = backend if backend in SUFFIXES else None
-    if not is_address(path):
+    if is_path(path):
         file = Path(path)
         if engine and (best := file / f"best{SUFFIXES[engine]}").is_file():
             file = best
@@ -160,7 +160,7 @@ def refuse_program(path: str | os.PathLike[str]) -> None:
 
 def is_exported(path: str | os.PathLike[str]) -> bool:
     """Whether a path is that of an exported file, by its suffix."""
-    return not is_address(path) and Path(path).suffix in SUFFIXES.values()
+    return is_path(path) and Path(path).suffix in SUFFIXES.values()
 
 
 def plan_views(

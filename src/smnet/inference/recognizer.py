@@ -106,8 +106,8 @@ class Recognizer:
 
         Args:
             path: a ``.safetensors`` checkpoint; a folder that ``smnet train`` wrote, for its best
-                checkpoint; ``hf://owner/name`` on the hub; or an ``.onnx`` or ``.xml`` file of
-                ``smnet export``.
+                checkpoint; a name of ``smnet weights``; ``hf://owner/name`` on the hub; or an
+                ``.onnx`` or ``.xml`` file of ``smnet export``.
             device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
             views: clips x crops that are averaged per video.
             backend: ``"torch"`` or ``"compile"`` for a checkpoint, ``"onnxruntime"`` or

@@ -65,7 +65,8 @@ class Recipe(BaseModel):
     options: dict[str, Any] = {}
     """Options of the model, see `smnet models NAME`."""
     weights: str = "imagenet"
-    """Start of the model: imagenet, none, a file, a checkpoint, or hf://OWNER/NAME."""
+    """Start of the model: imagenet, none, a file, a checkpoint, a name of `smnet weights`, or
+    hf://OWNER/NAME."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout probability before the classifier."""
 

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from smnet.checkpoints.file import Checkpoint, read_checkpoint
-from smnet.checkpoints.header import is_checkpoint
-from smnet.checkpoints.hub import is_address
+from smnet.checkpoints.header import is_checkpoint, is_path
 from smnet.errors import UserError
 from smnet.models import VideoModel, load_weights
 from smnet.models.registry import input_of
@@ -24,10 +23,10 @@ def start_from(model: VideoModel, source: str, *, needs_temporal: bool = False) 
         model: a new model; ``model.spec`` has class names if they are known. The mean and deviation
             of the normalisation are taken from a checkpoint.
         source: ``"none"``; ``"imagenet"``; a file of image-network weights with torchvision's
-            names; or a checkpoint of smnet (a file, or ``hf://owner/name``). From a checkpoint the
-            trunk and the temporal modules are taken, and the classifier if it has the same classes
-            in the same order. A checkpoint without temporal weights (TSN, TSM) gives its trunk to
-            any family.
+            names; or a checkpoint of smnet (a name, a file, or ``hf://owner/name``). From a
+            checkpoint the trunk and the temporal modules are taken, and the classifier if it has
+            the same classes in the same order. A checkpoint without temporal weights (TSN, TSM)
+            gives its trunk to any family.
         needs_temporal: whether the temporal modules must be part of ``source``. So it is where
             normalisations keep their statistics: new modules change the scale of features, SMNet's
             threefold.
@@ -75,7 +74,7 @@ def _read_ours(source: str) -> Checkpoint | None:
     path = Path(source)
     if source in ("none", "imagenet"):
         return None
-    if is_address(source) or path.is_dir() or is_checkpoint(path):
+    if not is_path(source) or path.is_dir() or is_checkpoint(path):
         return read_checkpoint(source)
     return None
 

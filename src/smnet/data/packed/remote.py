@@ -9,16 +9,15 @@ clip from threads that neither Ctrl-C nor a time limit ends.
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
 import time
-from pathlib import Path
 from typing import Any
 
 from smnet.data.addresses import FINAL, TIMEOUT, WAITS, cause_of, filesystem_of, is_url, protocols
 from smnet.data.packed.storage import Storage, arrow, sha256_of, wrong_checksum
 from smnet.errors import UserError
 from smnet.files import atomic_path
+from smnet.system import cache_folder
 
 _REST = 10.0  # seconds without requests after all tries failed, so that a batch fails at once
 
@@ -78,8 +77,7 @@ class RemoteStorage(Storage):
     def open_index(self, file: str, size: int, sha256: str) -> Any:
         """The index, copied to the local cache under its checksum, so that a copy serves every
         process and is never stale."""
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        copy = Path(home, "smnet", "packed", f"{sha256}.arrow")
+        copy = cache_folder("packed") / f"{sha256}.arrow"
         if not copy.is_file() or sha256_of(copy) != sha256:
             data = self.read_range(file, 0, size)
             if hashlib.sha256(data).hexdigest() != sha256:
