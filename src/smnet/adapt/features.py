@@ -9,17 +9,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from smnet.data.annotations.read import Clip
 from smnet.data.loading.dataset import ClipDataset, TestBatches
 from smnet.data.loading.loader import make_loader
-from smnet.data.loading.transforms import normalise
 from smnet.data.loading.views import ViewPlan
 from smnet.errors import UserError
 from smnet.files import atomic_path
-from smnet.inference.torch_backend import VIEWS_AT_ONCE, TorchBackend
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models.base import over_time
 
 _SAVE_EVERY = 60.0  # seconds
@@ -116,19 +115,10 @@ def clip_features(
     return np.stack([rows.get(i, blank) for i in range(len(clips))]), problems
 
 
-@torch.inference_mode()
-def _run(backend: TorchBackend, views: torch.Tensor, mirrored: bool) -> NDArray[np.float32]:
-    """(B, V, D) of views (B, V, T*L, 3, h, w)."""
-    model = backend.model
-    found = []
-    for part in views.flatten(0, 1).split(VIEWS_AT_ONCE):
-        frames = normalise(part.to(backend.device), model.spec.mean, model.spec.std)
-        sides = (frames, frames.flip(-1)) if mirrored else (frames,)
-        found.append(torch.stack([over_time(model.forward_features(x)) for x in sides]))
-    features = torch.cat(found, 1).float()  # (1 or 2, B*V, D)
-    rows = features.unflatten(1, views.shape[:2]).transpose(0, 1).flatten(1, 2)
-    array: NDArray[np.float32] = rows.cpu().numpy()
-    return array
+def _run(backend: TorchBackend, views: Tensor, mirrored: bool) -> NDArray[np.float32]:
+    """(B, V, D) of views (B, V, T*L, 3, h, w), or (B, 2V, D) with the mirrored ones last."""
+    sides = [views, views.flip(-1)] if mirrored else [views]
+    return np.concatenate([backend.features(side.numpy(), over_time) for side in sides], 1)
 
 
 def _key(clip: Clip, plan: ViewPlan, source: str, mirrored: bool) -> str:

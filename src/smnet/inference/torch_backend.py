@@ -18,7 +18,7 @@ from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.models import VideoModel, accelerate, to_channels_last
-from smnet.models.base import probabilities
+from smnet.models.base import over_space, probabilities
 from smnet.models.spec import ModelSpec
 from smnet.system import keep_freed_memory
 
@@ -100,6 +100,31 @@ class TorchBackend:
                 logits = self._forward(clips)
             parts.append(probabilities(logits.float(), self.spec))
         return torch.cat(parts).unflatten(0, (batch, count)).mean(1).cpu().numpy()
+
+    @torch.inference_mode()
+    def features(
+        self,
+        views: NDArray[np.uint8],
+        pool: Callable[[torch.Tensor], torch.Tensor] = over_space,
+    ) -> NDArray[np.float32]:
+        """What the network sees before its classifier.
+
+        Args:
+            views: (B, V, T*L, 3, h, w) uint8.
+            pool: of feature maps (N, T', C, h, w), such as :func:`smnet.models.base.over_space` or
+                :func:`smnet.models.base.over_time`.
+
+        Returns:
+            (B, V, ...) float32; (B, V, T', C) by default.
+        """
+        parts = []
+        for part in torch.from_numpy(views).flatten(0, 1).split(VIEWS_AT_ONCE):
+            frames = part.to(self.device, non_blocking=True)
+            clips = normalise(frames, self.spec.mean, self.spec.std)
+            with self._autocast():
+                parts.append(pool(self.model.forward_features(clips)).float())
+        array: NDArray[np.float32] = torch.cat(parts).unflatten(0, views.shape[:2]).cpu().numpy()
+        return array
 
     def _forward(self, clips: torch.Tensor) -> torch.Tensor:
         try:

@@ -152,6 +152,11 @@ def probabilities(logits: Tensor, spec: ModelSpec) -> Tensor:
     return tempered.sigmoid() if spec.several else tempered.softmax(-1)
 
 
+def over_space(features: Tensor) -> Tensor:
+    """The mean over space (B, T', C) of feature maps (B, T', C, h, w)."""
+    return features.mean(dim=(3, 4))
+
+
 def over_time(features: Tensor) -> Tensor:
     """Moments of feature maps over time (B, 3C).
 
