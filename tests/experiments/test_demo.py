@@ -114,7 +114,7 @@ def test_clips_play_in_the_page(page: Strict) -> None:
     assert head == "data:video/mp4;base64"
     assert base64.b64decode(data) == b"film \x00 bytes"
     verdicts = [a["class"] for t, a in page.seen if t == "span" and a.get("class") != "key"]
-    assert verdicts == ["right", "wrong"]
+    assert verdicts == ["good", "bad"]
 
 
 def test_numbers_and_matrices(page: Strict) -> None:

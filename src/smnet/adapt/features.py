@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ class FeatureCache:
         try:
             with np.load(path, allow_pickle=False) as file:
                 self._rows = dict(zip(file["keys"].tolist(), file["values"], strict=True))
-        except (OSError, ValueError, KeyError, EOFError):
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
             pass
 
     def get(self, key: str) -> NDArray[np.float32] | None:

@@ -21,10 +21,12 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-STRENGTHS = tuple(float(10.0**k) for k in np.arange(0.0, -5.0, -0.5))
+STRENGTHS = tuple(float(10.0**k) for k in np.arange(0.0, -5.0, -2 / 3))
 """Strengths of the regularisation to choose from, strongest first."""
 COMPONENTS = 512
 """With more samples than this, the solution is computed in that many principal components."""
+_FLAT = 1e-4
+"""Share of the largest deviation below which a feature counts as constant."""
 _SMALL = 1e-10  # share of the largest variance below which a direction holds rounding errors
 
 
@@ -82,7 +84,7 @@ def path(
         precise: False stops early, for choosing a strength.
     """
     mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    deviation[deviation < 1e-8] = np.inf  # a constant feature gets no weight
+    deviation[deviation <= _FLAT * deviation.max()] = np.inf  # rounding errors get no weight
     deviation *= math.sqrt(features.shape[1])
     basis, span = _span((features - mean) / deviation)
     x, y = torch.from_numpy(span), torch.from_numpy(targets.astype(np.float64))
@@ -128,7 +130,7 @@ def _minimise(
     """Move ``weight`` and ``bias`` to the minimum of the objective."""
     optimizer = torch.optim.LBFGS(
         [weight, bias],
-        max_iter=1000 if precise else 60,
+        max_iter=1000 if precise else 20,
         tolerance_grad=1e-9 if precise else 1e-5,
         tolerance_change=1e-14 if precise else 1e-9,
         history_size=20,

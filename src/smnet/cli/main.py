@@ -16,6 +16,7 @@ from typer.core import TyperGroup
 
 from smnet import __version__
 from smnet.cli import data
+from smnet.cli.adapt import adapt
 from smnet.cli.deploy import convert, export, push
 from smnet.cli.errors import fail, one_line, usage_line
 from smnet.cli.evaluate import evaluate
@@ -29,6 +30,7 @@ from smnet.errors import UserError
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
+    "adapt": adapt,
     "evaluate": evaluate,
     "predict": predict,
     "models": models,

@@ -30,7 +30,7 @@ STYLE = """
 --line:#303a47;--good:#4cc26b;--bad:#ff7b6e;--c1:#5aa2f2;--c2:#f08a55;--c3:#62c478;--c4:#b98bea;
 --c5:#d9b648;--c6:#e683b4;--shade:74,144,226}}
 *{box-sizing:border-box}
-body{font:15px/1.5 system-ui,"Noto Sans",sans-serif;color:var(--ink);background:var(--page);margin:0}
+body{font:15px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);margin:0}
 main{max-width:1160px;margin:0 auto;padding:24px}
 h1{font-size:26px;line-height:1.25;margin:0 0 4px;overflow-wrap:anywhere}
 h2{font-size:19px;margin:32px 0 8px}p{margin:6px 0}.soft{color:var(--soft)}
@@ -201,9 +201,8 @@ def chart(
     ticks = ends if span or last - first < 2 else sorted({first, float(round(ends[1])), last})
     for tick in ticks:
         label = f"{tick:.0%}" if percent_x else f"{tick:g}"
-        parts.append(
-            f'<text x="{place(tick, 0)[0]:.1f}" y="{height - 8}" text-anchor="middle">{label}</text>'
-        )
+        x = place(tick, 0)[0]
+        parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{label}</text>')
     if diagonal:
         (x1, y1), (x2, y2) = place(0, 0), place(1, 1)
         parts.append(

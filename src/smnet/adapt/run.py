@@ -1,0 +1,377 @@
+"""Adaptation of a network to a data set: a probe, fine-tuning from it, the better of the two."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from smnet.adapt.features import FeatureCache, clip_features
+from smnet.adapt.probe import Probe
+from smnet.adapt.selection import Choice, Samples, choose, out_of_fold
+from smnet.checkpoints.file import Checkpoint, read_checkpoint, save_checkpoint
+from smnet.console import clip_progress, clock, console
+from smnet.data.annotations.mirror import mirror
+from smnet.data.annotations.read import Clip, ClipSet
+from smnet.data.annotations.source import ClipSource
+from smnet.data.annotations.splits import draw_folds
+from smnet.errors import UserError
+from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
+from smnet.evaluation.evaluate import evaluate_checkpoints
+from smnet.evaluation.results import Evaluation
+from smnet.files import alone_in, write_text
+from smnet.inference.backends import plan_views
+from smnet.inference.torch_backend import TorchBackend
+from smnet.models import VideoModel
+from smnet.models.registry import build_model as model_of
+from smnet.recipes.keys import parse_views
+from smnet.recipes.recipe import Recipe, dump_recipe, read_recipe
+from smnet.training.calibration import calibrated
+from smnet.training.loop import train
+from smnet.training.setup import (
+    build_model,
+    check_folder_is_not_data,
+    read_training_clips,
+    validation_clips,
+)
+from smnet.training.start_weights import start_from
+
+FOLDS = 5
+"""Folds of the cross-validation where the data set has none of its own."""
+EPOCHS = range(2, 21)
+"""Epochs of fine-tuning, by the time that is left."""
+GENTLE: dict[str, Any] = {
+    "lr": 0.004,
+    "head_lr": 1.0,
+    "dropout": 0.0,
+    "freeze_norm": True,
+    "weight_decay": 1e-4,
+}
+"""Keys of fine-tuning from a probe, where none is given."""
+HEADER = "# The recipe of the adaptation in this folder.\n"
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What :func:`adapt` found.
+
+    Attributes:
+        folder: of the run; ``best.safetensors`` is the result.
+        crossed: the probe on clips that it had not seen, by cross-validation.
+        probe: the probe on the validation clips; None where there are none.
+        tuned: the fine-tuned network on the validation clips; None if it was not tried.
+        kept: ``"probe"`` or ``"fine-tuned"``.
+        verdict: one line that says which and why.
+        calibration: of the result, on the clips of ``crossed``, or of ``tuned`` if that is kept.
+    """
+
+    folder: Path
+    crossed: Evaluation
+    probe: Evaluation | None
+    tuned: Evaluation | None
+    kept: str
+    verdict: str
+    calibration: Calibration
+
+    def checked(self, result: Evaluation) -> Evaluation:
+        """A result with the decision and the temperature of the checkpoint."""
+        decision, several = self.calibration.decision, result.truth is not None
+        scores = at_temperature(result.scores, decision.temperature, several)
+        return replace(result, scores=scores.astype(np.float32), decision=decision)
+
+
+def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None:
+    """Adapt the network ``recipe.weights`` to a data set.
+
+    The same call continues an interrupted run.
+
+    Args:
+        recipe: model, data, views, and the start ``weights``.
+        folder: of the run, created if it does not exist.
+        minutes: time for everything. Fine-tuning takes what the probe leaves; it is left out where
+            two epochs do not fit.
+
+    Returns:
+        What was found; None if fine-tuning was interrupted.
+
+    Raises:
+        UserError: data or start weights that cannot be used.
+    """
+    deadline = time.monotonic() + 60 * minutes
+    clips = read_training_clips(recipe)
+    check_folder_is_not_data(folder, clips)
+    if len(clips.classes) < 2:
+        raise UserError(f"{recipe.data}: one class, {clips.classes[0]}; a classifier needs two")
+    with alone_in(folder):
+        _start(folder, recipe)
+        torch.manual_seed(recipe.seed)
+        model = build_model(recipe, clips)
+        _say(f"data: {clips.why}")
+        _say(start_from(model, recipe.weights))
+        samples, val = _samples(recipe, clips, model, folder)
+        crossed = _cross_validated(recipe, clips, samples, val)
+        _say(f"probe: top-1 {crossed.top(1)}, cross-validated on {len(crossed.labels)} clips")
+        choice = choose(samples, seed=recipe.split_seed)
+        probe = samples.fit(choice)
+        _say(f"probe: head={choice.head}, strength {choice.strength:.2g}, both cross-validated")
+        held = None
+        if val is not None:
+            held = _evaluation(recipe, clips, val, val.scores(probe, choice.head))
+            _say(f"probe: top-1 {held.top(1)} on {len(held.labels)} validation clips")
+        checkpoint = probe_checkpoint(model, probe, choice, recipe, held or crossed)
+        save_checkpoint(folder / "probe.safetensors", checkpoint)
+        tuned = None
+        if held is not None:
+            outcome = _fine_tune(recipe, folder, checkpoint, samples, deadline)
+            if isinstance(outcome, Evaluation):
+                tuned = outcome
+            elif outcome == "stopped":
+                return None
+            else:
+                _say(outcome)
+        kept, verdict = _verdict(held, tuned)
+        best, judged = checkpoint, crossed
+        if kept == "fine-tuned" and tuned is not None:
+            best, judged = read_checkpoint(folder / "finetune" / "last.safetensors"), tuned
+        calibration = calibrate(judged.scores, judged.labelled, judged.truth is not None)
+        _say(str(calibration))
+        save_checkpoint(folder / "best.safetensors", calibrated(best, calibration))
+        _say(verdict)
+    return Adapted(folder, crossed, held, tuned, kept, verdict, calibration)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False, soft_wrap=True)
+
+
+def _start(folder: Path, recipe: Recipe) -> None:
+    """Write the recipe, or refuse a folder that holds something else."""
+    own, text = folder / "recipe.yaml", HEADER + dump_recipe(recipe)
+    ours = own.is_file() and own.read_text("utf-8", "replace") == text
+    if not ours and (own.exists() or (folder / "best.safetensors").exists()):
+        raise UserError(
+            f"{folder}: holds another run; choose another --out, or repeat its own command to"
+            " continue it"
+        )
+    write_text(own, text)
+
+
+def _samples(
+    recipe: Recipe, clips: ClipSet, model: VideoModel, folder: Path
+) -> tuple[Samples, Samples | None]:
+    """The features of the training and of the validation clips."""
+    backend = TorchBackend(model, recipe.device)
+    plan = replace(plan_views(backend, *parse_views(recipe.views)), decoder=recipe.decoder)
+    cache = FeatureCache(folder / "features.npz")
+    source = _digest(model)
+    order = mirror(clips.classes).order if recipe.flip == "auto" else None
+    sides = {"train": clips.splits["train"], "val": validation_clips(clips)}
+    total = sum(map(len, sides.values()))
+    made: dict[str, Samples] = {}
+    with clip_progress("features", "unreadable") as update:
+        done = 0
+        for name, side in sides.items():
+
+            def advance(count: int) -> None:
+                nonlocal done
+                done += count
+                update(done, total, 0)
+
+            if not side:
+                continue
+            features, problems = clip_features(
+                backend,
+                side,
+                plan,
+                cache,
+                source,
+                mirrored=order is not None,
+                batch=recipe.batch,
+                workers=recipe.workers,
+                progress=advance,
+            )
+            if problems and recipe.on_error == "raise":
+                raise UserError(
+                    f"{next(iter(problems.values()))} (on_error=skip adapts without such clips)"
+                )
+            targets = _targets(side, len(clips.classes), plan.views, order)
+            made[name] = Samples(features, targets, side, plan.views)
+    train = made["train"]
+    readable = np.asarray(np.isfinite(train.features).all((1, 2)))
+    return (train if readable.all() else train[readable]), made.get("val")
+
+
+def _targets(
+    clips: Sequence[Clip], classes: int, views: int, order: tuple[int, ...] | None
+) -> NDArray[np.float64]:
+    """(N, V, K), or (N, 2V, K) with the labels after mirroring last."""
+    one = np.zeros((len(clips), classes))
+    for row, clip in zip(one, clips, strict=True):
+        row[list(clip.labels)] = 1
+    plain = np.repeat(one[:, None], views, 1)
+    if order is None:
+        return plain
+    mirrored = np.zeros_like(plain)
+    mirrored[:, :, list(order)] = plain
+    return np.concatenate([plain, mirrored], 1)
+
+
+def _digest(model: VideoModel) -> str:
+    """Identifies the network below the classifier, and what it expects."""
+    digest = hashlib.sha256(repr((model.spec.mean, model.spec.std)).encode())
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("fc."):
+            digest.update(name.encode())
+            digest.update(tensor.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _cross_validated(
+    recipe: Recipe, clips: ClipSet, samples: Samples, val: Samples | None
+) -> Evaluation:
+    """The probe on clips that it has not seen: by the folds of the data set, or by random ones."""
+    both = samples if val is None else _joined(samples, val)
+    if all(clip.fold is not None for clip in both.clips):
+        names = {name: k for k, name in enumerate(dict.fromkeys(c.fold for c in both.clips))}
+        used, folds = both, np.array([names[clip.fold] for clip in both.clips])
+        _say(f"cross-validation: the {len(names)} folds of the data set")
+    else:
+        used = samples
+        folds = np.array(draw_folds(samples.clips, FOLDS, recipe.split_seed))
+        _say(f"cross-validation: {len(set(folds.tolist()))} random folds of the training clips")
+    scores, _ = out_of_fold(used, folds, seed=recipe.split_seed)
+    return _evaluation(recipe, clips, used, scores)
+
+
+def _joined(one: Samples, other: Samples) -> Samples:
+    readable = other[np.asarray(np.isfinite(other.features).all((1, 2)))]
+    return replace(
+        one,
+        features=np.concatenate([one.features, readable.features]),
+        targets=np.concatenate([one.targets, readable.targets]),
+        clips=[*one.clips, *readable.clips],
+    )
+
+
+def _evaluation(
+    recipe: Recipe, clips: ClipSet, samples: Samples, scores: NDArray[np.float64]
+) -> Evaluation:
+    return Evaluation(
+        scores.astype(np.float32),
+        np.array([clip.label for clip in samples.clips]),
+        clips.classes,
+        tuple(clip.path for clip in samples.clips),
+        recipe.views,
+        sampling=recipe.sampling,
+    )
+
+
+def probe_checkpoint(
+    model: VideoModel, probe: Probe, choice: Choice, recipe: Recipe, result: Evaluation
+) -> Checkpoint:
+    """An ordinary checkpoint: the network, with the probe as its classifier.
+
+    Args:
+        model: the network with any classifier.
+        probe: on its features.
+        choice: how the probe was made; its head is that of the network.
+        recipe: of the adaptation.
+        result: what was measured.
+    """
+    options = {**model.spec.options, "head": choice.head}
+    spec = replace(model.spec, options=options)
+    tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.")}
+    tensors["fc.weight"] = torch.from_numpy(probe.weight).float()
+    tensors["fc.bias"] = torch.from_numpy(probe.bias).float()
+    own = model_of(spec)
+    own.load_state_dict(tensors)
+    recipe = recipe.model_copy(update={"options": options})
+    return Checkpoint(spec, own.state_dict(), recipe.model_dump(mode="json"), metrics(result))
+
+
+def metrics(result: Evaluation) -> Mapping[str, Any]:
+    """The metrics that a checkpoint stores."""
+    return {
+        "val": {
+            "top1": result.top(1).value,
+            "mean_class": result.mean_class.value,
+            "clips": len(result.labels),
+            "views": result.views,
+        }
+    }
+
+
+def _fine_tune(
+    recipe: Recipe, folder: Path, start: Checkpoint, samples: Samples, deadline: float
+) -> Evaluation | str:
+    """Train from the probe in the time that is left.
+
+    Returns:
+        The last epoch on the validation clips; why it was not tried; or ``"stopped"``.
+    """
+    run = folder / "finetune"
+    resume = (run / "resume.pt").exists()
+    if resume:
+        tuning = read_recipe(str(run / "recipe.yaml"))
+    else:
+        left = max(deadline - time.monotonic(), 0.0)
+        seconds = _epoch_seconds(start, recipe, len(samples))
+        given = recipe.model_fields_set
+        epochs = recipe.epochs if "epochs" in given else min(int(left / seconds), EPOCHS[-1])
+        if epochs < EPOCHS.start and "epochs" not in given:
+            return (
+                f"fine-tuning: left out, an epoch takes about {clock(seconds)} and {clock(left)}"
+                " are left; --minutes gives more"
+            )
+        gentle = {k: v for k, v in GENTLE.items() if k not in given}
+        own = {
+            "options": start.recipe["options"],
+            "weights": str(folder / "probe.safetensors"),
+            "epochs": epochs,
+            "warmup": min(recipe.warmup, epochs / 10),
+        }
+        tuning = recipe.model_copy(update={**gentle, **own})
+        _say(f"fine-tuning: {epochs} epochs of about {clock(seconds)}")
+    outcome = train(tuning, run, resume=resume)
+    if not outcome.finished:
+        return "stopped"
+    last = str(run / "last.safetensors")
+    result = evaluate_checkpoints([last], _source(recipe), views=recipe.views, device=recipe.device)
+    assert result is not None  # None is for further processes
+    return result
+
+
+def _source(recipe: Recipe) -> ClipSource:
+    """The data set of a recipe, for evaluation."""
+    assert recipe.data is not None
+    return ClipSource(recipe.data, recipe.format, recipe.root, recipe.labels, recipe.first_label)
+
+
+def _epoch_seconds(start: Checkpoint, recipe: Recipe, clips: int) -> float:
+    """Seconds of a training epoch, from one step."""
+    model = copy.deepcopy(start.build()).train()  # a step changes running statistics
+    side, frames = model.spec.input_size, model.spec.frames_per_clip
+    blank = torch.zeros(min(recipe.batch, clips), frames, 3, side, side)
+    began = time.monotonic()
+    model(blank).sum().backward()
+    return (time.monotonic() - began) / len(blank) * clips * 1.2
+
+
+def _verdict(probe: Evaluation | None, tuned: Evaluation | None) -> tuple[str, str]:
+    """What is kept, and a line on it."""
+    if probe is None or tuned is None:
+        return "probe", "kept: the probe"
+    clips = len(probe.labels)
+    counts = [round(e.top(1).value * clips) for e in (probe, tuned)]
+    words = f"of {clips} validation clips the probe names {counts[0]}, fine-tuning {counts[1]}"
+    if counts[1] > counts[0]:
+        return "fine-tuned", f"kept: the fine-tuned network; {words}"
+    return "probe", f"kept: the probe; {words}"

@@ -1,0 +1,73 @@
+"""The recipe of an adaptation: the network and its input as the start has them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from smnet.checkpoints.header import is_checkpoint, read_header
+from smnet.checkpoints.hub import is_address
+from smnet.errors import UserError
+from smnet.models.imagenet import PUBLISHED, load_weights
+from smnet.models.registry import new_model
+from smnet.models.weight_files import read_weight_file
+from smnet.recipes.recipe import Recipe, read_recipe
+
+IMAGES: dict[str, Any] = {"size": 160, "segments": 8}
+"""Input of a network that starts from the weights of an image network."""
+
+
+def start_recipe(start: str, keys: Iterable[str], values: Mapping[str, Any]) -> Recipe:
+    """The recipe by which a network is adapted.
+
+    Args:
+        start: a checkpoint of smnet (file, run or address), a file with the weights of an image
+            network, or ``"imagenet"``.
+        keys: ``key=value``, which win over those of the start.
+        values: further keys as plain values.
+
+    Raises:
+        UserError: a start that cannot be read, or impossible keys.
+    """
+    keys = list(keys)
+    given = {key.partition("=")[0].strip() for key in keys}
+    path = Path(start)
+    if is_address(start) or path.is_dir() or is_checkpoint(path):
+        spec = read_header(start).spec
+        own: dict[str, Any] = {
+            "model": spec.name,
+            "options": dict(spec.options),
+            "segments": spec.num_segments,
+            "sampling": spec.sampling,
+            "size": spec.input_size,
+            "short_side": spec.short_side,
+        }
+        if "size" in given:
+            del own["short_side"]
+    else:
+        own = {"model": "tsn_resnet50" if start == "imagenet" else _network_of(path), **IMAGES}
+    own = {k: v for k, v in own.items() if k not in given}
+    return read_recipe(None, keys, {**own, **values, "weights": start})
+
+
+def _network_of(path: Path) -> str:
+    """TSN on the trunk that a file of weights fits.
+
+    Raises:
+        UserError: no trunk fits.
+    """
+    try:
+        tensors = read_weight_file(path).tensors
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    for trunk in PUBLISHED:
+        try:
+            load_weights(new_model(f"tsn_{trunk}", 2, 1, {}), tensors)
+        except ValueError:
+            continue
+        return f"tsn_{trunk}"
+    raise UserError(
+        f"{path}: the weights of none of the trunks {', '.join(PUBLISHED)}; name the network with"
+        " model=NAME, or convert the file (smnet convert)"
+    )

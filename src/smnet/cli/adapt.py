@@ -1,0 +1,64 @@
+"""``smnet adapt``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smnet.cli.options import DataArgument, Format, Labels, Root, absolute_paths
+
+
+def adapt(
+    data: DataArgument,
+    keys: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Keys of the recipe to change."),
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            metavar="CHECKPOINT",
+            help="A checkpoint, a run, hf://OWNER/NAME, a file of ImageNet weights, or imagenet.",
+        ),
+    ] = "imagenet",
+    minutes: Annotated[
+        float, typer.Option(min=0, help="Time for everything. 0: the probe alone.")
+    ] = 10.0,
+    out: Annotated[str | None, typer.Option(help="Folder of the run.")] = None,
+    format: Format = None,
+    root: Root = None,
+    labels: Labels = None,
+) -> None:
+    """Adapt a trained network to few clips.
+
+    The network runs once over each clip. A regularised linear classifier on its features (a probe)
+    is trained in seconds. In the time that is left the whole network is fine-tuned from there, and
+    kept if it names more of the validation clips. The result is an ordinary checkpoint. The same
+    command with the same --out continues an interrupted run.
+
+    \b
+    Examples:
+      smnet adapt clips/ --from runs/kinetics
+      smnet adapt clips/ --from resnet50.safetensors size=112 --minutes 5
+      smnet adapt clips.csv --from hf://OWNER/NAME --out runs/mine
+    """
+    from smnet.adapt.run import adapt as run
+    from smnet.adapt.start import start_recipe
+
+    values = {"data": data, "format": format, "root": root, "labels": labels}
+    recipe = start_recipe(start, keys or (), {k: v for k, v in values.items() if v is not None})
+    recipe = recipe.model_copy(update=absolute_paths(recipe))
+    folder = Path(out or f"runs/adapt-{time.strftime('%Y%m%d-%H%M%S')}")
+    found = run(recipe, folder, minutes)
+    if found is None:
+        raise typer.Exit(130)
+    typer.echo(f"cross-validated: top-1 {found.crossed.top(1)}")
+    if found.probe is not None:
+        kept = found.tuned if found.tuned is not None and found.kept != "probe" else found.probe
+        typer.echo(f"validation:      top-1 {kept.top(1)}")
+    typer.echo(found.verdict)
+    typer.echo(f"checkpoint: {folder / 'best.safetensors'}")
