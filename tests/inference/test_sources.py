@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from smnet.data.clips import Part
 from smnet.data.loading.views import ViewPlan, read_views
 from smnet.data.open import open_video
 from smnet.errors import UserError
 from smnet.inference import sources as sources_module
 from smnet.inference.recognizer import Recognizer
-from smnet.inference.sources import find_videos
+from smnet.inference.sources import find_sources, find_videos
 from smnet.models import ModelSpec
 from tests.conftest import class_frames
 from tests.videos import write_video
@@ -183,8 +184,10 @@ class Views:
     side = None
     scaler = "pillow"
 
-    def read(self, path: Any, plan: ViewPlan, damage: Any = None) -> NDArray[np.uint8]:
-        return read_views(path, plan, damage=damage)
+    def read(
+        self, path: Any, plan: ViewPlan, damage: Any = None, part: Any = None
+    ) -> NDArray[np.uint8]:
+        return read_views(path, plan, part=part, damage=damage)
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         mean = views.mean((1, 2, 3, 4, 5), dtype=np.float64).astype(np.float32) / 255
@@ -258,3 +261,47 @@ def test_videos_in_memory_are_bounded(
     for source in (io.BytesIO(video.read_bytes()), av.open(io.BytesIO(video.read_bytes()))):
         with pytest.raises(UserError, match="more than 0 GiB"):
             recognizer.predict(source)
+
+
+# --- Parts of videos.
+
+
+@pytest.fixture(scope="module")
+def brightening(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2 s at 10 frames per second: 1 s dark, then 1 s bright."""
+    frames = np.repeat(np.array([10, 240], np.uint8), 10)[:, None, None, None]
+    frames = np.broadcast_to(frames, (20, 32, 32, 3))
+    return write_video(tmp_path_factory.mktemp("parts") / "a.mp4", frames, fps=10)
+
+
+def test_a_part_is_scored_alone(recognizer: Recognizer, brightening: Path) -> None:
+    dark = recognizer.predict(brightening, end=1.0)
+    bright = recognizer.predict(brightening, start=1.0)
+    both = recognizer.predict(brightening, start=0.5, end=1.5)
+    assert (dark.labels[0], bright.labels[0]) == ("1", "0")
+    assert max(dark.scores[0], bright.scores[0]) > 0.9
+    assert abs(both.scores[0] - 0.5) < 0.05
+    assert dark.to_dict()["end"] == 1.0
+    assert bright.name == f"{brightening} (1 s to the end)"
+    with pytest.raises(UserError, match=r"no frame in the part 3 s to the end; its last frame is"):
+        recognizer.predict(brightening, start=3)
+
+
+def test_a_list_of_parts(
+    recognizer: Recognizer, brightening: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(brightening.parent)
+    Path("parts.csv").write_text("video,start,end\na.mp4,0,1\na.mp4,1,2\na.mp4,,\na.mp4,7,8\n")
+    found = find_sources(["@parts.csv"])
+    assert [source.part for source in found] == [Part(0, 1), Part(1, 2), None, Part(7, 8)]
+    *there, gone = recognizer.predict_many(found)
+    assert [prediction.labels[0] for prediction in there[:2]] == ["1", "0"]
+    assert "no frame in the part 7 to 8 s" in gone.error
+    assert gone.to_dict() == {"path": "a.mp4", "start": 7, "end": 8, "error": gone.error}
+    with pytest.raises(UserError, match="has parts of its own; leave out --start"):
+        find_sources(["@parts.csv"], Part(0, 1))
+    with pytest.raises(UserError, match="whole videos are taken here"):
+        find_videos(["@parts.csv"])
+    Path("wrong.csv").write_text("video,start,end\na.mp4,2,1\n")
+    with pytest.raises(UserError, match=r"wrong.csv:2: the part ends at 1, not after"):
+        find_sources(["@wrong.csv"])

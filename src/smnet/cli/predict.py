@@ -22,9 +22,15 @@ def predict(
     sources: Annotated[
         list[str],
         typer.Argument(
-            metavar="SOURCE...", help="Videos, folders, patterns, addresses, or @list.txt."
+            metavar="SOURCE...",
+            help="Videos, folders, patterns, addresses, @list.txt or @list.csv.",
         ),
     ],
+    start: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Begin of the part: seconds, or h:mm:ss."),
+    ] = None,
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="End of the part.")] = None,
     top: Annotated[int, typer.Option(min=1, help="Number of classes to print.")] = 3,
     views: Views = "1x1",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line per video.")] = False,
@@ -59,6 +65,8 @@ def predict(
 ) -> None:
     """Predict the action in videos.
 
+    @list.csv has the column path, and optionally start and end in seconds.
+
     The exit status is 1 if a video could not be read. The other videos are still predicted.
 
     For many files, --out writes tables (predictions.parquet, unreadable.parquet) instead of
@@ -70,21 +78,25 @@ def predict(
       smnet predict runs/mine clip.mp4
       smnet predict tsm_resnet50-kinetics400 clip.mp4
       smnet predict runs/mine 'clips/**/*.webm' --json > predictions.jsonl
+      smnet predict runs/mine day.mp4 --start 1:02:03 --end 1:02:07
+      smnet predict runs/mine @parts.csv --json
       smnet predict runs/mine clip.mp4 --annotate labelled.mp4
       smnet predict model.onnx clip.mp4
       smnet predict model.onnx 's3://bucket/inbox/' manifest.csv --out predictions
     """
+    from smnet.data.annotations.times import part_of
+    from smnet.data.clips import part_name
     from smnet.files import check_outputs
     from smnet.inference.recognizer import Recognizer
-    from smnet.inference.sources import find_videos
+    from smnet.inference.sources import find_sources
     from smnet.inference.utilisation import Utilisation
     from smnet.recipes.keys import parse_views
     from smnet.report.tables import print_json_lines, print_predictions
 
     check_order(checkpoint)
     if out is not None:
-        if annotate is not None or as_json:
-            raise UserError("--out writes tables; leave out --annotate and --json")
+        if annotate is not None or as_json or start or end:
+            raise UserError("--out writes tables; leave out --annotate, --json, --start and --end")
         engine = (device, backend)
         predict_corpus(
             checkpoint,
@@ -102,13 +114,16 @@ def predict(
         return
     if share is not None or retry:
         raise UserError("--share and --retry belong to --out DIR")
-    videos = find_videos(sources)
+    part, wrong = part_of({("s", "start"): start or "", ("s", "end"): end or ""})
+    if wrong:
+        raise UserError(f"--start {start} --end {end}: {wrong}")
+    videos = find_sources(sources, part)
     if annotate is not None:
         from smnet.inference.overlay import check_target, write_annotated
 
         if len(videos) != 1:
             raise UserError(f"--annotate takes one video; {len(videos)} were given")
-        check_target(videos[0], annotate)
+        check_target(videos[0].name, annotate)
         check_outputs({"--annotate": annotate}, (checkpoint, *sources), overwrite)
     recognizer = Recognizer.load(checkpoint, device, parse_views(views), backend)
     used = Utilisation()
@@ -117,13 +132,14 @@ def predict(
         (prediction,) = predictions
         predictions = iter([prediction])
         if not prediction.error:  # before printing: standard output may be a closed pipe
-            write_annotated(videos[0], annotate, prediction)
+            write_annotated(videos[0].name, annotate, prediction)
             typer.echo(f"written: {annotate}", err=True)
     if as_json:
         failed = print_json_lines(predictions)
     else:
         several = recognizer.backend.spec.several
-        failed = print_predictions(predictions, videos, recognizer.classes, several)
+        names = [part_name(source.name, source.part) for source in videos]
+        failed = print_predictions(predictions, names, recognizer.classes, several)
     if len(videos) > 1:
         typer.echo(used, err=True)
     if failed:

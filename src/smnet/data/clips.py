@@ -25,9 +25,15 @@ class Part:
     unit: Unit = "s"
 
     def __str__(self) -> str:
-        unit = "s" if self.unit == "s" else "(frames)"
-        start = 0.0 if self.start is None else self.start
-        return f"{start:.10g} to {'the end' if self.end is None else f'{self.end:.10g}'} {unit}"
+        start = f"{self.start or 0:.10g}"
+        if self.unit == "frames":
+            return f"frames {start} to {'the last' if self.end is None else f'{self.end:.10g}'}"
+        return f"{start} s to the end" if self.end is None else f"{start} to {self.end:.10g} s"
+
+
+def part_name(path: str, part: Part | None) -> str:
+    """A recording, or a part of it, in words."""
+    return path if part is None else f"{path} ({part})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +79,7 @@ class Clip:
     @property
     def name(self) -> str:
         """The path, and the part if it is one: for messages, and distinct within a data set."""
-        return self.path if self.part is None else f"{self.path} ({self.part})"
+        return part_name(self.path, self.part)
 
     @property
     def place(self) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from smnet.checkpoints.header import is_path
 from smnet.checkpoints.metadata import view_plan
+from smnet.data.clips import Part
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.errors import UserError, is_out_of_memory
 from smnet.models.spec import ModelSpec
@@ -50,10 +51,15 @@ class Backend(Protocol):
     def scaler(self) -> Scaler: ...
 
     def read(
-        self, path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
+        self,
+        path: str | NDArray[np.uint8],
+        plan: ViewPlan,
+        damage: Damage | None = None,
+        part: Part | None = None,
     ) -> NDArray[np.uint8]:
         """The views (V, T*L, 3, h, w) uint8 of a video file, a folder of frames, or frames
-        (T, H, W, 3) uint8; ``damage`` counts what was lost while decoding.
+        (T, H, W, 3) uint8; of a part of it if one is given. ``damage`` counts what was lost
+        while decoding.
 
         Raises:
             UserError: the video cannot be read.

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from smnet.checkpoints.metadata import dump_specification, read_specification
 from smnet.data.annotations.source import split_of
+from smnet.data.clips import Part
 from smnet.data.loading.views import Damage, Scaler, ViewPlan, read_views
 from smnet.errors import UserError
 from smnet.models.spec import ModelSpec
@@ -92,9 +93,13 @@ class ExportedBackend(ABC):
         return self.spec.input_size
 
     def read(
-        self, path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
+        self,
+        path: str | NDArray[np.uint8],
+        plan: ViewPlan,
+        damage: Damage | None = None,
+        part: Part | None = None,
     ) -> NDArray[np.uint8]:
-        return read_views(path, plan, damage=damage)
+        return read_views(path, plan, part=part, damage=damage)
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         if os.getpid() != self._process:

@@ -30,14 +30,15 @@ def write_annotated(
     source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
 ) -> None:
     """Copy a video, or a folder of frames, as H.264 with its best labels and scores drawn over the
-    lower edge. The timing of the frames is kept. Sound is not copied.
+    lower edge. The timing of the frames is kept. Sound is not copied. Of a part that was predicted,
+    only the part is copied.
 
     Raises:
         UserError: as :func:`check_target`; a source that cannot be read or has a side of one
             pixel; or a target that cannot be written.
     """
     check_target(source, target)
-    with open_video(source) as video, atomic_path(target) as temporary:
+    with open_video(source, part=prediction.part) as video, atomic_path(target) as temporary:
         width, height = video.width // 2 * 2, video.height // 2 * 2
         if not (width and height):
             raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to draw on")

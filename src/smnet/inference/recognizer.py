@@ -6,12 +6,13 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.data.clips import Part, part_name
 from smnet.data.loading.views import Damage
 from smnet.data.workers.pool import TIME_LIMIT
 from smnet.data.workers.prefetch import Job, Prefetcher
@@ -38,6 +39,7 @@ class Prediction:
             is empty for background, and where the scores are too low for any class the network
             knows (:attr:`unknown`).
         unknown: whether the best score is below the threshold that was calibrated in training.
+        part: the part of the video that was scored; None is all of it.
         error: why there are no scores; empty if there are.
         damage: packets and frames that were lost while decoding; other frames replaced them.
     """
@@ -49,6 +51,12 @@ class Prediction:
     damage: int = 0
     answer: tuple[str, ...] = ()
     unknown: bool = False
+    part: Part | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, and the part if it is one."""
+        return part_name(self.path, self.part)
 
     @property
     def label(self) -> str:
@@ -62,11 +70,14 @@ class Prediction:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
+        about: dict[str, Any] = {"path": self.path}
+        if self.part is not None:
+            about |= {"start": self.part.start, "end": self.part.end}
         if self.error:
-            return {"path": self.path, "error": self.error}
+            return {**about, "error": self.error}
         pairs = zip(self.labels, self.scores, strict=True)
         return {
-            "path": self.path,
+            **about,
             "label": self.label,
             "score": round(self.score, 6),
             "answer": list(self.answer),
@@ -119,18 +130,25 @@ class Recognizer:
         """
         return cls(open_backend(path, device, backend), views)
 
-    def predict(self, source: Any, top: int = 5) -> Prediction:
-        """Name what happens in one video.
+    def predict(
+        self, source: Any, top: int = 5, start: float | None = None, end: float | None = None
+    ) -> Prediction:
+        """Name what happens in one video, or in a part of it.
 
         Args:
             source: the path of a video file or a folder of frames; RGB frames (T, H, W, 3) or
                 (T, 3, H, W) uint8, as an array or a tensor; the bytes of a video file; an open
                 binary file; or an open container of PyAV.
             top: number of classes to report.
+            start, end: the part, in seconds from the first frame; see
+                :class:`smnet.data.clips.Part`.
 
         Raises:
-            UserError: the video cannot be read, or its scores are not finite.
+            UserError: the video cannot be read, has no frame in the part, or its scores are not
+                finite.
         """
+        if start is not None or end is not None:
+            source = replace(Source.of(source), part=Part(start, end))
         (prediction,) = self.predict_many([source], top, workers=1)
         if prediction.error:
             raise UserError(prediction.error)
@@ -151,7 +169,8 @@ class Recognizer:
         a ``Prediction`` with its ``error``.
 
         Args:
-            sources: videos, each as in ``predict``; may be endless. A single path is one video.
+            sources: videos, each as in ``predict``, or a ``Source`` for a part of one; may
+                be endless. A single path is one video.
             top: number of classes to report.
             batch: videos per batch.
             workers: decoding threads; None is one per core, at most 8. 0 decodes in the caller's
@@ -192,7 +211,7 @@ class Recognizer:
     def _read(self, source: Source) -> Views:
         damage = Damage()
         with source.readable() as content:
-            return self.backend.read(content, self.plan, damage), damage
+            return self.backend.read(content, self.plan, damage, source.part), damage
 
     def _score(
         self, prefetcher: Prefetcher[Views], jobs: list[Job[Views]], top: int, used: Utilisation
@@ -204,18 +223,23 @@ class Recognizer:
             try:
                 decoded[number] = prefetcher.result(job)
             except UserError as error:
-                predictions[number] = Prediction(str(job.path), error=str(error))
+                predictions[number] = Prediction(
+                    str(job.path), error=str(error), part=job.path.part
+                )
             used.decoding += job.seconds
         ready = time.perf_counter()
         if decoded:
             views = np.stack([views for views, _ in decoded.values()])
             scores, problems = score_each(self.backend, views)
             for row, (number, (_, damage)) in enumerate(decoded.items()):
-                name = str(jobs[number].path)
+                source = jobs[number].path
                 if row in problems:
-                    predictions[number] = Prediction(name, error=f"{name}: {problems[row]}")
+                    name = part_name(source.name, source.part)
+                    predictions[number] = Prediction(
+                        source.name, error=f"{name}: {problems[row]}", part=source.part
+                    )
                 else:
-                    predictions[number] = self._prediction(name, scores[row], top, damage)
+                    predictions[number] = self._prediction(source, scores[row], top, damage)
         failed = sum(bool(prediction.error) for prediction in predictions.values())
         used.failed += failed
         used.clips += len(jobs) - failed
@@ -224,14 +248,16 @@ class Recognizer:
         return [predictions[number] for number in range(len(jobs))]
 
     def _prediction(
-        self, name: str, scores: NDArray[np.float32], top: int, damage: Damage
+        self, source: Source, scores: NDArray[np.float32], top: int, damage: Damage
     ) -> Prediction:
+        name, part = source.name, source.part
         if not np.isfinite(scores).all():
-            return Prediction(name, error=f"{name}: the model's scores are not finite numbers")
+            text = f"{part_name(name, part)}: the model's scores are not finite numbers"
+            return Prediction(name, error=text, part=part)
         order = np.argsort(-scores, kind="stable")
         best = order[:top]
         labels = tuple(self.classes[i] for i in best)
         said, unknown = decide(self.backend.spec, scores)
         answer = tuple(self.classes[i] for i in order if said[i] and self.classes[i] != BACKGROUND)
         values = tuple(scores[best].tolist())
-        return Prediction(name, labels, values, "", damage.count, answer, unknown)
+        return Prediction(name, labels, values, "", damage.count, answer, unknown, part)

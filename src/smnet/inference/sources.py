@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,8 +19,11 @@ from numpy.typing import NDArray
 
 from smnet.console import console, printable
 from smnet.data.addresses import MAX_BYTES, cause_of, fetched, filesystem_of, is_url, protocols
+from smnet.data.annotations.columns import columns_of
 from smnet.data.annotations.listing import visible
 from smnet.data.annotations.places import is_image, is_video
+from smnet.data.annotations.text import table
+from smnet.data.clips import Part
 from smnet.data.video.base import MAX_PIXELS
 from smnet.errors import UserError
 
@@ -33,10 +37,13 @@ class Source:
 
     ``content`` is a path or an address, frames (T, H, W, 3) uint8, the bytes of a video file, an
     open binary file, or an open container of PyAV.
+
+    ``part`` is the part to predict from; None is all of it.
     """
 
     name: str
     content: Any
+    part: Part | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -151,6 +158,33 @@ def _frames(given: NDArray[Any]) -> NDArray[np.uint8]:
     return given
 
 
+def find_sources(words: Sequence[str], part: Part | None = None) -> list[Source]:
+    """The videos that the words of a command line stand for, in order; see :func:`find_videos`.
+
+    ``@list.csv``, or ``.tsv``, has a column of paths, and optionally the columns of the borders of
+    parts, as :mod:`smnet.data.annotations.columns` names them.
+
+    Args:
+        words: the words.
+        part: of every video; a list with parts has its own.
+
+    Raises:
+        UserError: as :func:`find_videos`; a list with an impossible part, or parts given twice.
+    """
+    found: dict[tuple[str, Part | None], None] = {}
+    for word in words:
+        rows = _in_table(Path(word[1:])) if word.startswith("@") else None
+        if rows and part and any(own for _, own in rows):
+            raise UserError(f"{word[1:]}: has parts of its own; leave out --start and --end")
+        if rows:
+            found.update(dict.fromkeys((path, own or part) for path, own in rows))
+        else:
+            found.update(dict.fromkeys((path, part) for path in _videos_of(word)))
+    if not any(is_url(path) or Path(path).exists() for path, _ in found):
+        raise UserError(f"{next(iter(found))[0]}: no such file or folder")
+    return [Source(path, path, own) for path, own in found]
+
+
 def find_videos(words: Sequence[str]) -> list[str]:
     """Paths of the videos that the words of a command line stand for, in order, each once.
 
@@ -162,25 +196,27 @@ def find_videos(words: Sequence[str]) -> list[str]:
     A path that does not exist is returned too: prediction reports it among the others' results.
 
     Raises:
-        UserError: a word that stands for nothing, or no path exists.
+        UserError: a word that stands for nothing, a list of parts, or no path exists.
     """
-    videos: list[str] = []
-    for word in words:
-        if not word:
-            raise UserError("an empty name was given for a video or a folder")
-        if word.startswith("@"):
-            videos += _in_list(word[1:])
-        elif is_url(word):
-            videos += address_videos(word)
-        elif Path(word).is_dir():
-            videos += _in_folder(word)
-        elif glob.has_magic(word) and not Path(word).exists():
-            videos += _matching(word)
-        else:
-            videos.append(word)
-    if not any(is_url(path) or Path(path).exists() for path in videos):
-        raise UserError(f"{videos[0]}: no such file or folder")
-    return list(dict.fromkeys(videos))
+    sources = find_sources(words)
+    for source in sources:
+        if source.part is not None:
+            raise UserError(f"{source.name}: a part was given; whole videos are taken here")
+    return [source.name for source in sources]
+
+
+def _videos_of(word: str) -> list[str]:
+    if not word:
+        raise UserError("an empty name was given for a video or a folder")
+    if word.startswith("@"):
+        return _in_list(word[1:])
+    if is_url(word):
+        return address_videos(word)
+    if Path(word).is_dir():
+        return _in_folder(word)
+    if glob.has_magic(word) and not Path(word).exists():
+        return _matching(word)
+    return [word]
 
 
 def _matching(pattern: str) -> list[str]:
@@ -252,6 +288,25 @@ def address_videos(address: str) -> list[str]:
     if not videos:
         raise UserError(f"{address}: no videos there")
     return videos
+
+
+def _in_table(file: Path) -> list[tuple[str, Part | None]] | None:
+    """(path, part) of the rows of a csv; None where the file names no column of paths."""
+    columns = columns_of(file, {"path"}) if file.suffix.lower() in (".csv", ".tsv") else None
+    if columns is None:
+        return None
+    rows = []
+    for number, fields in islice(table(file, columns.delimiter), 1, None):
+        try:
+            path = fields[columns.index["path"]]
+            part, wrong = columns.part(fields)
+        except IndexError:
+            raise UserError(f"{file}:{number}: fewer fields than the header") from None
+        if wrong or not path:
+            raise UserError(f"{file}:{number}: {wrong or 'the path is empty'}")
+        beside = file.parent / path
+        rows.append((str(beside) if beside.exists() and not Path(path).exists() else path, part))
+    return rows
 
 
 def _in_list(path: str) -> list[str]:

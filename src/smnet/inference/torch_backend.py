@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from smnet.checkpoints.file import open_model
+from smnet.data.clips import Part
 from smnet.data.loading.dataset import read_views
 from smnet.data.loading.transforms import normalise
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
@@ -85,9 +86,13 @@ class TorchBackend:
         return self.model.spec
 
     def read(
-        self, path: str | NDArray[np.uint8], plan: ViewPlan, damage: Damage | None = None
+        self,
+        path: str | NDArray[np.uint8],
+        plan: ViewPlan,
+        damage: Damage | None = None,
+        part: Part | None = None,
     ) -> NDArray[np.uint8]:
-        return read_views(path, plan, damage=damage).numpy()
+        return read_views(path, plan, part=part, damage=damage).numpy()
 
     @torch.inference_mode()
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -127,28 +127,28 @@ def _by_class(result: Evaluation) -> Table:
 
 def print_predictions(
     predictions: Iterable[Prediction],
-    paths: Sequence[str],
+    names: Sequence[str],
     classes: Sequence[str],
     several: bool = False,
 ) -> int:
     """A row per video, as soon as it is predicted: path, then labels with their scores.
 
-    All paths and all class names set the widths of the columns. With ``several`` labels a clip,
-    those that are predicted stand in brackets. Videos that could not be read are reported on
-    standard error; returns their number.
+    The ``names`` of all videos and parts, and all class names, set the widths of the columns. With
+    ``several`` labels a clip, those that are predicted stand in brackets. Videos that
+    could not be read are reported on standard error; returns their number.
     """
     console = output()
-    name_width = min(max(len(printable(path)) for path in paths), WIDEST)
+    name_width = min(max(len(printable(name)) for name in names), WIDEST)
     label_width = min(max(len(printable(name)) for name in classes), WIDEST)
     failed = 0
-    with progress_bar(quiet=len(paths) < 20) as bar:
-        task = bar.add_task("predicting", total=len(paths), note="")
+    with progress_bar(quiet=len(names) < 20) as bar:
+        task = bar.add_task("predicting", total=len(names), note="")
         for prediction in predictions:
             if prediction.error:
                 failed += 1
                 say(bar.console, f"smnet: {prediction.error}")
             else:
-                cells = [f"{printable(prediction.path):{name_width}}"]
+                cells = [f"{printable(prediction.name):{name_width}}"]
                 if prediction.unknown:
                     cells.append(UNKNOWN)
                 elif several:
@@ -158,7 +158,7 @@ def print_predictions(
                 say(console, "  ".join(cells).rstrip())
             if prediction.damage:
                 damage = Damage(prediction.damage)
-                say(bar.console, f"smnet: {prediction.path}: {damage}; predicted without these")
+                say(bar.console, f"smnet: {prediction.name}: {damage}; predicted without these")
             bar.advance(task)
     return failed
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
 from smnet.data.annotations.text import head
+from smnet.data.annotations.times import part_of
+from smnet.data.clips import Part
 from smnet.errors import UserError
 
 # The accepted names of each column. Where a header has several of them, the first is taken.
@@ -89,6 +92,14 @@ class Columns:
         others = set(self._others())
         return [(i, name, text) for i, name, text in meanings if text and name in others]
 
+    def part(self, fields: Sequence[str]) -> tuple[Part | None, str]:
+        """The part of a row, and what is wrong with it; see :func:`part_of`.
+
+        Raises:
+            IndexError: the row is too short.
+        """
+        return part_of({key: fields[position] for key, position in self.borders.items()})
+
     def _others(self) -> list[str]:
         used = {*self.index.values(), *self.borders.values()}
         return [name for i, name in enumerate(self.names) if i not in used]
@@ -109,14 +120,14 @@ def time_column(name: str) -> tuple[str, str] | None:
     return "ms" if name.endswith(("ms", "milliseconds", "millisecond")) else "s", side
 
 
-def columns_of(file: Path) -> Columns | None:
-    """The columns of a csv whose first line is a header; None if it names no path or no label.
+def columns_of(file: Path, wanted: Set[str] = frozenset(("path", "label"))) -> Columns | None:
+    """The columns of a csv whose first line is a header; None if it lacks a wanted role.
 
     Raises:
         UserError: a column that is used has the same name as another.
     """
     found = max(map(_columns, split_header(file).items()), key=lambda c: len(c.index), default=None)
-    if found is None or not {"path", "label"} <= found.index.keys():
+    if found is None or not wanted <= found.index.keys():
         return None
     for position in found.index.values():
         if found.names.count(found.names[position]) > 1:

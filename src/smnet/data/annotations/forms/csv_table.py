@@ -15,7 +15,7 @@ from smnet.data.annotations.problems import Problems
 from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
 from smnet.data.annotations.several import check_labels
 from smnet.data.annotations.text import name_of, table, whole_number
-from smnet.data.annotations.times import part_of, seconds
+from smnet.data.annotations.times import seconds
 from smnet.data.clips import ClipSet, Part
 from smnet.errors import UserError
 
@@ -104,7 +104,7 @@ def _rows(
         row = {role: fields[position] for role, position in columns.index.items()}
         split = SPLIT_WORDS.get(row["split"].lower(), "") if "split" in row else default_split
         frames = whole_number(row["frames"]) if row.get("frames") else None
-        part, wrong = part_of({key: fields[position] for key, position in columns.borders.items()})
+        part, wrong = columns.part(fields)
         if split == "":
             text = f"split {row['split']!r} is not train, val or test"
         elif not row["path"]:
