@@ -36,7 +36,7 @@ from smnet.export import writers as writers_module
 from smnet.export.export import Exported, export
 from smnet.export.onnx_rewrites import put_maxima_first, use_engine_forms
 from smnet.export.parity import Trial, compare, drop_of, parity_table, score, trial_clips
-from smnet.export.quantise import _Maker, _rank, part_of, quantise
+from smnet.export.quantise import _Maker, _rank, part_of, quantise, whole_clips
 from smnet.export.writers import (
     Deployed,
     check_precision,
@@ -487,7 +487,7 @@ def test_the_sensitive_part_is_found_and_kept(spoilt: tuple[Path, Any], tmp_path
         asked.append(file.stat().st_size)
         return 0.0 if len(asked) == 2 else 7.0
 
-    found = quantise(path, target, clips, drop, lines.append)
+    found = quantise(path, target, clips, drop, lines.append, "onnxruntime", whole_clips, run_onnx)
     assert found.kept == ("layer2.0",)
     assert found.drop == 0
     assert asked[1] > asked[0]
@@ -518,9 +518,9 @@ def test_int8_that_costs_too_much_is_refused(
 
 def test_ranking_does_not_depend_on_the_order(spoilt: tuple[Path, Any], tmp_path: Path) -> None:
     path, clips = spoilt
-    maker = _Maker(path, tmp_path, clips)
+    maker = _Maker(path, tmp_path, clips, "onnxruntime", whole_clips)
     maker.parts = dict(reversed(maker.parts.items()))
-    assert _rank(maker, clips)[0] == "layer2.0"
+    assert _rank(maker, clips, run_onnx)[0] == "layer2.0"
 
 
 # --- OpenVINO, and half precision.

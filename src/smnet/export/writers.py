@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,12 @@ def trace(
             strict=False,
         )
     except RuntimeError as error:
-        raise UserError(
-            f"PyTorch {torch.__version__} cannot export {spec.name} ({_in_a_line(error)})"
-        ) from error
+        raise refused(spec.name, error) from error
+
+
+def refused(name: str, error: Exception) -> UserError:
+    """The error that PyTorch cannot trace a model."""
+    return UserError(f"PyTorch {torch.__version__} cannot export {name} ({_in_a_line(error)})")
 
 
 def write_onnx(
@@ -84,8 +87,10 @@ def write_onnx(
     metadata: dict[str, str],
     opset: int | None = None,
     purpose: Purpose = "export",
+    inputs: Sequence[str] = (INPUT,),
+    outputs: Sequence[str] = (OUTPUT,),
 ) -> None:
-    """Write the program of :func:`trace` as an ONNX file.
+    """Write a program as an ONNX file, with these names of its inputs and outputs.
 
     For the purposes ``"onnxruntime"`` and ``"openvino"`` the graph is also rewritten, see
     :func:`smnet.export.onnx_rewrites.use_engine_forms`.
@@ -99,8 +104,8 @@ def write_onnx(
         made: Any = torch.onnx.export(
             program,
             (),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=opset,
             dynamo=True,
             external_data=False,
