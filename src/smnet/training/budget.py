@@ -127,7 +127,7 @@ def trial_step(
         inputs, targets = prepare(batch, recipe, model.spec, device, augmentation, generator)
         with autocast():
             loss = loss_of(forward(model, inputs, recipe), targets)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
     return step

@@ -91,7 +91,11 @@ def decode_whole(item: tuple[Clip, ViewPlan], limit: int) -> Frames | None:
             for number, frame in video.each(list(range(count))):
                 if frames is None:
                     whole = plan.train and not plan.scale_first
-                    size = frame.shape[:2] if whole else reduced_size(*frame.shape[:2], plan)
+                    size = (
+                        frame.shape[:2]
+                        if whole
+                        else reduced_size(frame.shape[0], frame.shape[1], plan)
+                    )
                     if count * size[0] * size[1] * 3 > limit:
                         return None
                     frames = np.empty((count, *size, 3), np.uint8)
