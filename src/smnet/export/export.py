@@ -7,7 +7,6 @@ sampling and sizes are in the metadata of the file.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 
 from smnet.checkpoints.file import open_model
 from smnet.checkpoints.header import checkpoint_file, is_path
+from smnet.console import json_text
 from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.errors import UserError, missing_extra
 from smnet.export.parity import (
@@ -172,8 +172,7 @@ def export(
         "int8": quantised and asdict(quantised),
         "machine": describe_machine() | {name: version(name) for name in engine.packages},
     }
-    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(report, text + "\n")
+    write_text(report, json_text(facts, indent=2) + "\n")
     return Exported(target, report, size, parity, quantised)
 
 

@@ -155,14 +155,6 @@ def write_openvino(onnx: Path, path: Path, metadata: dict[str, str], half: bool 
     openvino.save_model(model, path, compress_to_fp16=half)
 
 
-def write_program(
-    program: torch.export.ExportedProgram, path: Path, metadata: dict[str, str]
-) -> None:
-    """Write a file for ``torch.export.load``, with the metadata as its extra file smnet.json."""
-    text = json.dumps(metadata, ensure_ascii=False)
-    torch.export.save(program, path, extra_files={"smnet.json": text})
-
-
 def run_onnx(file: Path, threads: int) -> Scorer:
     """A function that scores clips with an ONNX file on the CPU."""
     return OnnxBackend(file, "cpu", threads).run
@@ -206,9 +198,11 @@ class Engine:
     def write(
         self, model: VideoModel, path: Path, metadata: dict[str, str], half: bool, opset: int | None
     ) -> None:
-        """Write a file with float32 or float16 weights."""
+        """Write a file with float32 or float16 weights; a torch program has the metadata in its
+        extra file smnet.json."""
         if self.suffix == ".pt2":
-            write_program(trace(model, half), path, metadata)
+            text = json.dumps(metadata, ensure_ascii=False)
+            torch.export.save(trace(model, half), path, extra_files={"smnet.json": text})
         elif self.suffix == ".onnx":
             write_onnx(trace(model, half), path, metadata, opset)
         else:
