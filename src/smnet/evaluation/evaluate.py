@@ -15,7 +15,7 @@ from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource, Source, as_source, split_of
 from smnet.data.open import check_decoder
-from smnet.data.packed.read import name_when_packed
+from smnet.data.packed.read import origin
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
 from smnet.evaluation.results import Evaluation
@@ -116,11 +116,13 @@ def evaluate_checkpoints(
             problems, damaged = result.problems | problems, result.damaged | damaged
         if not processes.first:
             return None
+    origins = [origin(clip) for clip in clips]
     return Evaluation(
         scores=total.astype(np.float32),
         labels=np.array([clip.label for clip in clips], dtype=np.int64),
         classes=clip_set.classes,
-        paths=tuple(name_when_packed(clip.path) for clip in clips),
+        paths=tuple(path for path, _ in origins),
+        parts=tuple(part for _, part in origins),
         views=views,
         problems=in_order(problems),
         sampling=", ".join(dict.fromkeys(plan.sampling for plan in plans)),
