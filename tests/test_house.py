@@ -41,7 +41,6 @@ WINGS = {
         "a network adapted to few clips",
         "models data recipes distributed checkpoints inference evaluation training",
     ),
-    "live": ("what happens now, in streams", "models data checkpoints inference"),
     "report": ("tables, pages and pictures", "data checkpoints inference evaluation"),
     "corpus": (
         "many files, into tables that are resumed",
@@ -54,7 +53,7 @@ WINGS = {
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " live corpus report experiments",
+        " corpus report experiments",
     ),
     "__main__": ("python -m smnet", "cli"),
 }

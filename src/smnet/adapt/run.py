@@ -26,7 +26,7 @@ from smnet.data.annotations.splits import draw_folds
 from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
 from smnet.evaluation.evaluate import evaluate_checkpoints
-from smnet.evaluation.results import Evaluation
+from smnet.evaluation.results import Evaluation, truth_of
 from smnet.files import alone_in, write_text
 from smnet.inference.backends import plan_views
 from smnet.inference.torch_backend import TorchBackend
@@ -118,14 +118,18 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         _say(start_from(model, recipe.weights))
         samples, val = _samples(recipe, clips, model, folder)
         crossed = _cross_validated(recipe, clips, samples, val)
-        _say(f"probe: top-1 {crossed.top(1)}, cross-validated on {len(crossed.labels)} clips")
+        _say(
+            f"probe: {crossed.headline[0]} {crossed.headline[1]}, cross-validated on"
+            f" {len(crossed.labels)} clips"
+        )
         choice = choose(samples, seed=recipe.split_seed)
         probe = samples.fit(choice)
         _say(f"probe: head={choice.head}, strength {choice.strength:.2g}, both cross-validated")
         held = None
         if val is not None:
             held = _evaluation(recipe, clips, val, val.scores(probe, choice.head))
-            _say(f"probe: top-1 {held.top(1)} on {len(held.labels)} validation clips")
+            name, share = held.headline
+            _say(f"probe: {name} {share} on {len(held.labels)} validation clips")
         checkpoint = probe_checkpoint(model, probe, choice, recipe, held or crossed)
         save_checkpoint(folder / "probe.safetensors", checkpoint)
         tuned = None
@@ -203,7 +207,7 @@ def _samples(
                     f"{next(iter(problems.values()))} (on_error=skip adapts without such clips)"
                 )
             targets = _targets(side, len(clips.classes), plan.views, order)
-            made[name] = Samples(features, targets, side, plan.views)
+            made[name] = Samples(features, targets, side, plan.views, clips.several)
     train = made["train"]
     readable = np.asarray(np.isfinite(train.features).all((1, 2)))
     return (train if readable.all() else train[readable]), made.get("val")
@@ -271,6 +275,8 @@ def _evaluation(
         tuple(clip.path for clip in samples.clips),
         recipe.views,
         sampling=recipe.sampling,
+        truth=truth_of(samples.clips, len(clips.classes)) if clips.several else None,
+        clips=tuple(samples.clips),
     )
 
 
@@ -302,6 +308,7 @@ def metrics(result: Evaluation) -> Mapping[str, Any]:
     return {
         "val": {
             "top1": result.top(1).value,
+            **({} if result.truth is None else {"map": result.mean_precision.value}),
             "mean_class": result.mean_class.value,
             "clips": len(result.labels),
             "views": result.views,
@@ -369,9 +376,13 @@ def _verdict(probe: Evaluation | None, tuned: Evaluation | None) -> tuple[str, s
     """What is kept, and a line on it."""
     if probe is None or tuned is None:
         return "probe", "kept: the probe"
-    clips = len(probe.labels)
-    counts = [round(e.top(1).value * clips) for e in (probe, tuned)]
-    words = f"of {clips} validation clips the probe names {counts[0]}, fine-tuning {counts[1]}"
-    if counts[1] > counts[0]:
+    clips, several = len(probe.labels), probe.truth is not None
+    if several:
+        values = [e.mean_precision.value for e in (probe, tuned)]
+        words = f"mAP of the probe {values[0]:.1%}, of fine-tuning {values[1]:.1%}"
+    else:
+        values = [round(e.top(1).value * clips) for e in (probe, tuned)]
+        words = f"of {clips} validation clips the probe names {values[0]}, fine-tuning {values[1]}"
+    if values[1] > values[0]:
         return "fine-tuned", f"kept: the fine-tuned network; {words}"
     return "probe", f"kept: the probe; {words}"

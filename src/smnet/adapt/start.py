@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from smnet.checkpoints.header import is_checkpoint, read_header
-from smnet.checkpoints.hub import is_address
+from smnet.checkpoints.header import is_checkpoint, is_path, read_header
 from smnet.errors import UserError
 from smnet.models.imagenet import PUBLISHED, load_weights
 from smnet.models.registry import new_model
@@ -22,8 +21,8 @@ def start_recipe(start: str, keys: Iterable[str], values: Mapping[str, Any]) -> 
     """The recipe by which a network is adapted.
 
     Args:
-        start: a checkpoint of smnet (file, run or address), a file with the weights of an image
-            network, or ``"imagenet"``.
+        start: a checkpoint of smnet (name, address, run or file), a file with the weights of an
+            image network, or ``"imagenet"``.
         keys: ``key=value``, which win over those of the start.
         values: further keys as plain values.
 
@@ -33,7 +32,7 @@ def start_recipe(start: str, keys: Iterable[str], values: Mapping[str, Any]) -> 
     keys = list(keys)
     given = {key.partition("=")[0].strip() for key in keys}
     path = Path(start)
-    if is_address(start) or path.is_dir() or is_checkpoint(path):
+    if start != "imagenet" and (not is_path(start) or path.is_dir() or is_checkpoint(path)):
         spec = read_header(start).spec
         own: dict[str, Any] = {
             "model": spec.name,

@@ -22,7 +22,8 @@ def adapt(
         typer.Option(
             "--from",
             metavar="CHECKPOINT",
-            help="A checkpoint, a run, hf://OWNER/NAME, a file of ImageNet weights, or imagenet.",
+            help="A network by name (smnet weights), a run, a checkpoint, hf://OWNER/NAME, a file"
+            " of ImageNet weights, or imagenet.",
         ),
     ] = "imagenet",
     minutes: Annotated[

@@ -51,6 +51,14 @@ def evaluate(
         str | None,
         typer.Option(metavar="FILE", help="Draw the confusion matrix: .png, .svg or .pdf."),
     ] = None,
+    unknown: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA|CLASSES",
+            help="Clips of classes that the checkpoint does not know: a data set, or classes of"
+            " --data with commas between them. Measures how well they are told from known ones.",
+        ),
+    ] = None,
     as_json: AsJson = False,
     on_error: Annotated[
         str, typer.Option(help="raise; or skip: count an unreadable clip as wrong and continue.")
@@ -70,6 +78,7 @@ def evaluate(
       smnet evaluate tsm-ssv2.safetensors --data something-v2/ --views 2x3 --sampling twice
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
       smnet evaluate runs/mine/best.onnx --data clips/
+      smnet evaluate runs/mine --data clips/ --unknown other-clips/
     """
     from smnet.checkpoints.header import read_header
     from smnet.console import json_text
@@ -107,6 +116,7 @@ def evaluate(
         workers=workers,
         device=device,
         decoder=decoder,
+        unknown=unknown,
     )
     if result is None:  # torchrun: the first process reports
         return

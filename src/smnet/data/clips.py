@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 Unit = Literal["s", "frames"]
@@ -112,3 +113,9 @@ class ClipSet:
     splits: dict[str, Sequence[Clip]]
     missing: dict[str, list[Clip]] = field(default_factory=dict)
     drawn: bool = False
+
+    @cached_property
+    def several(self) -> bool:
+        """Whether any clip has several labels."""
+        sides = (*self.splits.values(), *self.missing.values())
+        return any(len(clip.labels) > 1 for side in sides for clip in side)

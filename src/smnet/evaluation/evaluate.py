@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -15,10 +16,10 @@ from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource, Source, as_source, split_of
 from smnet.data.open import check_decoder
-from smnet.data.packed.read import origin
+from smnet.data.packed.read import name_when_packed
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
-from smnet.evaluation.results import Evaluation
+from smnet.evaluation.results import Evaluation, truth_of
 from smnet.evaluation.scoring import in_order, protocol_loader, score_clips
 from smnet.inference.backends import (
     Backend,
@@ -28,6 +29,7 @@ from smnet.inference.backends import (
     refuse_program,
 )
 from smnet.models import ModelSpec
+from smnet.models.spec import Decision
 from smnet.recipes.keys import parse_views
 
 
@@ -44,6 +46,7 @@ def evaluate_checkpoints(
     workers: int | None = None,
     device: str = "auto",
     decoder: str = "pyav",
+    unknown: str | None = None,
 ) -> Evaluation | None:
     """Measure one checkpoint, or the weighted mean of the scores of several, on a data set.
 
@@ -63,6 +66,8 @@ def evaluate_checkpoints(
         workers: decoding processes; None is one per core, at most 8.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
         decoder: of video files, ``"pyav"`` or ``"torchcodec"``.
+        unknown: clips of classes that the checkpoints do not know: another data set, or names of
+            classes of this one with commas between them.
 
     Returns:
         The evaluation; None on all but the first of several processes.
@@ -87,6 +92,7 @@ def evaluate_checkpoints(
                 " holds out. For every clip: --split all",
                 processes,
             )
+        clip_set, clips, strange = _set_aside(clip_set, clips, unknown)
         orders, plans = [], []  # of all, before any is run
         for checkpoint, backend in zip(checkpoints, backends, strict=True):
             try:
@@ -98,15 +104,16 @@ def evaluate_checkpoints(
                 _say(f"{checkpoint}: {note}", processes)
             orders.append(order)
             plans.append(replace(plan, decoder=decoder))
-        total = np.zeros((len(clips), len(clip_set.classes)), dtype=np.float64)
+        everything = [*clips, *strange]
+        total = np.zeros((len(everything), len(clip_set.classes)), dtype=np.float64)
         problems: dict[int, str] = {}
         damaged: dict[int, str] = {}
         for backend, order, plan, share in zip(backends, orders, plans, shares, strict=True):
             with progress_bar(quiet=not processes.first) as bar:
-                task = bar.add_task("evaluating", total=len(clips), note=f"views {views}")
+                task = bar.add_task("evaluating", total=len(everything), note=f"views {views}")
                 result = score_clips(
                     backend,
-                    protocol_loader(clips, plan, processes, batch, workers),
+                    protocol_loader(everything, plan, processes, batch, workers),
                     processes,
                     on_error=on_error,
                     progress=lambda done: bar.advance(task, done * processes.world),  # noqa: B023
@@ -116,18 +123,62 @@ def evaluate_checkpoints(
             problems, damaged = result.problems | problems, result.damaged | damaged
         if not processes.first:
             return None
-    origins = [origin(clip) for clip in clips]
+    known, several = len(clips), clip_set.several or any(b.spec.several for b in backends)
+    (decision, *others) = (_decision(b.spec, o) for b, o in zip(backends, orders, strict=True))
     return Evaluation(
-        scores=total.astype(np.float32),
+        scores=total[:known].astype(np.float32),
         labels=np.array([clip.label for clip in clips], dtype=np.int64),
         classes=clip_set.classes,
-        paths=tuple(path for path, _ in origins),
-        parts=tuple(part for _, part in origins),
+        paths=tuple(name_when_packed(clip.path) for clip in clips),
         views=views,
-        problems=in_order(problems),
+        problems=in_order({i: text for i, text in problems.items() if i < known}),
         sampling=", ".join(dict.fromkeys(plan.sampling for plan in plans)),
         damaged=in_order(damaged),
+        truth=truth_of(clips, len(clip_set.classes)) if several else None,
+        decision=Decision() if others else decision,
+        unknown=total[known:].astype(np.float32) if unknown is not None else None,
+        clips=tuple(clips),
     )
+
+
+def _decision(spec: ModelSpec, order: NDArray[np.int64]) -> Decision:
+    """The decision of a network, with thresholds in the order of the data set's classes."""
+    own = spec.decision.thresholds
+    thresholds = None if own is None else tuple(own[i] for i in order)
+    return replace(spec.decision, thresholds=thresholds)
+
+
+def _set_aside(
+    clip_set: ClipSet, clips: list[Clip], unknown: str | None
+) -> tuple[ClipSet, list[Clip], list[Clip]]:
+    """The data set and its clips without those of unknown classes, and clips of unknown classes.
+
+    Raises:
+        UserError: neither a data set nor classes of this one.
+    """
+    if unknown is None:
+        return clip_set, clips, []
+    if Path(unknown).exists():
+        other = read_clips(as_source(unknown))
+        return clip_set, clips, [clip for side in other.splits.values() for clip in side]
+    names = {name.strip() for name in unknown.split(",")}
+    if strangers := sorted(names - set(clip_set.classes)):
+        raise UserError(
+            f"unknown {', '.join(strangers)}: neither a data set nor classes of {clip_set.root},"
+            f" which are {', '.join(clip_set.classes)}"
+        )
+    kept = [name for name in clip_set.classes if name not in names]
+    new = {k: kept.index(n) for k, n in enumerate(clip_set.classes) if n not in names}
+    known = [
+        replace(clip, label=new[clip.label], labels=tuple(new[k] for k in clip.labels if k in new))
+        for clip in clips
+        if clip.label in new
+    ]
+    strange = [clip for clip in clips if clip.label not in new]
+    if not known or not strange:
+        side = "known" if not known else "unknown"
+        raise UserError(f"{clip_set.root}: no clip of a class that is {side}")
+    return replace(clip_set, classes=tuple(kept)), known, strange
 
 
 def _say(line: str, processes: Processes) -> None:

@@ -101,7 +101,7 @@ def mean_average_precision(
         resamples: number of draws.
     """
     mean = _mean_precision(scores, truth)
-    if math.isnan(mean) or scores.size * resamples > 2e8:
+    if math.isnan(mean) or scores.size * resamples > 2e7:
         return Share(mean, 0.0, 1.0)
     rng = np.random.default_rng(0)
     draws = [rng.integers(0, len(scores), len(scores)) for _ in range(resamples)]

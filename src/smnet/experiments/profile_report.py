@@ -22,14 +22,17 @@ from smnet.system import describe_machine
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The accuracy of a model in a table of ``smnet compare``; shares are in [0, 1]."""
+    """The accuracy of a model in a table of ``smnet compare``; shares are in [0, 1].
+
+    ``options`` are None in tables of early versions.
+    """
 
     label: str
     model: str
     top1: float
     half_width: float | None
     gmacs: float
-    options: dict[str, Any] | None = None  # None in tables of early versions
+    options: dict[str, Any] | None = None
 
 
 def print_profiles(profiles: ProfileTable) -> None:

@@ -130,7 +130,10 @@ def epoch_line(
     if meter.damaged:
         line += f"  {meter.damaged:.0f} damaged clips"
     if measured["clips"]:
-        line += f"  | val top-1 {measured['top1']:.1%}{f' ({verdict})' if verdict else ''}"
+        name, number = "top-1", measured["top1"]
+        if "map" in measured:
+            name, number = "mAP", measured["map"]
+        line += f"  | val {name} {number:.1%}{f' ({verdict})' if verdict else ''}"
         for key, what in (("unreadable", "unreadable"), ("not_finite", "without finite scores")):
             if measured[key]:
                 line += f", {measured[key]} of {measured['clips']} clips {what}: counted as wrong"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +18,12 @@ from smnet.data.loading.dataset import ClipDataset, TrainBatches
 from smnet.data.loading.loader import make_loader
 from smnet.distributed import join
 from smnet.errors import UserError
+from smnet.evaluation.results import Evaluation
 from smnet.files import alone_in
 from smnet.models import accelerate, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
-from smnet.training.budget import fit_epochs, trial_step
+from smnet.training.calibration import calibrate_best
 from smnet.training.checkpointing import checkpoint_gradients
 from smnet.training.freeze import freeze_parameters, needs_temporal_weights, train_mode
 from smnet.training.log import RunLog, epoch_line
@@ -33,7 +36,6 @@ from smnet.training.setup import (
     compiled_and_distributed,
     data_fingerprint,
     describe,
-    keep_decoded,
     mixed_precision,
     read_training_clips,
     seed_everything,
@@ -84,6 +86,7 @@ class Outcome:
         epoch: number of completed epochs.
         stop_requested: whether Ctrl-C or SIGTERM arrived, even if only after the last step.
         first: whether this process is the one of rank 0.
+        held_out: the validation clips under the best checkpoint, calibrated; None without any.
     """
 
     folder: Path
@@ -92,6 +95,7 @@ class Outcome:
     epoch: int
     stop_requested: bool
     first: bool = True
+    held_out: Evaluation | None = None
 
     @property
     def checkpoint(self) -> Path:
@@ -118,7 +122,6 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
     folder = Path(folder)
     with join(recipe.device) as processes, stop_on_signals() as stopping, ExitStack() as stack:
         # Data. The whole list is checked before the first step.
-        began = time.monotonic()
         check_trackers(recipe.track)
         clips = read_training_clips(recipe)
         check_folder_is_not_data(folder, clips)
@@ -145,26 +148,10 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             fixed = needs_temporal_weights(model, recipe)
             weights_note = start_from(model, recipe.weights, needs_temporal=fixed)
         freeze_note = freeze_parameters(model, recipe.freeze)
-        val_loader = validation_loader(recipe, clips, model.spec, processes)
-        if recipe.patience and val_loader is None:
-            raise UserError(
-                f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are"
-                " none; leave patience out"
-            )
         model.to(processes.device)
         if recipe.channels_last:
             to_channels_last(model)
         autocast, scaler = mixed_precision(recipe, processes.device)
-        loss_of = Loss(recipe, labels, len(clips.classes), processes.device)
-        cache_note = budget_note = ""
-        if recipe.cache == "auto":
-            cache_note = keep_decoded(recipe, [loader, val_loader], processes)
-        if recipe.minutes and not resume:
-            step = trial_step(recipe, loss_of, augmentation, autocast, processes.device)
-            val_clips = len(val_loader.dataset) if val_loader else 0
-            recipe, budget_note = fit_epochs(
-                recipe, model, loader, val_clips, step, processes, began
-            )
         learner = Learner(
             model=model,
             ema=moving_average(model, recipe.ema) if recipe.ema else None,
@@ -175,6 +162,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         if recipe.gradient_checkpointing:
             checkpoint_gradients(model)
         network = compiled_and_distributed(model, recipe, processes, stack)
+        loss_of = Loss(recipe, labels, len(clips.classes), processes.device, model.spec.several)
         torch.manual_seed(recipe.seed + processes.rank)  # dropout differs between processes
         steps_per_epoch = -(-len(batches) // recipe.accumulate)
         clips_per_step = (
@@ -182,6 +170,12 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             * min(recipe.accumulate, len(batches))  # the last step of an epoch may be smaller
         )
         base_lr, lr_note = scaled_lr(recipe, clips_per_step)
+        val_loader = validation_loader(recipe, clips, model.spec, processes)
+        if recipe.patience and val_loader is None:
+            raise UserError(
+                f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are"
+                " none; leave patience out"
+            )
 
         # Position in the run.
         data = data_fingerprint(clips)
@@ -213,13 +207,14 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
         notes = (weights_note, freeze_note, lr_note, loss_of.note, mirror_note, augmentation.note)
-        for note in filter(None, (*notes, no_val_note, cache_note, budget_note)):
+        for note in filter(None, (*notes, no_val_note)):
             log.say(note)
 
         def stopped() -> Outcome:
             log.say(f"stopped; resume with: smnet train --resume {folder}")
             return Outcome(folder, False, state.best, state.epoch, stop_requested=True)
 
+        held_out: Evaluation | None = None  # the validation of the best epoch
         for epoch in range(state.epoch, recipe.epochs):
             if out_of_patience(state, recipe):
                 log.say(f"stopped early: no better validation top-1 in {recipe.patience} epochs")
@@ -252,7 +247,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                     scaler.scale(loss * weight / len(group)).backward()
                     if not torch.isfinite(loss):
                         raise UserError(not_finite(state.step, lr, batch, clips, recipe, processes))
-                    hits = (logits.argmax(1) == targets.argmax(1)).sum()
+                    hits = targets.gather(1, logits.argmax(1, keepdim=True)).ge(0.5).sum()
                     meter.add(loss.item(), int(hits), len(batch.labels))
                 update_weights(learner, recipe)
 
@@ -290,7 +285,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 {"lr": get_lr(learner.optimizer), **totals.summary()},
             )
             try:
-                result = validate(learner, val_loader, clips, recipe, processes, autocast, stopping)
+                result = validate(
+                    learner.averaged, val_loader, clips, recipe, processes, autocast, stopping
+                )
             except StopRequested:
                 return stopped()
             except UserError as error:
@@ -304,7 +301,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             if verdict == "best":
                 state.improved = epoch + 1
             if verdict:
-                state.best = measured
+                state.best, held_out = measured, result
             if processes.first:
                 checkpoint = Checkpoint(
                     learner.averaged.spec,
@@ -320,7 +317,18 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.say(epoch_line(recipe, epoch, totals, measured, verdict))
             if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                 return stopped()
+        if state.best is not None and val_loader is not None:
+            again = partial(
+                validate,
+                loader=val_loader,
+                clips=clips,
+                recipe=recipe,
+                processes=processes,
+                autocast=autocast,
+                stopping=threading.Event(),
+            )
+            held_out = calibrate_best(folder, held_out, again, processes, log.say)
         if state.best is None:
             log.say("no epoch had finite validation scores, so best.safetensors was not written")
         stop = processes.any(stopping.is_set())
-        return Outcome(folder, True, state.best, state.epoch, stop, processes.first)
+        return Outcome(folder, True, state.best, state.epoch, stop, processes.first, held_out)

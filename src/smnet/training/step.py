@@ -111,6 +111,9 @@ def prepare(
     labels = batch.labels.to(device, non_blocking=True)
     clips = augmentation(views, spec.mean, spec.std, mixing)
     targets = F.one_hot(labels, spec.num_classes).float()
+    if spec.several:
+        for row, others in zip(targets, batch.sets, strict=True):
+            row[list(others)] = 1
     return mix_clips(clips, targets, recipe.mixup, recipe.cutmix, mixing)
 
 

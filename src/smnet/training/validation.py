@@ -13,13 +13,13 @@ import numpy as np
 from smnet.data.annotations.read import ClipSet
 from smnet.data.loading.loader import ClipLoader
 from smnet.distributed import Processes
-from smnet.evaluation.results import Evaluation
+from smnet.evaluation.results import Evaluation, truth_of
 from smnet.evaluation.scoring import in_order, protocol_loader, score_clips, validation_plan
 from smnet.inference.torch_backend import TorchBackend
-from smnet.models import ModelSpec
+from smnet.models import ModelSpec, VideoModel
 from smnet.recipes.recipe import Recipe
 from smnet.training.setup import StopRequested, validation_clips
-from smnet.training.state import Learner, RunState
+from smnet.training.state import RunState
 
 
 def validation_loader(
@@ -34,7 +34,7 @@ def validation_loader(
 
 
 def validate(
-    learner: Learner,
+    model: VideoModel,
     loader: ClipLoader | None,
     clips: ClipSet,
     recipe: Recipe,
@@ -42,7 +42,8 @@ def validate(
     autocast: Callable[[], AbstractContextManager[Any]],
     stopping: threading.Event,
 ) -> Evaluation | None:
-    """Score the validation clips with the model that is kept, under the single-view protocol.
+    """Score the validation clips under the single-view protocol; puts the model into evaluation
+    mode.
 
     Returns:
         The evaluation; None without validation clips.
@@ -57,7 +58,7 @@ def validate(
         if stopping.is_set():
             raise StopRequested
 
-    model = learner.averaged.eval()
+    model.eval()
     # Running statistics differ between processes; rank 0 saves the checkpoint, so all use its own.
     processes.share(model.buffers())
     scores, problems, damaged = score_clips(
@@ -77,6 +78,8 @@ def validate(
         in_order(problems),
         recipe.sampling,
         in_order(damaged),
+        truth_of(val, len(clips.classes)) if clips.several else None,
+        clips=tuple(val),
     )
 
 
@@ -94,6 +97,7 @@ def validation_metrics(result: Evaluation | None, epoch: int) -> dict[str, Any]:
         "not_finite": result.not_finite,
         "damaged": len(result.damaged),
         "views": result.views,
+        **({} if result.truth is None else {"map": result.mean_precision.value}),
     }
 
 
@@ -107,9 +111,10 @@ def compare_with_best(measured: dict[str, Any], best: dict[str, Any] | None) -> 
         return "best"
     if measured["not_finite"]:
         return ""
-    if best is None or measured["top1"] > best["top1"]:
+    judged = "map" if "map" in measured else "top1"
+    if best is None or measured[judged] > best[judged]:
         return "best"
-    return "equals the best" if measured["top1"] == best["top1"] else ""
+    return "equals the best" if measured[judged] == best[judged] else ""
 
 
 def out_of_patience(state: RunState, recipe: Recipe) -> bool:

@@ -7,7 +7,7 @@ depend neither on the number of workers nor on interruptions.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -36,6 +36,7 @@ class Sample:
         views: (V, T*L, 3, h, w) uint8; None if the video cannot be read.
         problem: why it cannot be read.
         damage: what was lost of it.
+        labels: all classes, after mirroring.
     """
 
     index: int
@@ -43,6 +44,7 @@ class Sample:
     views: Tensor | None
     problem: str = ""
     damage: str = ""
+    labels: tuple[int, ...] = ()
 
 
 @dataclass
@@ -51,10 +53,11 @@ class Batch:
 
     Attributes:
         views: (B, V, T*L, 3, h, w) uint8.
-        labels: (B,) int64.
+        labels: (B,) int64, the first or only label of each clip.
         indices: (B,) int64, positions in the list of clips.
         problems: (index, message) of clips that cannot be read.
         damaged: (index, message) of clips in which other frames stand for lost ones.
+        sets: all labels of each clip.
     """
 
     views: Tensor
@@ -62,6 +65,7 @@ class Batch:
     indices: Tensor
     problems: list[tuple[int, str]]
     damaged: list[tuple[int, str]]
+    sets: list[tuple[int, ...]] = field(default_factory=list)
 
 
 def read_views(
@@ -95,9 +99,6 @@ def read_views(
 class ClipDataset(Dataset[Sample]):
     """The clips of one split under a view plan; indexed by (epoch, index).
 
-    Attributes:
-        kept: decoded frames (T, H, W, 3) by index, see :mod:`smnet.data.loading.cache`.
-
     Raises:
         UserError: the plan takes frames at a fixed distance, and the clips were packed with gaps.
     """
@@ -107,7 +108,6 @@ class ClipDataset(Dataset[Sample]):
         self.clips = clips
         self.plan = plan
         self.seed = seed
-        self.kept: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -117,29 +117,27 @@ class ClipDataset(Dataset[Sample]):
         clip = self.clips[index]
         rng = np.random.default_rng((self.seed, epoch, index))
         mirror = self.plan.train and self.plan.mirror is not None and rng.random() < 0.5
-        label = clip.label
+        label, labels = clip.label, clip.labels
         if mirror and self.plan.mirror is not None:
             label = self.plan.mirror[label]
+            labels = tuple(self.plan.mirror[other] for other in labels)
         where = "" if clip.source == clip.path else f"{clip.source}: "
         damage = Damage()
         try:
-            if (kept := self.kept.get(index)) is not None:
-                views = read_views(kept, self.plan, rng, mirror)
-            else:
-                views = read_views(
-                    clip.path,
-                    self.plan,
-                    rng,
-                    mirror,
-                    clip.template,
-                    clip.num_frames,
-                    clip.part,
-                    damage,
-                )
+            views = read_views(
+                clip.path,
+                self.plan,
+                rng,
+                mirror,
+                clip.template,
+                clip.num_frames,
+                clip.part,
+                damage,
+            )
         except UserError as error:
             return Sample(index, clip.label, None, f"{where}{error}")
         lost = f"{clip.place}: {damage}" if damage.count else ""
-        return Sample(index, label, views, damage=lost)
+        return Sample(index, label, views, damage=lost, labels=labels)
 
 
 def check_frames(clips: Sequence[Clip], plan: ViewPlan) -> None:

@@ -125,6 +125,7 @@ class ClipLoader:
             indices=torch.tensor([sample.index for sample in read], dtype=torch.int64),
             problems=[(sample.index, sample.problem) for sample in unread],
             damaged=[(sample.index, sample.damage) for sample in read if sample.damage],
+            sets=[sample.labels for sample in read],
         )
 
     def _empty(self, shape: Sequence[int], dtype: torch.dtype = torch.uint8) -> Tensor:
