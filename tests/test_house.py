@@ -41,6 +41,7 @@ WINGS = {
         "a network adapted to few clips",
         "models data recipes distributed checkpoints inference evaluation training",
     ),
+    "live": ("what happens now, in streams", "models data checkpoints inference"),
     "report": ("tables, pages and pictures", "data checkpoints inference evaluation"),
     "corpus": (
         "many files, into tables that are resumed",
@@ -53,7 +54,7 @@ WINGS = {
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " corpus report experiments",
+        " live corpus report experiments",
     ),
     "__main__": ("python -m smnet", "cli"),
 }

@@ -66,3 +66,13 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def available_memory() -> int:
+    """Bytes that programs can still take without swapping; 1 GiB where that is unknown."""
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        words = next(line.split() for line in lines if line.startswith("MemAvailable:"))
+        return int(words[1]) * 1024
+    except (OSError, StopIteration, ValueError, IndexError):
+        return 1 << 30

@@ -18,6 +18,7 @@ Smnet = Callable[..., Called]
 # Verbs that read clips. DATA is a data set, CLIP one of its clips.
 READERS = {
     "predict": "predict RUN CLIP",
+    "live": "live RUN CLIP --device cpu",
     "evaluate": "evaluate RUN --data DATA --workers 0",
     "train": "train --data DATA --out OUT/run epochs=1 options.width=8 size=32 segments=2"
     " weights=none workers=0 batch=2 warmup=0 device=cpu",

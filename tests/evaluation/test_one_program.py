@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from smnet.checkpoints import file as file_module
+from smnet.checkpoints import header as header_module
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.export.export import export
 from smnet.inference.recognizer import Recognizer
@@ -64,13 +64,14 @@ def test_weights_are_read_once_per_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[str] = []
-    real = file_module.safe_open
+    real = header_module.safe_open
 
     def counted(path: Any, framework: str) -> Any:
-        read.append(str(path))
+        if framework == "pt":  # the header alone is read with "np"
+            read.append(str(path))
         return real(path, framework=framework)
 
-    monkeypatch.setattr(file_module, "safe_open", counted)
+    monkeypatch.setattr(header_module, "safe_open", counted)
     own = shutil.copy(run / "best.safetensors", tmp_path / "a.safetensors")
     words = {
         "predict": [clips / "val" / "rising" / "0.mp4"],
@@ -86,7 +87,13 @@ def test_push_and_the_expected_numbers_need_no_weights(
     from smnet.checkpoints.card import model_card
     from smnet.checkpoints.header import read_header
 
-    monkeypatch.setattr(file_module, "safe_open", None)
+    real = header_module.safe_open
+
+    def without_weights(path: Any, framework: str) -> Any:
+        assert framework == "np"
+        return real(path, framework=framework)
+
+    monkeypatch.setattr(header_module, "safe_open", without_weights)
     header = read_header(run)
     assert header.spec.class_names == CLASSES
     assert header.recipe["model"] == "smnet_resnet18"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import errno
 import json
 import os
@@ -36,7 +37,7 @@ from smnet.export import writers as writers_module
 from smnet.export.export import Exported, export
 from smnet.export.onnx_rewrites import put_maxima_first, use_engine_forms
 from smnet.export.parity import Trial, compare, drop_of, parity_table, score, trial_clips
-from smnet.export.quantise import _Maker, _rank, part_of, quantise
+from smnet.export.quantise import _Maker, _rank, part_of, quantise, whole_clips
 from smnet.export.writers import (
     Deployed,
     check_precision,
@@ -51,10 +52,11 @@ from smnet.inference.exported import INPUT, OUTPUT, ExportedBackend, onnx_metada
 from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import OpenVinoBackend
 from smnet.inference.recognizer import Recognizer
-from smnet.models import VideoModel, build_model, create_model, fold_norms
+from smnet.models import VideoModel, build_model, create_model
 from smnet.models import mobilenetv2 as mobilenet_module
 from smnet.models import resnet as resnet_module
 from smnet.models.fast import Purpose
+from smnet.models.fast.folding import fold_norms
 from smnet.models.resnet import ResidualBlock
 from smnet.training.loop import train
 from tests.conftest import CLASSES, Called, tiny, write_clips
@@ -113,6 +115,12 @@ def random_start(model: VideoModel) -> VideoModel:
     return model.eval()
 
 
+def folded_copy(model: VideoModel) -> VideoModel:
+    copied = copy.deepcopy(model).eval()
+    fold_norms(copied)
+    return copied
+
+
 def small(name: str) -> VideoModel:
     options: dict[str, Any] = {} if name.endswith("mobilenetv2") else {"width": 8}
     model = create_model(name, 4, 2, **options)
@@ -154,7 +162,7 @@ def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
         assert np.abs(found - expected).max() < 1e-4
         assert expected.std() > 1e-3  # or the comparison could not fail
     operators = {node.op_type for node in onnx.load(path).graph.node}
-    unfolded = any("running_mean" in key for key in fold_norms(model).state_dict())
+    unfolded = any("running_mean" in key for key in folded_copy(model).state_dict())
     assert "BatchNormalization" not in operators or unfolded
     assert not (unfolded and name.startswith(("tsn", "tsm", "smnet")))
 
@@ -232,7 +240,7 @@ def test_an_exporter_that_silently_writes_another_precision(exported: Exported) 
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, "tsm_mobilenetv2"])
 def test_folding_changes_no_scores(name: str) -> None:
     model = small(name)
-    folded = fold_norms(model)
+    folded = folded_copy(model)
     clips = torch.randn(2, model.spec.frames_per_clip, 3, 32, 32)
     with torch.inference_mode():
         assert torch.allclose(folded(clips), model(clips), rtol=1e-4, atol=1e-5)
@@ -259,7 +267,7 @@ def test_a_norm_whose_convolution_is_used_elsewhere_stays() -> None:
             return y.unflatten(0, clips.shape[:2])
 
     model = random_start(Twice())
-    folded = fold_norms(model)
+    folded = folded_copy(model)
     clips = torch.randn(2, 2, 3, 32, 32)
     assert torch.allclose(folded(clips), model(clips), atol=1e-6)
     assert folded.state_dict().keys() == model.state_dict().keys()
@@ -487,7 +495,7 @@ def test_the_sensitive_part_is_found_and_kept(spoilt: tuple[Path, Any], tmp_path
         asked.append(file.stat().st_size)
         return 0.0 if len(asked) == 2 else 7.0
 
-    found = quantise(path, target, clips, drop, lines.append)
+    found = quantise(path, target, clips, drop, lines.append, "onnxruntime", whole_clips, run_onnx)
     assert found.kept == ("layer2.0",)
     assert found.drop == 0
     assert asked[1] > asked[0]
@@ -518,9 +526,9 @@ def test_int8_that_costs_too_much_is_refused(
 
 def test_ranking_does_not_depend_on_the_order(spoilt: tuple[Path, Any], tmp_path: Path) -> None:
     path, clips = spoilt
-    maker = _Maker(path, tmp_path, clips)
+    maker = _Maker(path, tmp_path, clips, "onnxruntime", whole_clips)
     maker.parts = dict(reversed(maker.parts.items()))
-    assert _rank(maker, clips)[0] == "layer2.0"
+    assert _rank(maker, clips, run_onnx)[0] == "layer2.0"
 
 
 # --- OpenVINO, and half precision.

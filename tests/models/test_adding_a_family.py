@@ -17,7 +17,7 @@ from smnet.checkpoints.file import load
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.experiments import demo
 from smnet.experiments.profile import parts_of
-from smnet.models import create_model, fold_norms, list_models, multiply_adds
+from smnet.models import accelerate, create_model, list_models, multiply_adds
 from smnet.models import registry as registry_module
 from smnet.models.resnet import ResNetOptions
 from smnet.training.loop import train
@@ -107,7 +107,7 @@ def test_it_is_counted_and_folded(family: Path) -> None:
     assert multiply_adds(model, size=32) - multiply_adds(plain, size=32) == before_conv1
     clips = torch.randn(2, 4, 3, 32, 32)
     with torch.no_grad():
-        torch.testing.assert_close(fold_norms(model)(clips), model.eval()(clips))
+        torch.testing.assert_close(accelerate(model, "export")(clips), model.eval()(clips))
 
 
 def test_its_first_run_draws_the_clips(

@@ -73,6 +73,7 @@ def assert_same_run(a: Path, b: Path) -> None:
         assert one.keys() == other.keys()
         assert [k for k in one if not torch.equal(one[k], other[k])] == []
     left, right = (torch.load(f / "resume.pt", weights_only=True) for f in (a, b))
+    assert left["state"].pop("run_id") != right["state"].pop("run_id")
     assert left["state"] == right["state"]
     for part in ("model", "ema"):
         assert [k for k in left[part] if not torch.equal(left[part][k], right[part][k])] == []

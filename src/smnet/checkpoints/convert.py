@@ -133,7 +133,13 @@ def convert(
         raise UserError(str(error)) from None
     hints = NameHints.of(path)
     try:
-        state, renamed = _modernised(state)
+        present = modern(state)
+        if len(set(present.values())) < len(present):
+            raise ValueError(
+                "it has tensors under both the old (self_conv) and the new (tam) names"
+            )
+        renamed = any(old != new for old, new in present.items())
+        state = {present[key]: tensor for key, tensor in state.items()}
         kind, why = _layout(path, state, layout)
         shapes = {key: tuple(tensor.shape) for key, tensor in state.items()}
         kind = by_input(kind, shapes)
@@ -168,13 +174,6 @@ def convert(
     origin = {"file": path.name, "sha256": sha256(path), "layout": kind.name}
     checkpoint = Checkpoint(spec, tensors, {"converted_from": origin})
     return Conversion(checkpoint, (*notes, *left))
-
-
-def _modernised(state: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
-    names = modern(state)
-    if len(set(names.values())) < len(names):
-        raise ValueError("it has tensors under both the old (self_conv) and the new (tam) names")
-    return {names[k]: v for k, v in state.items()}, any(k != v for k, v in names.items())
 
 
 def _layout(path: Path, state: Mapping[str, Tensor], wanted: str | None) -> tuple[Layout, str]:

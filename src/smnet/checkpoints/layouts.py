@@ -1,8 +1,7 @@
 """The names of tensors in published checkpoints, and the recognition of a file's layout.
 
-A layout is a function from our names to the published ones, so a message about a missing tensor
-uses the published name. All are ``state_dict`` names without the ``module.`` of data-parallel
-training.
+A layout maps our names to the published ones, so a message about a missing tensor uses the
+published name. All are ``state_dict`` names without the ``module.`` of data-parallel training.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
@@ -18,6 +18,10 @@ from smnet.models.resnet import LAYERS
 
 SHOWN = 4
 """Number of tensors that a message names."""
+
+
+Rules = tuple[tuple[str, str | Callable[[re.Match[str]], str]], ...]
+"""Patterns in our keys and their replacements, applied in turn."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +35,8 @@ class Layout:
         mark: a pattern that keys of this layout match, and keys of no later layout.
         prefix: the prefix of all keys but the classifier's.
         heads: possible names of the classifier, the usual one first.
-        rename: maps our key (not the classifier's), and whether its block has a temporal module, to
-            the published key without the prefix.
+        rules: map our keys (not the classifier's) to the published keys without the prefix.
+        shifted: further rules, for the blocks with a temporal module.
         sampling, dense: the rules (``smnet.data.sampling.rules``) of this layout's published
             results, on segments and on dense clips.
         unused: a pattern of tensors that published files have and their programs do not use.
@@ -44,9 +48,10 @@ class Layout:
     mark: str
     prefix: str
     heads: tuple[str, ...]
-    rename: Callable[[str, bool], str]
-    sampling: str
-    dense: str
+    rules: Rules
+    shifted: Rules = ()
+    sampling: str = "tsn"
+    dense: str = "tsm-dense"
     unused: str = r"(?!)"
 
     def names(self, ours: Iterable[str], temporal: Collection[str], head: str) -> dict[str, str]:
@@ -57,13 +62,16 @@ class Layout:
             temporal: the blocks with a temporal module, such as ``layer1.0``.
             head: the classifier's name in this file, one of ``heads``.
         """
-        found = {}
+        names = {}
         for key in ours:
             if key.startswith("fc."):
-                found[key] = head + key.removeprefix("fc")
-            else:
-                found[key] = self.prefix + self.rename(key, block_of(key) in temporal)
-        return found
+                names[key] = head + key.removeprefix("fc")
+                continue
+            name = key
+            for pattern, new in (*self.rules, *(self.shifted if block_of(key) in temporal else ())):
+                name = re.sub(pattern, new, name)
+            names[key] = self.prefix + name
+        return names
 
 
 def block_of(key: str) -> str:
@@ -75,162 +83,109 @@ def block_of(key: str) -> str:
 # --- our names to theirs ---------------------------------------------------------------------
 
 # The modules of an inverted residual in one flat sequence, with and without the expansion.
-_FLAT = {"0.0": "0", "0.1": "1", "1.0": "3", "1.1": "4", "2": "6", "3": "7"}
-_FLAT_FIRST = {"0.0": "0", "0.1": "1", "1": "3", "2": "4"}
+_STEPS = {"0.0": 0, "0.1": 1, "1.0": 3, "1.1": 4, "2": 6, "3": 7}
+_STEPS_OF_FIRST = {"0.0": 0, "0.1": 1, "1": 3, "2": 4}
+_MODULE = r"^(features\.(\d+)\.conv)\.(\d(?:\.\d)?)\."
+# The group of each block features.1, features.2 ..., and its number in the group.
+_BLOCKS = [(group, n) for group, row in enumerate(GROUPS, 1) for n in range(row.blocks)]
 
 
-def _flat(key: str) -> str:
-    found = re.match(r"(features\.(\d+)\.conv\.)(\d(?:\.\d)?)(\..+)", key)
-    if not found:
-        return key
-    step = (_FLAT_FIRST if found[2] == "1" else _FLAT).get(found[3], found[3])
-    return found[1] + step + found[4]
+def _step(module: re.Match[str]) -> int:
+    return (_STEPS_OF_FIRST if module[2] == "1" else _STEPS)[module[3]]
 
 
-def _plain(key: str, temporal: bool) -> str:
-    return key
+def _mmaction2_module(module: re.Match[str]) -> str:
+    group, block = _BLOCKS[int(module[2]) - 1]
+    number, part = divmod(_step(module), 3)  # convolution, normalisation, ReLU6 without tensors
+    return f"layer{group}.{block}.conv.{number}.{('conv', 'bn')[part]}."
 
 
-def _tsn(key: str, temporal: bool) -> str:
-    return _flat(key)
-
-
-def _tsm(key: str, temporal: bool) -> str:
-    key = _flat(key)
-    if temporal:  # the shift wraps the block's first convolution
-        key = re.sub(
-            r"^(layer\d\.\d+\.conv1|features\.\d+\.conv\.0)\.weight$", r"\1.net.weight", key
-        )
-    return key
-
-
-_ACTION = {
-    "shift": "action_shift",
-    "ste": "action_p1_conv1",
-    "ce.squeeze": "action_p2_squeeze",
-    "ce.temporal_conv": "action_p2_conv1",
-    "ce.expand": "action_p2_expand",
-    "me.squeeze": "action_p3_squeeze",
-    "me.norm": "action_p3_bn1",
-    "me.transform": "action_p3_conv1",
-    "me.expand": "action_p3_expand",
+_TSN: Rules = ((_MODULE, lambda module: f"{module[1]}.{_step(module)}."),)
+_TSM_SHIFTED: Rules = (
+    (r"^(layer\d\.\d+\.conv1|features\.\d+\.conv\.0)\.weight$", r"\1.net.weight"),
+)
+_ACTION_PARTS = {
+    "shift": "shift",
+    "ste": "p1_conv1",
+    "ce.squeeze": "p2_squeeze",
+    "ce.temporal_conv": "p2_conv1",
+    "ce.expand": "p2_expand",
+    "me.squeeze": "p3_squeeze",
+    "me.norm": "p3_bn1",
+    "me.transform": "p3_conv1",
+    "me.expand": "p3_expand",
 }
-
-
-def _action(key: str, temporal: bool) -> str:
-    block, infix, part = key.partition(".temporal.")
-    if not infix:
-        return _tsm(key, temporal)
-    module, _, tensor = part.rpartition(".")
-    first = "conv1" if block.startswith("layer") else "conv.0"
-    return f"{block}.{first}.{_ACTION[module]}.{tensor}"
-
-
-_TEA = {"squeeze": "conv1", "norm": "bn1", "transform": "conv2", "expand": "conv3"}
-_TEA |= {"expand_norm": "bn3"}
-
-
-def _tea(key: str, temporal: bool) -> str:
-    key = re.sub(r"\.temporal\.me\.(\w+)\.", lambda m: f".me.{_TEA[m[1]]}.", key)
-    return re.sub(r"\.temporal\.shifts\.(\d)\.", r".shifts.\1.conv.", key)
-
-
-_TDN = _TEA | {
+_ACTION: Rules = (
+    *_TSN,
+    (r"^(layer.+)\.temporal\.", r"\1.conv1.temporal."),
+    (r"^(features.+)\.temporal\.", r"\1.conv.0.temporal."),
+    (r"\.temporal\.(.+)\.", lambda part: f".action_{_ACTION_PARTS[part[1]]}."),
+)
+_TEA_PARTS = {
+    "squeeze": "conv1",
+    "norm": "bn1",
+    "transform": "conv2",
+    "expand": "conv3",
+    "expand_norm": "bn3",
+}
+_TEA: Rules = (
+    (r"\.temporal\.me\.(\w+)\.", lambda part: f".me.{_TEA_PARTS[part[1]]}."),
+    (r"\.temporal\.shifts\.(\d)\.", r".shifts.\1.conv."),
+)
+_TDN_PARTS = _TEA_PARTS | {
     "coarse": "conv3_smallscale2",
     "coarse_norm": "bn3_smallscale2",
     "fine": "conv3_smallscale4",
     "fine_norm": "bn3_smallscale4",
 }
-
-
-def _tdn(key: str, temporal: bool) -> str:
-    if key.startswith("difference."):
-        key = key.removeprefix("difference.")
-        key = re.sub(r"^layer1\.", "resnext_layer1.", key)
-        return re.sub(r"^(?:conv|bn)1\.", lambda m: f"conv1_5.{int(m[0] == 'bn1.')}.", key)
-    key = re.sub(r"^(layer\d)\.", r"\1_bak.", key)
-    key = re.sub(r"\.temporal\.difference\.(\w+)\.", lambda m: f".mse.{_TDN[m[1]]}.", key)
-    return key.replace(".temporal.shift.", ".shift.conv.")
-
-
-def _tam(key: str, temporal: bool) -> str:
-    if ".temporal." in key:
-        return key.replace(".temporal.", ".tam.")
-    return re.sub(r"^(layer\d\.\d+)\.", r"\1.net.", key)
-
-
-def _mmaction2(key: str, temporal: bool) -> str:
-    """Convolution and normalisation are one module, ``convK``, with ``conv`` and ``bn`` in it."""
-    if key.startswith("features."):
-        return _mmaction2_mobile(key, wrapped=False)
-    key = re.sub(r"\bconv(\d)\.", r"conv\1.conv.", key)
-    key = re.sub(r"\bbn(\d)\.", r"conv\1.bn.", key)
-    return key.replace("downsample.0.", "downsample.conv.").replace(
-        "downsample.1.", "downsample.bn."
-    )
-
-
-def _mmaction2_mobile(key: str, wrapped: bool) -> str:
-    """MobileNetV2: a layer for each group of blocks, and in a block conv.0, conv.1, conv.2."""
-    number, _, rest = key.removeprefix("features.").partition(".")
-    position = int(number)
-    first = [1 + sum(g.blocks for g in GROUPS[:k]) for k in range(len(GROUPS) + 1)]
-    if position in (0, first[-1]):
-        kind = "conv" if rest.startswith("0.") else "bn"
-        return f"conv{1 if position == 0 else 2}.{kind}{rest[1:]}"
-    layer = sum(position >= start for start in first)
-    step, _, tensor = _flat(key).partition(".conv.")[2].partition(".")
-    module, part = divmod(int(step), 3)  # convolution, normalisation, and ReLU6 without tensors
-    shift = ".net" if wrapped and module == 0 else ""
-    block = position - first[layer - 1]
-    return f"layer{layer}.{block}.conv.{module}{shift}.{('conv', 'bn')[part]}.{tensor}"
-
-
-def _mmaction2_tsm(key: str, temporal: bool) -> str:
-    if key.startswith("features."):
-        return _mmaction2_mobile(key, temporal)
-    key = _mmaction2(key, temporal)
-    if temporal:
-        key = re.sub(r"^(layer\d\.\d+\.conv1\.conv)\.", r"\1.net.", key)
-    return key
-
-
-def _mmaction2_tanet(key: str, temporal: bool) -> str:
-    if ".temporal." in key:
-        return key.replace(".temporal.", ".tam.")
-    return re.sub(r"^(layer\d\.\d+)\.", r"\1.block.", _mmaction2(key, temporal))
+_TDN: Rules = (
+    (r"^(layer\d)\.", r"\1_bak."),
+    (r"^difference\.layer1\.", "resnext_layer1."),
+    (r"^difference\.conv1\.", "conv1_5.0."),
+    (r"^difference\.bn1\.", "conv1_5.1."),
+    (r"\.temporal\.difference\.(\w+)\.", lambda part: f".mse.{_TDN_PARTS[part[1]]}."),
+    (r"\.temporal\.shift\.", ".shift.conv."),
+)
+_TAM: Rules = ((r"^(layer\d\.\d+)\.(?!temporal)", r"\1.net."), (r"\.temporal\.", ".tam."))
+# Convolution and normalisation are one module, convK, with conv and bn in it. Inverted residuals
+# are in a layer for each group, and have conv.0, conv.1 and conv.2.
+_MMACTION2: Rules = (
+    (r"\bconv(\d)\.", r"conv\1.conv."),
+    (r"\bbn(\d)\.", r"conv\1.bn."),
+    (r"\bdownsample\.0\.", "downsample.conv."),
+    (r"\bdownsample\.1\.", "downsample.bn."),
+    (_MODULE, _mmaction2_module),
+    (r"^features\.0\.", "conv1."),
+    (rf"^features\.{len(_BLOCKS) + 1}\.", "conv2."),
+    (r"^(conv[12])\.0\.", r"\1.conv."),
+    (r"^(conv[12])\.1\.", r"\1.bn."),
+)
+_MMACTION2_SHIFTED: Rules = ((r"^(layer\d\.\d+\.(?:conv1\.conv|conv\.0))\.", r"\1.net."),)
+_MMACTION2_TANET: Rules = (
+    *_MMACTION2,
+    (r"^(layer\d\.\d+)\.(?!temporal)", r"\1.block."),
+    (r"\.temporal\.", ".tam."),
+)
 
 
 # --- the layouts -----------------------------------------------------------------------------
 
 
-def _tsn_lineage(
-    name: str,
-    evidence: str,
-    mark: str,
-    rename: Callable[[str, bool], str],
-    sampling: tuple[str, str] = ("tsn", "tsm-dense"),
-) -> Layout:
+def _tsn_lineage(name: str, evidence: str, mark: str, rules: Rules, **more: Any) -> Layout:
     """A layout of TSN, TSM and their successors. Networks without dropout lack ``new_fc``."""
     heads = ("new_fc", "base_model.fc", "base_model.classifier")
     return Layout(
-        name, name, evidence, rf"^base_model\.{mark}", "base_model.", heads, rename, *sampling
+        name, name, evidence, rf"^base_model\.{mark}", "base_model.", heads, rules, **more
     )
 
 
 def _mmaction2_lineage(
-    name: str, family: str, evidence: str, mark: str, rename: Callable[[str, bool], str]
+    name: str, family: str, evidence: str, mark: str, rules: Rules, **more: Any
 ) -> Layout:
+    name, head = f"mmaction2-{name}", "cls_head.fc_cls"
+    more["sampling"] = "mmaction2"
     return Layout(
-        f"mmaction2-{name}",
-        family,
-        evidence,
-        rf"^backbone\.{mark}",
-        "backbone.",
-        ("cls_head.fc_cls",),
-        rename,
-        "mmaction2",
-        "tsm-dense",
+        name, family, evidence, rf"^backbone\.{mark}", "backbone.", (head,), rules, **more
     )
 
 
@@ -241,40 +196,46 @@ _TORCHVISION = Layout(
     r"^(?:layer1\.0\.conv1\.weight|features\.0\.0\.weight)$",
     "",
     ("fc", "classifier.1"),
-    _plain,
-    "uniform",
-    "uniform",
+    (),
+    sampling="uniform",
+    dense="uniform",
 )
+_IN_TAM = ("the two branches of TAM", r".*\.tam\.[GL]\.")
+_WRAPPED = "a convolution wrapped by a shift"
 
 # More specific marks come first.
 _ORDERED = (
-    replace(
-        _tsn_lineage("tdn", "a stem of differences", r"conv1_5\.", _tdn, ("tdn", "tdn")),
+    _tsn_lineage(
+        "tdn",
+        "a stem of differences",
+        r"conv1_5\.",
+        _TDN,
+        sampling="tdn",
+        dense="tdn",
         unused=r"^base_model\.conv1_temp\.",
     ),
+    _tsn_lineage("tam", *_IN_TAM, _TAM, sampling="tam-uniform", dense="tam-dense"),
     _tsn_lineage(
-        "tam", "the two branches of TAM", r".*\.tam\.[GL]\.", _tam, ("tam-uniform", "tam-dense")
+        "action", "the excitations of ACTION", r".*\.action_", _ACTION, shifted=_TSM_SHIFTED
     ),
-    _tsn_lineage("action", "the excitations of ACTION", r".*\.action_", _action),
-    _tsn_lineage("tea", "the temporal convolutions of TEA", r".*\.shifts\.\d\.conv\.", _tea),
-    _tsn_lineage("tsm", "a convolution wrapped by a shift", r".*\.net\.weight$", _tsm),
-    _tsn_lineage("tsn", "TSM's names without a wrapped convolution", "", _tsn),
-    _mmaction2_lineage(
-        "tanet", "tam", "the two branches of TAM", r".*\.tam\.[GL]\.", _mmaction2_tanet
-    ),
+    _tsn_lineage("tea", "the temporal convolutions of TEA", r".*\.shifts\.\d\.conv\.", _TEA),
+    _tsn_lineage("tsm", _WRAPPED, r".*\.net\.weight$", _TSN, shifted=_TSM_SHIFTED),
+    _tsn_lineage("tsn", "TSM's names without a wrapped convolution", "", _TSN),
+    _mmaction2_lineage("tanet", "tam", *_IN_TAM, _MMACTION2_TANET),
     _mmaction2_lineage(
         "tsm",
         "tsm",
-        "a convolution wrapped by a shift",
+        _WRAPPED,
         r".*(?:\.conv\.net|\.conv\.0\.net\.conv)\.weight$",
-        _mmaction2_tsm,
+        _MMACTION2,
+        shifted=_MMACTION2_SHIFTED,
     ),
     _mmaction2_lineage(
         "tsn",
         "tsn",
         "MMAction2's names without a wrapped convolution",
         r"conv1\.conv\.",
-        _mmaction2,
+        _MMACTION2,
     ),
     _TORCHVISION,
 )

@@ -30,6 +30,14 @@ def export(
     labels: Labels = None,
     first_label: FirstLabel = 0,
     opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Export one step of a causal model, for smnet live: its state goes in"
+            " and out with every frame.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Export a checkpoint for deployment.
@@ -49,6 +57,7 @@ def export(
       smnet export runs/ssv2 --precision int8 --calibration labels/ --root videos/
       smnet export runs/mine --to openvino --precision fp16 --calibration clips/
       smnet export runs/mine --to torch --out model.pt2
+      smnet export runs/causal --stream
     """
     from smnet.console import output
     from smnet.data.annotations.source import ClipSource
@@ -66,6 +75,7 @@ def export(
         precision=precision,
         calibration=calibration and ClipSource(calibration, format, root, labels, first_label),
         opset=opset,
+        stream=stream,
         overwrite=overwrite,
         say=lambda line: typer.echo(line, err=True),
     )

@@ -145,15 +145,8 @@ def profile(
     named = {row.model for word in models for row in read_models(word)}
     rows = read_results(results, named) if results else []
     table = read_recipe(None, [f"options.{word}" for word in options or []]).options
-    profiles = run(
-        models,
-        segments=segments,
-        size=size,
-        batch=batch,
-        options=table,
-        device=device,
-        rounds=rounds,
-    )
+    sizes = {"segments": segments, "size": size, "batch": batch, "rounds": rounds}
+    profiles = run(models, options=table, device=device, **sizes)
     if plot is not None:  # before printing: standard output may be a closed pipe
         draw(plot, profiles, rows)
         typer.echo(f"written: {plot}", err=True)

@@ -21,6 +21,7 @@ from smnet.cli.deploy import convert, export, push
 from smnet.cli.errors import fail, one_line, usage_line
 from smnet.cli.evaluate import evaluate
 from smnet.cli.experiments import compare, demo, profile
+from smnet.cli.live import live
 from smnet.cli.models import models, recipes
 from smnet.cli.predict import predict
 from smnet.cli.train import train
@@ -33,6 +34,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "adapt": adapt,
     "evaluate": evaluate,
     "predict": predict,
+    "live": live,
     "models": models,
     "weights": weights,
     "recipes": recipes,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smnet.cli.hints import check_recipe_word
 from smnet.cli.options import Data, Format, RecipeAndKeys, absolute_paths, split_words
 from smnet.errors import UserError
+
+if TYPE_CHECKING:
+    from smnet.recipes.recipe import Recipe
+
+MINUTES = 10
+"""Time for a run without recipe and model."""
 
 
 def train(
@@ -21,16 +28,23 @@ def train(
         str | None, typer.Option(metavar="FOLDER", help="Resume the run in this folder.")
     ] = None,
     format: Format = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Time for the run. Default without recipe and model: 10."),
+    ] = None,
 ) -> None:
     """Train a model.
 
-    The default recipe suits a small data set of your own. `smnet recipes` lists the recipes, and
-    `smnet recipes NAME` shows the keys of one. The recipe motion draws its own data set in
-    runs/motion when --data is not given.
+    Without a recipe and a model, the largest preset (nano, small, medium, large) is chosen whose
+    training fits into --minutes on this machine. Keys that you give are kept. `smnet recipes` lists
+    presets and recipes, and `smnet recipes NAME` shows the keys of one. The recipe motion draws its
+    own data set in runs/motion when --data is not given.
 
     \b
     Examples:
       smnet train --data clips/
+      smnet train --data clips/ --minutes 60
+      smnet train small --data clips/ epochs=40 freeze=stem
       smnet train --data clips/ model=tsm_resnet50 epochs=20 batch=16
       smnet train motion model=tsm_resnet18
       smnet train ssv2-8f --data something-v2/ --out runs/ssv2
@@ -40,7 +54,7 @@ def train(
     from smnet.training.loop import train as run
 
     if resume is not None:
-        if words or data or out or format:
+        if words or data or out or format or minutes:
             raise UserError("--resume continues a run with its own recipe; give nothing else")
         file = Path(resume) / "recipe.yaml"
         if not file.is_file():
@@ -49,8 +63,15 @@ def train(
     else:
         name, keys = split_words(words)
         check_recipe_word(name)
-        given = {"data": data, "format": format}
-        recipe = read_recipe(name, keys, {k: v for k, v in given.items() if v is not None})
+        given = {"data": data, "format": format, "minutes": minutes}
+        given = {k: v for k, v in given.items() if v is not None}
+        keyed = {key.partition("=")[0].strip() for key in keys}
+        if "epochs" in keyed and (minutes is not None or "minutes" in keyed):
+            raise UserError("--minutes decides the number of epochs; give it or epochs=, not both")
+        if name is None and "model" not in keyed:
+            recipe = _preset(keys, given, by_epochs="epochs" in keyed)
+        else:
+            recipe = read_recipe(name, keys, given)
         recipe = recipe.model_copy(update=absolute_paths(recipe))
         if name == "motion" and recipe.data is None:
             from smnet.experiments.demo import DRAWN, draw
@@ -65,3 +86,18 @@ def train(
         if best.get("clips"):
             typer.echo(f"best: top-1 {best['top1']:.1%} on validation, epoch {best['epoch']}")
         typer.echo(f"checkpoint: {outcome.checkpoint}")
+
+
+def _preset(keys: list[str], given: dict[str, Any], by_epochs: bool) -> Recipe:
+    """The preset for the data and the machine, announced on standard error."""
+    from smnet.console import console
+    from smnet.recipes.recipe import read_recipe
+    from smnet.training.presets import choose_preset
+
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("several processes: name a preset, a recipe or a model (smnet recipes)")
+    minutes = read_recipe(None, keys, given).minutes or MINUTES
+    recipe, lines = choose_preset(keys, given, minutes)
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+    return recipe if by_epochs else recipe.model_copy(update={"minutes": minutes})

@@ -16,7 +16,7 @@ from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource, Source, as_source, split_of
 from smnet.data.open import check_decoder
-from smnet.data.packed.read import name_when_packed
+from smnet.data.packed.read import origin
 from smnet.distributed import Processes, join
 from smnet.errors import UserError
 from smnet.evaluation.results import Evaluation, truth_of
@@ -123,13 +123,15 @@ def evaluate_checkpoints(
             problems, damaged = result.problems | problems, result.damaged | damaged
         if not processes.first:
             return None
+    origins = [origin(clip) for clip in clips]
     known, several = len(clips), clip_set.several or any(b.spec.several for b in backends)
     (decision, *others) = (_decision(b.spec, o) for b, o in zip(backends, orders, strict=True))
     return Evaluation(
         scores=total[:known].astype(np.float32),
         labels=np.array([clip.label for clip in clips], dtype=np.int64),
         classes=clip_set.classes,
-        paths=tuple(name_when_packed(clip.path) for clip in clips),
+        paths=tuple(path for path, _ in origins),
+        parts=tuple(part for _, part in origins),
         views=views,
         problems=in_order({i: text for i, text in problems.items() if i < known}),
         sampling=", ".join(dict.fromkeys(plan.sampling for plan in plans)),

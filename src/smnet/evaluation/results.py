@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.data.clips import Clip
+from smnet.data.clips import Clip, Part
 from smnet.errors import missing_extra
 from smnet.evaluation.calibration import auroc, calibration_error
 from smnet.evaluation.metrics import (
@@ -48,6 +48,7 @@ class Evaluation:
         damaged: a message per clip that lost frames; other frames replaced them.
         truth: (N, K) all labels of each clip, where a clip may have several; None otherwise.
         decision: how the network's scores become an answer, in the order of ``classes``.
+        parts: the part of its recording that each clip is, None = all of it; () = all are whole.
         unknown: (M, K) scores of clips of classes that the network does not know.
         clips: the clips themselves; () where they are not at hand.
     """
@@ -63,6 +64,7 @@ class Evaluation:
     truth: NDArray[np.bool_] | None = None
     decision: Decision = field(default_factory=Decision)
     unknown: NDArray[np.float32] | None = None
+    parts: tuple[Part | None, ...] = ()
     clips: tuple[Clip, ...] = ()
 
     @property
@@ -218,6 +220,19 @@ def check_predictions(path: str | os.PathLike[str]) -> None:
     check_suffix(path, (".csv", ".parquet"), "a table of predictions")
 
 
+def part_columns(parts: Sequence[Part | None]) -> dict[str, list[Any]]:
+    """The columns start and end of a table of clips; none if all are whole."""
+    if not any(parts):
+        return {}
+    units = {part.unit for part in parts if part is not None}
+    names = {"s": ("start", "end"), "frames": ("start_frame", "end_frame")}
+    return {
+        name: [getattr(p, side) if p is not None and p.unit == unit else None for p in parts]
+        for unit in sorted(units, reverse=True)
+        for name, side in zip(names[unit], ("start", "end"), strict=True)
+    }
+
+
 def truth_of(clips: Sequence[Clip], classes: int) -> NDArray[np.bool_]:
     """(N, K) the labels of each clip."""
     truth = np.zeros((len(clips), classes), bool)
@@ -243,6 +258,7 @@ def write_predictions(path: str | os.PathLike[str], result: Evaluation) -> None:
         )
     columns: dict[str, list[Any]] = {
         "path": [in_utf8(path) for path in result.paths],
+        **part_columns(result.parts),
         "label": labels,
         "predicted": predicted,
     }

@@ -256,10 +256,8 @@ def _stage(name: str) -> str:
 
 
 def saved_for_backward(model: VideoModel, size: int, device: torch.device) -> int:
-    """Bytes per clip that autograd keeps between forward and backward; each storage counts once.
-
-    Weights and running statistics do not count; the clip does.
-    """
+    """Bytes per clip that autograd keeps between forward and backward, the clip included and the
+    weights and running statistics not; each storage counts once."""
     model = model.to(device).train()
     to_channels_last(model)
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}

@@ -22,17 +22,14 @@ from smnet.system import describe_machine
 
 @dataclass(frozen=True)
 class Accuracy:
-    """The accuracy of a model in a table of ``smnet compare``; shares are in [0, 1].
-
-    ``options`` are None in tables of early versions.
-    """
+    """The accuracy of a model in a table of ``smnet compare``; shares are in [0, 1]."""
 
     label: str
     model: str
     top1: float
     half_width: float | None
     gmacs: float
-    options: dict[str, Any] | None = None
+    options: dict[str, Any] | None = None  # None in tables of early versions
 
 
 def print_profiles(profiles: ProfileTable) -> None:

@@ -16,13 +16,8 @@ from smnet.recipes.recipe import key_and_value, nearest, read_yaml
 
 @dataclass(frozen=True)
 class Candidate:
-    """A model and options, compared with others under one recipe.
-
-    Attributes:
-        label: its name in the table.
-        model: registry name.
-        options: options in addition to those of the recipe.
-    """
+    """A model, compared with others under one recipe: its name in the table, its registry name, and
+    its options in addition to those of the recipe."""
 
     label: str
     model: str
@@ -54,17 +49,11 @@ def read_study(name: str) -> list[Candidate]:
     try:
         content = read_yaml(text)
         table = content["variants"]
-        for key in content:
-            if key not in ("about", "variants"):
-                hint = nearest(str(key), ("about", "variants"))
-                raise UserError(f"{name}: unknown key {key!r}{hint}")
+        _check_keys(name, content, ("about", "variants"))
         for label, row in table.items():
             if not str(label).isprintable():
                 raise UserError(f"{name}: the label {label!r} has unprintable characters")
-            for key in row if isinstance(row, dict) else ():
-                if key not in ("model", "options"):
-                    hint = nearest(str(key), ("model", "options"))
-                    raise UserError(f"{name}: {label}: unknown key {key!r}{hint}")
+            _check_keys(f"{name}: {label}", row, ("model", "options"))
         variants = [_candidate(label, **row) for label, row in table.items()]
     except (yaml.YAMLError, RecursionError, TypeError, KeyError, AttributeError) as error:
         reason = f" ({error.problem})" if isinstance(error, yaml.MarkedYAMLError) else ""
@@ -98,6 +87,12 @@ def read_models(text: str) -> list[Candidate]:
             raise UserError(f"{word.strip()}: an option is given twice")
         models.append(Candidate(word.strip(), model, options))
     return models
+
+
+def _check_keys(where: str, table: Any, known: tuple[str, ...]) -> None:
+    for key in table if isinstance(table, dict) else ():
+        if key not in known:
+            raise UserError(f"{where}: unknown key {key!r}{nearest(str(key), known)}")
 
 
 def _candidate(label: Any, *, model: str, options: dict[str, Any] | None = None) -> Candidate:

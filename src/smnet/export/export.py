@@ -7,7 +7,6 @@ sampling and sizes are in the metadata of the file.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Callable
@@ -22,6 +21,7 @@ import torch
 
 from smnet.checkpoints.file import open_model
 from smnet.checkpoints.header import checkpoint_file, is_path
+from smnet.console import json_text
 from smnet.data.annotations.source import ClipSource, Source, as_source
 from smnet.errors import UserError, missing_extra
 from smnet.export.parity import (
@@ -35,7 +35,15 @@ from smnet.export.parity import (
     score,
     trial_clips,
 )
-from smnet.export.writers import ENGINES, OPSETS, Engine, check_precision, quiet_exporter
+from smnet.export.stream import run_step, step_feeds, step_metadata, write_step, write_step_onnx
+from smnet.export.writers import (
+    ENGINES,
+    OPSETS,
+    Engine,
+    check_precision,
+    quiet_exporter,
+    run_onnx,
+)
 from smnet.files import atomic_path, check_outputs, temporary_folder, write_text
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.torch_backend import TorchBackend
@@ -70,6 +78,7 @@ def export(
     precision: str = "fp32",
     calibration: Source | None = None,
     opset: int | None = None,
+    stream: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
@@ -86,6 +95,8 @@ def export(
             checkpoint's training. int8 takes its ranges from clips of the train split; scores are
             compared on the val split. None compares on random clips.
         opset: version of the ONNX operators; None is PyTorch's default.
+        stream: export one step of a causal model, with its state as inputs and outputs. The scores
+            of clips that are stepped frame by frame are compared.
         overwrite: replace existing files that smnet did not write.
         say: receives lines of progress.
 
@@ -94,11 +105,11 @@ def export(
             the checkpoint's, or an fp16 or int8 file that loses more than
             ``smnet.export.parity.MAX_DROP`` points of top-1. Nothing is written then.
     """
-    engine = _check(to, precision, calibration, opset)
+    engine = _check(to, precision, calibration, opset, stream)
     if out is None and not is_path(checkpoint):
         raise UserError(f"{checkpoint}: is not a file here; give the file to write with --out")
     source = checkpoint_file(checkpoint)
-    ending = f"{'' if precision == 'fp32' else f'-{precision}'}{engine.suffix}"
+    ending = f"{'-stream' * stream}{'' if precision == 'fp32' else f'-{precision}'}{engine.suffix}"
     target = Path(out) if out is not None else source.with_name(source.stem + ending)
     if target.suffix != engine.suffix:
         raise UserError(f"{target}: --to {to} writes a file whose name ends in {engine.suffix}")
@@ -111,6 +122,12 @@ def export(
     check_outputs(outputs, (source, *read), overwrite)
     model, recipe = open_model(checkpoint)
     spec, threads = model.spec, torch.get_num_threads()
+    if stream and not spec.causal:
+        raise UserError(
+            f"{source}: --stream needs a causal model, and {spec.name} looks at later frames; train"
+            " one with options.causal=true"
+        )
+    run = run_step if stream else engine.run
     metadata = onnx_metadata(spec, recipe, precision=precision)
     clips = data and data.with_split(recipe)
     quantised = None
@@ -124,17 +141,24 @@ def export(
         expected = score(before, trial)
         made = Path(folder, f"made{engine.suffix}")
         if precision == "int8":
-            whole = engine.write_fp32_onnx(model, made, metadata, opset)
+            if stream:
+                metadata = step_metadata(model, metadata)
+                whole = made.with_name("fp32.onnx")
+                write_step_onnx(model, whole, metadata, opset=opset, purpose=engine.purpose)
+            else:
+                whole = engine.write_fp32_onnx(model, made, metadata, opset)
 
             def top1_lost(file: Path) -> float:
                 engine.finish(file, made, metadata)
-                return drop_of(expected, engine.run(made, threads), trial)
+                return drop_of(expected, run(made, threads), trial)
 
-            quantised = _quantise(whole, engine, spec, clips, trial, top1_lost, say)
+            quantised = _quantise(whole, engine, spec, clips, trial, top1_lost, say, stream)
+        elif stream:
+            write_step(engine, model, made, metadata, precision == "fp16", opset)
         else:
             engine.write(model, made, metadata, precision == "fp16", opset)
         check_precision(made, precision)
-        parity = compare(before, engine.run(made, threads), trial, threads, expected)
+        parity = compare(before, run(made, threads), trial, threads, expected)
         _accept(source, precision, parity)
         size = _place(made, target)
     facts: dict[str, Any] = {
@@ -148,8 +172,7 @@ def export(
         "int8": quantised and asdict(quantised),
         "machine": describe_machine() | {name: version(name) for name in engine.packages},
     }
-    text = json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(report, text + "\n")
+    write_text(report, json_text(facts, indent=2) + "\n")
     return Exported(target, report, size, parity, quantised)
 
 
@@ -161,9 +184,10 @@ def _quantise(
     trial: Trial,
     top1_lost: Callable[[Path], float],
     say: Callable[[str], None],
+    stream: bool,
 ) -> Quantised:
     """Quantise an ONNX file with ranges from the train split; the last trial is the result."""
-    from smnet.export.quantise import quantise
+    from smnet.export.quantise import quantise, whole_clips
 
     with trial_clips(spec, clips, split="train", most=CALIBRATION_CLIPS) as ranges:
         say(f"calibrating on {ranges.source}, comparing on {trial.source}")
@@ -173,7 +197,8 @@ def _quantise(
         if trial.labels is None:
             say("the labels are not those of the model: each disagreement counts as a loss")
         int8 = whole.with_name("int8.onnx")
-        return quantise(whole, int8, ranges.clips, top1_lost, say, engine.purpose)
+        feeds, run = (step_feeds, run_step) if stream else (whole_clips, run_onnx)
+        return quantise(whole, int8, ranges.clips, top1_lost, say, engine.purpose, feeds, run)
 
 
 def _accept(source: Path, precision: str, parity: Parity) -> None:
@@ -207,13 +232,17 @@ def _scorer(model: VideoModel) -> Scorer:
     return lambda clips: backend.score(clips[:, None])
 
 
-def _check(to: str, precision: str, calibration: Source | None, opset: int | None) -> Engine:
+def _check(
+    to: str, precision: str, calibration: Source | None, opset: int | None, stream: bool
+) -> Engine:
     """The engine of ``to``, after a check of the settings and of the installed packages."""
     if to not in ENGINES:
         raise UserError(f"--to {to}: use {', '.join(ENGINES)}")
     engine = ENGINES[to]
     if precision not in engine.precisions:
         raise UserError(f"--precision {precision}: --to {to} has {', '.join(engine.precisions)}")
+    if stream and to == "torch":
+        raise UserError("--stream: use --to onnx or --to openvino; PyTorch has model.step")
     if opset is not None:
         if to == "torch":
             raise UserError("--opset is a version of ONNX operators; --to torch has none")

@@ -34,12 +34,14 @@ from onnxruntime.quantization import (
 from smnet.console import progress_bar
 from smnet.errors import UserError
 from smnet.export.onnx_rewrites import put_maxima_first
-from smnet.export.parity import MAX_DROP
+from smnet.export.parity import MAX_DROP, Scorer
 from smnet.files import temporary_folder
 from smnet.inference.exported import INPUT, SCOPES
-from smnet.inference.onnx_backend import OnnxBackend
+from smnet.system import available_cores
 
 RANKING_CLIPS = 8
+Feeds = Callable[[Path, NDArray[np.uint8]], Iterator[dict[str, Any]]]
+"""The inputs of an fp32 file on calibration clips, one run of the network each."""
 NEVER = ("Softmax",)
 """Operators that stay in fp32: the scores themselves would be rounded to 1/255."""
 NEVER_PARTS = ("head",)
@@ -65,7 +67,9 @@ def quantise(
     calibration: NDArray[np.uint8],
     drop_of: Callable[[Path], float],
     say: Callable[[str], None],
-    engine: str = "onnxruntime",
+    engine: str,
+    feeds: Feeds,
+    run: Callable[[Path, int], Scorer],
 ) -> Quantised:
     """Quantise an exported network to int8, as far as the accuracy allows.
 
@@ -79,12 +83,14 @@ def quantise(
         calibration: clips (N, T*L, 3, h, w) uint8 for the ranges of the tensors.
         drop_of: measures the top-1 that a file loses, in percent points.
         engine: ``"onnxruntime"`` or ``"openvino"``.
+        feeds: the inputs of the network on clips.
+        run: opens a file and scores clips with it, see :mod:`smnet.export.writers`.
 
     Raises:
         UserError: the loss stays above the limit.
     """
     with temporary_folder() as folder, _quiet():
-        maker = _Maker(source, Path(folder), calibration, engine)
+        maker = _Maker(source, Path(folder), calibration, engine, feeds)
         parts = tuple(maker.parts)
         kept: tuple[str, ...] = ()
         ranked: list[str] | None = None
@@ -102,7 +108,7 @@ def quantise(
                     " allowed), so nothing was written; use --precision fp32, or calibrate on more"
                     " clips"
                 )
-            ranked = ranked or _rank(maker, calibration[:RANKING_CLIPS])
+            ranked = ranked or _rank(maker, calibration[:RANKING_CLIPS], run)
             kept = tuple(ranked[:count])
 
 
@@ -114,9 +120,11 @@ class _Maker:
         source: Path,
         folder: Path,
         calibration: NDArray[np.uint8],
-        engine: str = "onnxruntime",
+        engine: str,
+        feeds: Feeds,
     ) -> None:
         self.source = source
+        self.feeds = feeds
         self.folder = folder
         self.calibration = calibration
         self.engine = engine
@@ -140,7 +148,7 @@ class _Maker:
         quantize_static(
             self.prepared,
             target,
-            _Reader(self.calibration),
+            _Reader(self.feeds(self.source, self.calibration)),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             weight_type=QuantType.QInt8,
@@ -164,15 +172,20 @@ class _Maker:
         }
 
 
-class _Reader(CalibrationDataReader):
-    """Gives the library one clip at a time."""
+def whole_clips(file: Path, clips: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
+    """The inputs of a network that takes whole clips."""
+    del file
+    return ({INPUT: clip[None]} for clip in clips)
 
-    def __init__(self, clips: NDArray[np.uint8]) -> None:
-        self._clips = iter(clips)
+
+class _Reader(CalibrationDataReader):
+    """Gives the library the inputs one by one."""
+
+    def __init__(self, feeds: Iterator[dict[str, Any]]) -> None:
+        self._feeds = feeds
 
     def get_next(self) -> dict[str, Any] | None:
-        clip = next(self._clips, None)
-        return None if clip is None else {INPUT: clip[None]}
+        return next(self._feeds, None)
 
 
 def part_of(node: Any) -> str:
@@ -188,16 +201,17 @@ def part_of(node: Any) -> str:
     return "head" if words[0] == "fc" else "stem"
 
 
-def _rank(maker: _Maker, clips: NDArray[np.uint8]) -> list[str]:
+def _rank(maker: _Maker, clips: NDArray[np.uint8], run: Callable[[Path, int], Scorer]) -> list[str]:
     """The parts, by how close the scores come to fp32 if a part stays in fp32, best first."""
-    expected = OnnxBackend(maker.source, "cpu").score(clips[:, None])
+    threads = available_cores()
+    expected = run(maker.source, threads)(clips)
     trial = maker.folder / "trial.onnx"
     distance = {}
     with progress_bar() as bar:
         task = bar.add_task("finding sensitive parts", total=len(maker.parts), note="")
         for part in maker.parts:
             maker.make(trial, (part,))
-            distance[part] = _divergence(expected, OnnxBackend(trial, "cpu").score(clips[:, None]))
+            distance[part] = _divergence(expected, run(trial, threads)(clips))
             bar.advance(task)
     return sorted(distance, key=lambda part: distance[part])
 

@@ -8,7 +8,7 @@ import logging
 import re
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,9 +73,12 @@ def trace(
             strict=False,
         )
     except RuntimeError as error:
-        raise UserError(
-            f"PyTorch {torch.__version__} cannot export {spec.name} ({_in_a_line(error)})"
-        ) from error
+        raise refused(spec.name, error) from error
+
+
+def refused(name: str, error: Exception) -> UserError:
+    """The error that PyTorch cannot trace a model."""
+    return UserError(f"PyTorch {torch.__version__} cannot export {name} ({_in_a_line(error)})")
 
 
 def write_onnx(
@@ -84,8 +87,10 @@ def write_onnx(
     metadata: dict[str, str],
     opset: int | None = None,
     purpose: Purpose = "export",
+    inputs: Sequence[str] = (INPUT,),
+    outputs: Sequence[str] = (OUTPUT,),
 ) -> None:
-    """Write the program of :func:`trace` as an ONNX file.
+    """Write a program as an ONNX file, with these names of its inputs and outputs.
 
     For the purposes ``"onnxruntime"`` and ``"openvino"`` the graph is also rewritten, see
     :func:`smnet.export.onnx_rewrites.use_engine_forms`.
@@ -99,8 +104,8 @@ def write_onnx(
         made: Any = torch.onnx.export(
             program,
             (),
-            input_names=[INPUT],
-            output_names=[OUTPUT],
+            input_names=list(inputs),
+            output_names=list(outputs),
             opset_version=opset,
             dynamo=True,
             external_data=False,
@@ -150,14 +155,6 @@ def write_openvino(onnx: Path, path: Path, metadata: dict[str, str], half: bool 
     openvino.save_model(model, path, compress_to_fp16=half)
 
 
-def write_program(
-    program: torch.export.ExportedProgram, path: Path, metadata: dict[str, str]
-) -> None:
-    """Write a file for ``torch.export.load``, with the metadata as its extra file smnet.json."""
-    text = json.dumps(metadata, ensure_ascii=False)
-    torch.export.save(program, path, extra_files={"smnet.json": text})
-
-
 def run_onnx(file: Path, threads: int) -> Scorer:
     """A function that scores clips with an ONNX file on the CPU."""
     return OnnxBackend(file, "cpu", threads).run
@@ -201,9 +198,11 @@ class Engine:
     def write(
         self, model: VideoModel, path: Path, metadata: dict[str, str], half: bool, opset: int | None
     ) -> None:
-        """Write a file with float32 or float16 weights."""
+        """Write a file with float32 or float16 weights; a torch program has the metadata in its
+        extra file smnet.json."""
         if self.suffix == ".pt2":
-            write_program(trace(model, half), path, metadata)
+            text = json.dumps(metadata, ensure_ascii=False)
+            torch.export.save(trace(model, half), path, extra_files={"smnet.json": text})
         elif self.suffix == ".onnx":
             write_onnx(trace(model, half), path, metadata, opset)
         else:

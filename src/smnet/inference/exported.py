@@ -46,6 +46,8 @@ class ExportedBackend(ABC):
     spec: ModelSpec
     recipe: Mapping[str, Any]
     scaler: ClassVar[Scaler] = "pillow"
+    steps: ClassVar[bool] = False
+    """Whether the file takes one frame of a stream at a time, see :mod:`.streams`."""
 
     def __init__(
         self, path: str | os.PathLike[str], device: str = "auto", threads: int | None = None
@@ -63,6 +65,11 @@ class ExportedBackend(ABC):
         self.path, self.device, self.threads = os.fspath(path), device, threads
         self._process = os.getpid()
         metadata = self._open()
+        if "state" in metadata and not self.steps:
+            raise UserError(
+                f"{self.path}: takes single frames of a stream; use it with smnet live, or export"
+                " the checkpoint without --stream"
+            )
         self.spec = _specification(self.path, metadata)
         self.recipe = _split(metadata.get("division", ""))
         ports, expected = self._interface()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .base import VideoModel, multiply_adds, parameter_count, to_channels_last
-    from .fast import accelerate, fold_norms, set_fast
+    from .fast import accelerate, set_fast
     from .imagenet import load_weights
     from .registry import build_model, create_model, list_models
     from .spec import ModelSpec
@@ -22,7 +22,6 @@ _HOME = {
     "parameter_count": "base",
     "to_channels_last": "base",
     "accelerate": "fast",
-    "fold_norms": "fast",
     "set_fast": "fast",
     "load_weights": "imagenet",
     "build_model": "registry",
@@ -36,7 +35,6 @@ __all__ = [
     "accelerate",
     "build_model",
     "create_model",
-    "fold_norms",
     "list_models",
     "load_weights",
     "multiply_adds",

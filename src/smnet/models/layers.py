@@ -146,7 +146,7 @@ class Delay(nn.Module):
         return shift_frames(x, 1, num_segments) if stream is None else stream.exchange(self, x)
 
 
-class CausalSum(nn.Module):
+class CausalSum(TemporalSum):
     """:class:`TemporalSum` of the past: Y[t] = K_0 X[t-2] + K_1 X[t-1] + K_2 X[t]."""
 
     def __init__(self) -> None:
@@ -167,11 +167,6 @@ class CausalSum(nn.Module):
         """X[t-2], X[t-1] and X[t]."""
         before = self.delays[0](x, num_segments)
         return self.delays[1](before, num_segments), before, x
-
-    def uncounted_multiply_adds(self, x: Tensor, taps: Tensor, num_segments: int) -> int:
-        """Multiply-adds of a call that no convolution operator shows."""
-        del taps, num_segments
-        return 3 * x.numel()
 
 
 class FrameDifference(nn.Module):

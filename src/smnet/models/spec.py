@@ -46,6 +46,8 @@ class ModelSpec:
         short_side: short side of the frames before the crop, pixels.
         mean, std: normalisation of RGB in [0, 1].
         class_names: K names in the order of the scores, or None before training.
+        rate: frames per second at which clips were sampled in training; None where they were
+            sampled by segments of the whole clip.
         several: whether a clip may have several labels. Then each class has a probability of its
             own (sigmoid); otherwise they sum to 1 (softmax).
         decision: how scores become an answer.
@@ -62,6 +64,7 @@ class ModelSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     class_names: tuple[str, ...] | None = None
+    rate: float | None = None
     several: bool = False
     decision: Decision = field(default_factory=Decision)
 
@@ -82,7 +85,8 @@ class ModelSpec:
     def causal(self) -> bool:
         """Whether no frame depends on a later one, so the model also runs frame by frame."""
         alone = self.name.partition("_")[0] == "tsn" and self.frames_per_segment == 1
-        return alone or self.options.get("causal") is True
+        each = self.options.get("head", "mean") == "mean"  # the scores are the mean over frames
+        return each and (alone or self.options.get("causal") is True)
 
     @property
     def frames_per_clip(self) -> int:

@@ -50,7 +50,8 @@ class Stream:
         ones = x.new_ones(len(x), 1, 1, 1)
         if STARTED not in self.before:
             self.before[STARTED] = self._read(STARTED, ones)
-            self.after[STARTED] = ones
+            # Computed from its input: engines refuse outputs that are constants.
+            self.after[STARTED] = self.before[STARTED].clamp(min=1)
         return self.before[STARTED]
 
     def _read(self, name: str, like: Tensor) -> Tensor:

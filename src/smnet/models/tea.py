@@ -57,11 +57,11 @@ class TemporalAggregation(nn.Module):
 class TEABlock(Res2NetBlock):
     """The block of Res2Net with a :class:`TemporalAggregation` after conv1."""
 
-    temporal: TemporalAggregation
+    temporal: TemporalAggregation | None
 
     def over_time(self, part: int, y: Tensor, num_segments: int) -> Tensor:
         """tau_``part``."""
-        return self.temporal.shifts[part](y, num_segments)
+        return y if self.temporal is None else self.temporal.shifts[part](y, num_segments)
 
 
 @declared

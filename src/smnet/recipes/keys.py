@@ -100,6 +100,8 @@ class Recipe(BaseModel):
     crop: Literal["multiscale", "resized", "centre"] = "multiscale"
     """Crop of training: one of several scales and positions (TSN), of random area and aspect, or
     the centre."""
+    scale_first: bool = False
+    """Scale larger frames to short_side before the random crop of training."""
     flip: Literal["auto", "off"] = "auto"
     """Mirroring. auto: half of the clips, with labels that name sides swapped."""
     jitter: float = Field(0.0, ge=0, le=1)
@@ -117,6 +119,8 @@ class Recipe(BaseModel):
 
     epochs: int = Field(30, ge=1)
     """Passes over the training clips."""
+    minutes: float = Field(0.0, ge=0)
+    """Time for the run. The speed of the first steps then decides epochs. 0: as epochs says."""
     batch: int = Field(8, ge=1)
     """Clips per step and process."""
     accumulate: int = Field(1, ge=1)
@@ -179,6 +183,8 @@ class Recipe(BaseModel):
     is installed."""
     workers: int | None = Field(None, ge=0, le=1024)
     """Processes that read clips. null: one per core, at most 8. 0: none."""
+    cache: Literal["off", "auto"] = "off"
+    """auto: keep decoded clips in memory, up to a quarter of what is available."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of weights, order and augmentation."""
     deterministic: bool = False
@@ -191,7 +197,7 @@ class Recipe(BaseModel):
         result = dict(values)
         for key, value in values.items():
             field = cls.model_fields.get(key)
-            if value is False and key in ("flip", "amp", "class_weights"):
+            if value is False and key in ("flip", "amp", "cache", "class_weights"):
                 result[key] = "off"
             elif value is None and key == "randaugment":
                 result[key] = ""

@@ -23,6 +23,7 @@ from smnet.files import alone_in
 from smnet.models import accelerate, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
+from smnet.training.budget import fit_epochs, trial_step
 from smnet.training.calibration import calibrate_best
 from smnet.training.checkpointing import checkpoint_gradients
 from smnet.training.freeze import freeze_parameters, needs_temporal_weights, train_mode
@@ -36,6 +37,7 @@ from smnet.training.setup import (
     compiled_and_distributed,
     data_fingerprint,
     describe,
+    keep_decoded,
     mixed_precision,
     read_training_clips,
     seed_everything,
@@ -122,6 +124,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
     folder = Path(folder)
     with join(recipe.device) as processes, stop_on_signals() as stopping, ExitStack() as stack:
         # Data. The whole list is checked before the first step.
+        began = time.monotonic()
         check_trackers(recipe.track)
         clips = read_training_clips(recipe)
         check_folder_is_not_data(folder, clips)
@@ -148,10 +151,26 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             fixed = needs_temporal_weights(model, recipe)
             weights_note = start_from(model, recipe.weights, needs_temporal=fixed)
         freeze_note = freeze_parameters(model, recipe.freeze)
+        val_loader = validation_loader(recipe, clips, model.spec, processes)
+        if recipe.patience and val_loader is None:
+            raise UserError(
+                f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are"
+                " none; leave patience out"
+            )
         model.to(processes.device)
         if recipe.channels_last:
             to_channels_last(model)
         autocast, scaler = mixed_precision(recipe, processes.device)
+        loss_of = Loss(recipe, labels, len(clips.classes), processes.device, model.spec.several)
+        cache_note = budget_note = ""
+        if recipe.cache == "auto":
+            cache_note = keep_decoded(recipe, [loader, val_loader], processes)
+        if recipe.minutes and not resume:
+            step = trial_step(recipe, loss_of, augmentation, autocast, processes.device)
+            val_clips = len(val_loader.dataset) if val_loader else 0
+            recipe, budget_note = fit_epochs(
+                recipe, model, loader, val_clips, step, processes, began
+            )
         learner = Learner(
             model=model,
             ema=moving_average(model, recipe.ema) if recipe.ema else None,
@@ -162,7 +181,6 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         if recipe.gradient_checkpointing:
             checkpoint_gradients(model)
         network = compiled_and_distributed(model, recipe, processes, stack)
-        loss_of = Loss(recipe, labels, len(clips.classes), processes.device, model.spec.several)
         torch.manual_seed(recipe.seed + processes.rank)  # dropout differs between processes
         steps_per_epoch = -(-len(batches) // recipe.accumulate)
         clips_per_step = (
@@ -170,12 +188,6 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             * min(recipe.accumulate, len(batches))  # the last step of an epoch may be smaller
         )
         base_lr, lr_note = scaled_lr(recipe, clips_per_step)
-        val_loader = validation_loader(recipe, clips, model.spec, processes)
-        if recipe.patience and val_loader is None:
-            raise UserError(
-                f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are"
-                " none; leave patience out"
-            )
 
         # Position in the run.
         data = data_fingerprint(clips)
@@ -207,7 +219,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
         notes = (weights_note, freeze_note, lr_note, loss_of.note, mirror_note, augmentation.note)
-        for note in filter(None, (*notes, no_val_note)):
+        for note in filter(None, (*notes, no_val_note, cache_note, budget_note)):
             log.say(note)
 
         def stopped() -> Outcome:

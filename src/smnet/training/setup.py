@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +18,13 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from smnet.console import progress_bar
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource
+from smnet.data.loading.cache import SHARE, keep_clips
 from smnet.data.loading.dataset import ViewPlan
+from smnet.data.loading.loader import ClipLoader
 from smnet.data.open import check_decoder
 from smnet.data.sampling.rules import check
 from smnet.distributed import Processes
@@ -30,7 +33,7 @@ from smnet.files import write_text
 from smnet.models import VideoModel
 from smnet.models.registry import input_of, new_model
 from smnet.recipes.recipe import Recipe, dump_recipe
-from smnet.system import keep_freed_memory
+from smnet.system import available_cores, keep_freed_memory
 
 RECIPE_HEADER = "# The whole recipe of the run in this folder.\n"
 """First line of the ``recipe.yaml`` that a run writes."""
@@ -123,10 +126,30 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
         short_side=recipe.resize_to,
         train=True,
         crop=recipe.crop,
+        scale_first=recipe.scale_first,
         mirror=labels,
         decoder=recipe.decoder,
     )
     return plan, note
+
+
+def keep_decoded(recipe: Recipe, loaders: Sequence[ClipLoader | None], processes: Processes) -> str:
+    """Decode the clips of loaders into memory, as far as it suffices. Returns a line for the log.
+
+    Every process keeps them, so each takes its share of the memory.
+    """
+    datasets = [loader.dataset for loader in loaders if loader is not None]
+    workers = available_cores() if recipe.workers is None else recipe.workers
+    with progress_bar(quiet=not processes.first) as bar:
+        task = bar.add_task("decoding clips", total=None, note="")
+        kept, size = keep_clips(
+            datasets,
+            workers,
+            SHARE / processes.world,
+            lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    count = sum(len(dataset) for dataset in datasets)
+    return f"cache: {kept} of {count} clips in memory, {size / 1e6:.0f} MB"
 
 
 def seed_everything(recipe: Recipe, processes: Processes) -> None:

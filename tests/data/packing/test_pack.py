@@ -23,6 +23,7 @@ from PIL import Image
 
 from smnet.data.annotations.read import ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource
+from smnet.data.clips import Clip
 from smnet.data.loading.dataset import ClipDataset, TestBatches, ViewPlan
 from smnet.data.loading.loader import make_loader
 from smnet.data.open import open_video
@@ -36,7 +37,8 @@ pa = pytest.importorskip("pyarrow")
 from smnet.data.checks.check import check_clips  # noqa: E402
 from smnet.data.checks.outputs import check_targets, write_fix_list  # noqa: E402
 from smnet.data.packed import read as packed_module  # noqa: E402
-from smnet.data.packed.read import PackedClips, clip_path, is_packed, name_when_packed  # noqa: E402
+from smnet.data.packed.read import PackedClips, clip_path, is_packed, origin  # noqa: E402
+from smnet.data.packed.storage import sha256_of  # noqa: E402
 from smnet.data.packing.pack import PackReport, pack_clips  # noqa: E402
 from smnet.data.video import jpeg  # noqa: E402
 
@@ -195,7 +197,7 @@ def test_frames_with_gaps_where_their_distance_counts(data: Path, tmp_path: Path
 def test_a_file_with_the_name_of_a_packed_clip(tmp_path: Path) -> None:
     path = write_video(tmp_path / "index.arrow#3_35.mp4", moving_frames(3, 32, 32))
     assert not is_packed(str(path))
-    assert name_when_packed(str(path)) == str(path)
+    assert origin(Clip(str(path), 0, "x")) == (str(path), None)
     with open_video(path) as video:
         assert video.num_frames == 3
 
@@ -512,7 +514,7 @@ def test_skipped_clips_are_accounted_for(hurt: Path, tmp_path: Path) -> None:
     with open_video(found.splits["val"][0].path) as video:
         assert video.num_frames == 6 + 8
     listed = [*found.splits["val"], *found.missing["train"]]
-    assert [name_when_packed(clip.path) for clip in listed] == ["8.mp4", "1.mp4"]
+    assert [origin(clip)[0] for clip in listed] == ["8.mp4", "1.mp4"]
     gone = ClipDataset([found.missing["train"][0]], PLAN)[(0, 0)]
     assert gone.views is None
     assert "was unreadable when the set was packed" in gone.problem
@@ -576,7 +578,7 @@ def test_a_changed_frame_is_found_out(own: Path) -> None:
         (lambda own: os.truncate(own / "manifest.json", 300), "manifest.json: not the manifest"),
         (
             lambda own: (own / "manifest.json").write_text(
-                (own / "manifest.json").read_text().replace('"version": 1', '"version": 9')
+                (own / "manifest.json").read_text().replace('"version": 2', '"version": 9')
             ),
             "later version",
         ),
@@ -638,3 +640,44 @@ def test_hints_that_make_no_sense(packed: Path, data: Path) -> None:
     with pytest.raises(UserError, match="the set has the clips 0 to 10"):
         open_video(clip_path(str(packed), 11))
     assert json.loads((packed / "manifest.json").read_text())["splits"] == {"train": 8, "val": 3}
+
+
+# --- Parts of recordings.
+
+
+def test_parts_are_packed_alone(data: Path, tmp_path: Path) -> None:
+    """Their frames and no others, with the recording as the group, and read in any order."""
+    rows = ["5.mp4,a,0,0.2,train,p", "5.mp4,b,0.2,,train,p", "6.mp4,a,,0.12,val,", "7.mp4,b,,,val,"]
+    header = "path,label,start,end,split,group"
+    (tmp_path / "parts.csv").write_text("\n".join([header, *rows, ""]))
+    source = ClipSource(tmp_path / "parts.csv", root=data)
+    pack_clips(source, tmp_path / "out", frames=None, workers=1)
+    clips = all_clips(read_clips(tmp_path / "out"))
+    whole = all_clips(read_clips(source))
+    assert [origin(clip) for clip in clips] == [
+        (clip.path.removeprefix(f"{tmp_path}{os.sep}"), clip.part) for clip in whole
+    ]
+    assert [clip.group for clip in clips] == ["p", "p", str(data / "6.mp4"), None]
+    for clip, own in reversed(list(zip(clips, whole, strict=True))):
+        with open_video(clip.path) as video, open_video(own.path, part=own.part) as expected:
+            assert video.num_frames == expected.num_frames
+            assert video.duration == pytest.approx(expected.duration)
+            difference = video.read([0]).astype(int) - expected.read([0])
+            assert np.abs(difference).mean() < 7
+    assert len(check_clips(tmp_path / "out", workers=1).findings) == 0
+
+
+def test_sets_of_version_1_are_read(own: Path, packed: Path) -> None:
+    with pa.ipc.open_file(str(own / "index.arrow")) as file:
+        table = file.read_all().drop(["start", "end", "unit", "labels", "group", "fold"])
+    with pa.ipc.new_file(str(own / "index.arrow"), table.schema) as file:
+        file.write_table(table)
+    manifest = json.loads((own / "manifest.json").read_text())
+    manifest["version"] = 1
+    manifest["index"] |= {
+        "bytes": (own / "index.arrow").stat().st_size,
+        "sha256": sha256_of(own / "index.arrow"),
+    }
+    (own / "manifest.json").write_text(json.dumps(manifest))
+    earlier, now = all_clips(read_clips(own)), all_clips(read_clips(packed))
+    assert [(c.label, origin(c)) for c in earlier] == [(c.label, origin(c)) for c in now]

@@ -99,6 +99,9 @@ def read_views(
 class ClipDataset(Dataset[Sample]):
     """The clips of one split under a view plan; indexed by (epoch, index).
 
+    Attributes:
+        kept: decoded frames (T, H, W, 3) by index, see :mod:`smnet.data.loading.cache`.
+
     Raises:
         UserError: the plan takes frames at a fixed distance, and the clips were packed with gaps.
     """
@@ -108,6 +111,7 @@ class ClipDataset(Dataset[Sample]):
         self.clips = clips
         self.plan = plan
         self.seed = seed
+        self.kept: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -124,16 +128,19 @@ class ClipDataset(Dataset[Sample]):
         where = "" if clip.source == clip.path else f"{clip.source}: "
         damage = Damage()
         try:
-            views = read_views(
-                clip.path,
-                self.plan,
-                rng,
-                mirror,
-                clip.template,
-                clip.num_frames,
-                clip.part,
-                damage,
-            )
+            if (kept := self.kept.get(index)) is not None:
+                views = read_views(kept, self.plan, rng, mirror)
+            else:
+                views = read_views(
+                    clip.path,
+                    self.plan,
+                    rng,
+                    mirror,
+                    clip.template,
+                    clip.num_frames,
+                    clip.part,
+                    damage,
+                )
         except UserError as error:
             return Sample(index, clip.label, None, f"{where}{error}")
         lost = f"{clip.place}: {damage}" if damage.count else ""

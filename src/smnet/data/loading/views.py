@@ -43,6 +43,7 @@ class ViewPlan:
         validation: sample as in the validation of the rule, if that differs from its test; not
             with ``train``.
         crop: random crop of training: "multiscale", "resized" or "centre".
+        scale_first: scale larger frames to ``short_side`` before the random crop of training.
         mirror: the label after mirroring, for each label; None never mirrors.
         clips, crops: temporal and spatial views of a test.
         decoder: of video files, see :func:`smnet.data.open.open_video`.
@@ -62,6 +63,7 @@ class ViewPlan:
     train: bool = False
     validation: bool = False
     crop: str = "multiscale"
+    scale_first: bool = False
     mirror: tuple[int, ...] | None = None
     clips: int = 1
     crops: int = 1
@@ -149,7 +151,9 @@ class Cropper:
         if plan.train:
             if rng is None:
                 raise ValueError("a training view needs an rng")
-            self._box = random_box(height, width, plan.size, plan.crop, rng)
+            self._reduced = reduced_size(height, width, plan) if plan.scale_first else None
+            box_from = self._reduced or (height, width)
+            self._box = random_box(*box_from, plan.size, plan.crop, rng)
             self.group = _group(height * width, plan.size**2)
             return
         self._crops = protocol_crops(height, width, plan.size, plan.short_side, plan.crops)
@@ -163,6 +167,8 @@ class Cropper:
     def __call__(self, frames: Sequence[Frame]) -> Frame:
         """N frames (H, W, 3) -> (N, crops, side, side, 3)."""
         if self._plan.train:
+            if self._reduced is not None:
+                frames = list(self._scale(frames, *self._reduced))
             box = self._box
             rows, columns = (
                 slice(box.top, box.top + box.height),
@@ -175,6 +181,17 @@ class Cropper:
         scaled = self._scale(frames, self._crops.height, self._crops.width)
         crops = [scaled[:, y : y + side, x : x + side] for y, x in self._crops.places]
         return crops[0][:, None] if len(crops) == 1 else np.stack(crops, axis=1)
+
+
+def reduced_size(height: int, width: int, plan: ViewPlan) -> tuple[int, int]:
+    """Height and width of frames scaled to the short side of a plan, as its tests scale them.
+
+    Smaller frames keep their size.
+    """
+    if min(height, width) <= plan.short_side:
+        return height, width
+    crops = protocol_crops(height, width, plan.size, plan.short_side, 1)
+    return crops.height, crops.width
 
 
 def scale_with_pillow(frames: Sequence[Frame], height: int, width: int) -> Frame:

@@ -21,7 +21,8 @@ from smnet.data.packed.storage import arrow
 from smnet.errors import UserError
 
 FORMAT = "smnet-packed"
-VERSION = 1
+VERSION = 2
+"""Of version 1, without parts, groups and several labels, are sets of smnet 0.2 and before."""
 MANIFEST = "manifest.json"
 INDEX = "index.arrow"
 PARTS = "parts"
@@ -36,14 +37,21 @@ def shard_name(number: int) -> str:
 
 
 @cache
-def index_schema() -> Any:
+def index_schema(version: int = VERSION) -> Any:
     """One row per clip.
 
     ``path`` is relative to the folder of the data set if it lay there. ``split``, ``label``,
-    ``source``: see :class:`smnet.data.clips.Clip`. ``shard``, ``row``: where its record batch is.
-    The others: see :class:`smnet.data.packing.encode.PackedFacts`.
+    ``source``, ``start``, ``end``, ``unit``, ``labels``, ``group``, ``fold``: see
+    :class:`smnet.data.clips.Clip`; of a part, only its frames are stored. ``shard``, ``row``: where
+    its record batch is. The others: see :class:`smnet.data.packing.encode.PackedFacts`.
     """
     pa = arrow()
+    later = [
+        *((name, pa.float64()) for name in ("start", "end")),
+        ("unit", pa.string()),
+        ("labels", pa.list_(pa.int32())),
+        *((name, pa.string()) for name in ("group", "fold")),
+    ]
     return pa.schema(
         [
             *((name, pa.string()) for name in ("path", "source")),
@@ -52,6 +60,7 @@ def index_schema() -> Any:
             *((name, pa.int32()) for name in ("num_frames", "source_frames")),
             *((name, pa.float64()) for name in ("fps", "duration")),
             *((name, pa.int32()) for name in ("width", "height", "damage")),
+            *(later if version > 1 else ()),
         ]
     )
 
@@ -103,6 +112,7 @@ class Manifest:
         index: the file of the index.
         shards: the files of frames, in order.
         skipped: listed clips that could not be packed.
+        version: of the layout.
     """
 
     classes: tuple[str, ...]
@@ -114,9 +124,10 @@ class Manifest:
     index: Shard
     shards: tuple[Shard, ...]
     skipped: tuple[Skipped, ...]
+    version: int = VERSION
 
     def to_json(self) -> str:
-        values = {"format": FORMAT, "version": VERSION, **asdict(self)}
+        values = {"format": FORMAT, **asdict(self)}
         return json.dumps(values, indent=1)
 
     @classmethod
@@ -149,6 +160,7 @@ class Manifest:
                 index=Shard(**values["index"]),
                 shards=tuple(Shard(**shard) for shard in values["shards"]),
                 skipped=tuple(Skipped(**clip) for clip in values["skipped"]),
+                version=version,
             )
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(f"{name}: damaged ({type(error).__name__}: {error})") from error

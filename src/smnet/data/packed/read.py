@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from smnet.data.addresses import is_url
-from smnet.data.clips import Clip
+from smnet.data.clips import Clip, Part
 from smnet.data.packed.layout import (
     INDEX,
     MANIFEST,
@@ -76,15 +76,18 @@ def frames_kept(path: str) -> int | None:
     return None if found is None or not found.thinned else found.manifest.settings["frames"]
 
 
-def name_when_packed(path: str) -> str:
-    """The path that a packed clip had in its data set, relative to the folder of the data set if it
-    lay there; other paths are returned unchanged."""
-    address = _ADDRESS.match(path)
+def origin(clip: Clip) -> tuple[str, Part | None]:
+    """The recording and the part that a clip was, before it was packed.
+
+    The path is relative to the folder of the data set if it lay there. That of other clips is
+    unchanged.
+    """
+    address = _ADDRESS.match(clip.path)
     if address is None:
-        return path
+        return clip.path, clip.part
     if not address[2].isdecimal():
-        return address[2].removeprefix("skipped:")
-    return str(open_packed(address[1]).row(int(address[2]), "path")["path"])
+        return address[2].removeprefix("skipped:"), None
+    return open_packed(address[1]).origin(int(address[2]))
 
 
 class PackedSet:
@@ -108,9 +111,35 @@ class PackedSet:
 
     def clip(self, number: int) -> Clip:
         """The clip in one row of the index."""
-        row = self.row(number, "label", "source", "num_frames")
         path = clip_path(self.place, number)
-        return Clip(path, row["label"], row["source"], row["num_frames"])
+        if self.manifest.version == 1:
+            row = self.row(number, "label", "source", "num_frames")
+            return Clip(path, row["label"], row["source"], row["num_frames"])
+        row = self.row(number, "label", "source", "num_frames", "labels", "group", "fold")
+        recording, part = self.origin(number)
+        return Clip(
+            *(path, row["label"], row["source"], row["num_frames"]),
+            labels=tuple(row["labels"]),
+            # Clips of one recording have different paths in the set.
+            group=row["group"] or (None if part is None else recording),
+            fold=row["fold"],
+        )
+
+    def origin(self, number: int) -> tuple[str, Part | None]:
+        """The recording and the part that the clip in one row of the index was."""
+        if self.manifest.version == 1:
+            return self.row(number, "path")["path"], None
+        row = self.row(number, "path", "start", "end", "unit")
+        whole = row["start"] is None and row["end"] is None
+        return row["path"], None if whole else Part(row["start"], row["end"], row["unit"])
+
+    @property
+    def several(self) -> bool:
+        """Whether a clip has several labels."""
+        if self.manifest.version == 1:
+            return False
+        lengths = self.index.column("labels").combine_chunks().value_lengths().to_numpy(False)
+        return bool((lengths > 1).any())
 
     def row(self, number: int, *columns: str) -> dict[str, Any]:
         """Values in one row of the index, of all columns if none is named."""
@@ -163,7 +192,7 @@ class PackedSet:
 
     def _read_index(self) -> Any:
         manifest, name = self.manifest, self.storage.name(INDEX)
-        table = self._open(INDEX, manifest.index, index_schema())
+        table = self._open(INDEX, manifest.index, index_schema(manifest.version))
         try:
             table.validate(full=True)
         except arrow().ArrowException as error:

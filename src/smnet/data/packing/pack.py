@@ -42,6 +42,8 @@ from smnet.files import in_utf8, write_text
 
 _INDEX_ROWS = 1 << 16  # rows of the index in memory at once
 
+_FROM_CLIP = ("label", "start", "end", "unit", "labels", "group", "fold")
+
 Listed = tuple[str, Clip]
 """(split, clip)."""
 
@@ -191,6 +193,8 @@ def _plan(clip_set: ClipSet, names: _Names, settings: dict[str, int | None]) -> 
         for split, clips in sides.items():
             for clip in clips:
                 path, label, source, *rest = astuple(clip)
+                while len(rest) > 2 and rest[-1] in (None, "s", (label,)):  # as in version 1
+                    rest.pop()
                 row = [kind, split, names(path), label, names(source), *rest]
                 hasher.update(json.dumps(row).encode() + b"\n")
     return hasher.hexdigest()
@@ -239,8 +243,9 @@ def _finish(
                 if isinstance(facts, Unreadable):
                     skipped.append(Skipped(split, path, clip.label, source, facts.reason))
                     continue
-                listing = {"path": path, "source": source, "split": split, "label": clip.label}
-                yield {**listing, "shard": shard, "row": row, **asdict(facts)}
+                about = {name: getattr(clip, name) for name in _FROM_CLIP}
+                place = {"path": path, "source": source, "split": split, "shard": shard, "row": row}
+                yield {**place, **about, **asdict(facts)}
                 counts[split] += 1
                 row += 1
 

@@ -13,7 +13,6 @@ switch            ``set_fast`` and ``SMNET_FAST``
 """
 
 from .acceleration import Purpose, Swap, accelerate, report
-from .folding import fold_norms
 from .switch import enabled, set_fast
 
-__all__ = ["Purpose", "Swap", "accelerate", "enabled", "fold_norms", "report", "set_fast"]
+__all__ = ["Purpose", "Swap", "accelerate", "enabled", "report", "set_fast"]

@@ -15,7 +15,7 @@ from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
 from ..tsm import TemporalShift
 from . import switch
 from .engines import MaskedSum, RowsSum, ShiftedSum
-from .folding import fold_norms_in_place
+from .folding import fold_norms
 from .modules import (
     FastMotionExcitation,
     FastSMNetModule,
@@ -80,7 +80,7 @@ def accelerate(model: VideoModel, purpose: Purpose) -> VideoModel:
         model = _plain_copy(model)
     if switch.enabled():
         if purpose != "training":
-            fold_norms_in_place(model)
+            fold_norms(model)
         twins = TWINS[purpose]
         for module in model.modules():
             if type(module) in twins and obstacle(module) is None:

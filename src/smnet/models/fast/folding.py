@@ -6,7 +6,6 @@ In evaluation BN(W * x) with running mean m, variance v, weight g and bias b is 
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from typing import Any
 
@@ -22,23 +21,12 @@ from ..base import VideoModel, on_meta
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
 
 
-def fold_norms(model: VideoModel) -> VideoModel:
-    """Copy a model for inference and fold every BN that alone sees the result of a convolution.
-
-    Args:
-        model: any model. It stays unchanged and shares no tensors with the copy.
-
-    Returns:
-        The copy, in evaluation mode, with ``nn.Identity`` in place of the folded BN.
-    """
-    copied = copy.deepcopy(model).eval()
-    fold_norms_in_place(copied)
-    return copied
-
-
 @torch.no_grad()
-def fold_norms_in_place(model: VideoModel) -> None:
-    """``fold_norms`` of a model in evaluation mode, which is changed."""
+def fold_norms(model: VideoModel) -> None:
+    """Fold every BN that alone sees the result of a convolution, in a model in evaluation mode.
+
+    The model is changed; ``nn.Identity`` takes the place of the folded BN.
+    """
     modules = dict(model.named_modules())
     for conv_name, norm_name in _pairs(model):
         conv: Any = modules[conv_name]

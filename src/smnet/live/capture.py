@@ -1,0 +1,263 @@
+"""Reads a source in a thread: reopens it when it is lost, and bounds what waits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from numpy.typing import NDArray
+
+from smnet.errors import UserError
+from smnet.live.clock import Ticks
+from smnet.live.sources import Converter, Source, picture_stream
+
+Pixels = NDArray[np.uint8]
+
+SILENCE = 10.0
+"""Seconds without a frame after which a source counts as lost."""
+WAITS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Seconds before each further attempt to reopen a source; the last one repeats."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One segment of a stream, at one or more ticks of the rate.
+
+    Attributes:
+        seconds: presentation time from the beginning of the stream. It goes on over restarts.
+        arrived: when the frame was decoded, by ``time.monotonic``.
+        views: crops of L consecutive frames, (L, 3, h, w) uint8; the last frame is at the tick.
+        ticks: how many ticks of the rate the sample serves.
+        restart: why the samples before do not belong to this one; empty if they do.
+    """
+
+    seconds: float
+    arrived: float
+    views: Pixels
+    ticks: int = 1
+    restart: str = ""
+
+
+@dataclass
+class Counts:
+    """What became of the frames.
+
+    Attributes:
+        seen: decoded frames.
+        used: frames at a tick of the rate that reached the network.
+        dropped: frames at a tick that did not reach it, as it was busy.
+        repeated: ticks without a frame of their own, as the source is slower than the rate.
+        restarts: how often the state or the window began anew.
+        reopened: how often the source was lost and opened again.
+    """
+
+    seen: int = 0
+    used: int = 0
+    dropped: int = 0
+    repeated: int = 0
+    restarts: int = 0
+    reopened: int = 0
+
+
+class Capture:
+    """Samples of a source, taken in a thread.
+
+    Samples of a live source wait in a queue of bounded length. When it is full, the newest frame
+    wins and the dropped ones are counted. ``sliding`` drops the oldest sample, for windows that
+    need the last ones only. Otherwise all that waits is dropped and a new stream begins, so that
+    the speed of motion never changes. A file that is not live waits for the reader.
+
+    Args:
+        source: the source.
+        rate: ticks per second.
+        prepare: cuts the crop (3, h, w) uint8 out of a frame (H, W, 3).
+        length: L, consecutive frames per sample.
+        capacity: samples that may wait.
+        sliding: see above.
+        silence: see :data:`SILENCE`.
+        tell: receives lines for people.
+        watch: receives every decoded frame with its time in seconds, in the thread.
+        waits: see :data:`WAITS`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        rate: float,
+        prepare: Callable[[Pixels], Pixels],
+        *,
+        length: int = 1,
+        capacity: int = 64,
+        sliding: bool = False,
+        silence: float = SILENCE,
+        tell: Callable[[str], None] = lambda line: None,
+        watch: Callable[[av.VideoFrame, float], None] = lambda frame, seconds: None,
+        waits: tuple[float, ...] = WAITS,
+    ) -> None:
+        self.source, self.counts = source, Counts()
+        self._ticks, self._length = Ticks(rate), length
+        self._prepare, self._capacity, self._sliding = prepare, capacity, sliding
+        self._silence, self._tell, self._watch, self._waits = silence, tell, watch, waits
+        self._queue: deque[Sample] = deque()
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._ended = False
+        self._error: BaseException | None = None
+        self._offset: float | None = None  # from time stamps to seconds of the stream
+        self._seconds = 0.0
+        self._restart = ""
+        self._container = source.open(silence)
+        self._thread = threading.Thread(target=self._run, name="smnet-capture", daemon=True)
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._thread.start()
+
+    def take(self, seconds: float = 0.5) -> list[Sample] | None:
+        """The samples that wait; waits for one, at most ``seconds``. None after the last one.
+
+        Raises:
+            UserError: the source cannot be read any more.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._ended, seconds)
+            samples = list(self._queue)
+            self._queue.clear()
+            self._changed.notify_all()
+            if samples:
+                return samples
+            if self._error is not None:
+                raise self._error
+            return None if self._ended else []
+
+    def close(self) -> None:
+        """Stop reading. A thread that waits for a silent source ends by itself later."""
+        self._stop.set()
+        with self._changed:
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
+        else:
+            self._container.close()
+
+    def _run(self) -> None:
+        try:
+            self._read()
+        except BaseException as error:
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def _read(self) -> None:
+        container: InputContainer | None = self._container
+        while container is not None and not self._stop.is_set():
+            try:
+                reason = self._read_all(container)
+            finally:
+                container.close()
+            if reason is None or self._stop.is_set():
+                return
+            container = self._reopened(reason)
+
+    def _read_all(self, container: InputContainer) -> str | None:
+        """Read to the end; the reason why a source is lost, None if it ended."""
+        source = self.source
+        convert = Converter(source.name)
+        recent: deque[av.VideoFrame] = deque(maxlen=self._length)
+        base = time.monotonic()
+        first: float | None = None
+        try:
+            stream = picture_stream(source, container)
+            for frame in container.decode(stream):
+                if self._stop.is_set():
+                    return None
+                now = time.monotonic()
+                stamp = frame.time if frame.time is not None else now - base
+                first = stamp if first is None else first
+                if source.is_file and source.live and self._stop.wait(stamp - first + base - now):
+                    return None
+                recent.append(frame)
+                self._add(stamp, recent, convert)
+        except av.error.ExitError:
+            return f"no frame within {self._silence:g} seconds"
+        except av.error.EOFError:
+            pass
+        except (FFmpegError, OSError, ValueError, UserError) as error:
+            if not source.live or not self.counts.seen:
+                reason = str(error).removeprefix(f"{source.name}: ")
+                raise UserError(f"{source.name}: cannot be decoded ({reason})") from None
+            return getattr(error, "strerror", None) or str(error)
+        endless = source.live and not source.is_file and container.duration is None
+        return "the stream ended" if endless else None
+
+    def _add(self, stamp: float, recent: deque[av.VideoFrame], convert: Converter) -> None:
+        self.counts.seen += 1
+        served = self._ticks.serve(stamp)
+        if served is None:
+            self._begin_anew("the time stamps jumped")
+            served = 1
+        if self._offset is None:
+            self._offset = self._seconds - stamp
+        self._seconds = stamp + self._offset
+        self._watch(recent[-1], self._seconds)
+        if served:
+            arrived = time.monotonic()
+            views = [self._prepare(convert(frame)) for frame in recent]
+            views = views[:1] * (self._length - len(views)) + views
+            self.counts.repeated += served - 1
+            self._put(Sample(self._seconds, arrived, np.stack(views), served, self._restart))
+
+    def _begin_anew(self, reason: str) -> None:
+        """The next sample has nothing to do with those before."""
+        self._restart, self._offset = reason, None
+
+    def _put(self, sample: Sample) -> None:
+        with self._changed:
+            while not self.source.live and len(self._queue) >= self._capacity:
+                if self._stop.is_set():
+                    return
+                self._changed.wait(0.5)
+            if len(self._queue) >= self._capacity:
+                sample = self._make_room(sample)
+            self._queue.append(sample)
+            self._restart = ""
+            self._changed.notify_all()
+
+    def _make_room(self, sample: Sample) -> Sample:
+        """Drop what waits. Returns the new sample, which may now begin a new stream."""
+        if self._sliding:
+            lost = self._queue.popleft()
+            self.counts.dropped += 1
+            if lost.restart:
+                self._queue[0] = replace(self._queue[0], restart=lost.restart)
+            return sample
+        self.counts.dropped += len(self._queue)
+        self._queue.clear()
+        return replace(sample, ticks=1, restart=sample.restart or "frames were dropped")
+
+    def _reopened(self, reason: str) -> InputContainer | None:
+        """The source, opened again; None if the capture is closed."""
+        self._tell(f"{self.source.name}: lost ({reason}); trying to open it again")
+        began, attempt = time.monotonic(), 0
+        while not self._stop.wait(self._waits[min(attempt, len(self._waits) - 1)]):
+            attempt += 1
+            with suppress(UserError):
+                container = self.source.open(self._silence)
+                lost = time.monotonic() - began
+                self._tell(f"{self.source.name}: open again after {lost:.1f} s")
+                self.counts.reopened += 1
+                self._begin_anew("the source was lost")
+                self._ticks.restart()
+                self._seconds += lost
+                return container
+        return None

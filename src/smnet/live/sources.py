@@ -1,0 +1,170 @@
+"""Sources of live video through PyAV: cameras, network addresses, files, standard input.
+
+Every kind of source may use only its own protocols and demuxers. So an address cannot lead FFmpeg
+to a local file, nor a file to an address.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.error import FFmpegError
+from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
+
+from smnet.data.video.base import check_size
+from smnet.data.video.container import LENIENT, open_container, video_stream
+from smnet.errors import UserError
+
+OPEN_SECONDS = 15.0
+"""Time limit for opening a source."""
+
+_STREAMED = ("mpegts", "flv", "mov", "matroska", "avi", "ogg", "mpeg", "h264", "hevc", "mjpeg")
+_CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source of video.
+
+    Attributes:
+        name: for people, without a password.
+        address: for FFmpeg.
+        live: its frames come at their own pace and are lost if nobody takes them.
+        format: the demuxer; None finds it.
+        protocols, demuxers: what FFmpeg may use.
+        options: further options of FFmpeg.
+    """
+
+    name: str
+    address: str
+    live: bool
+    format: str | None = None
+    protocols: str = ""
+    demuxers: tuple[str, ...] = _STREAMED
+    options: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_file(self) -> bool:
+        return not self.protocols and self.format is None
+
+    def open(self, silence: float) -> InputContainer:
+        """Open the source.
+
+        Args:
+            silence: seconds without a packet after which reading fails.
+
+        Raises:
+            UserError: it cannot be opened, or has no video.
+        """
+        if self.is_file:
+            return open_container(self.address, silence)
+        options = {
+            "protocol_whitelist": self.protocols,
+            "format_whitelist": ",".join(self.demuxers),
+            **({"fflags": "nobuffer", "flags": "low_delay"} if self.live else {}),
+            **self.options,
+        }
+        try:
+            return av.open(
+                self.address,
+                format=self.format,
+                container_options=options,
+                timeout=(OPEN_SECONDS, silence),
+                **LENIENT,
+            )
+        except av.error.ExitError:
+            reason = f"no answer within {OPEN_SECONDS:g} seconds"
+        except (FFmpegError, OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{self.name}: cannot be opened ({reason}){self._hint()}")
+
+    def _hint(self) -> str:
+        if self.format in _CAMERAS.values():
+            return "; is the camera plugged in, and not used by another program?"
+        return "; check the address, and that this machine reaches it" if self.live else ""
+
+
+def source_of(word: str, realtime: bool = False) -> Source:
+    """The source that a word of the command line stands for.
+
+    Args:
+        word: ``0`` or ``/dev/video0``, an address, a file, or ``-`` for standard input.
+        realtime: play a file at its own pace, as if it were live.
+
+    Raises:
+        UserError: no such file, or an address of an unknown kind.
+    """
+    if word.isdecimal() or re.fullmatch(r"/dev/video\d+", word):
+        return _camera(word)
+    if word == "-":
+        return Source("standard input", "pipe:0", False, protocols="pipe")
+    scheme, colon, _ = word.partition("://")
+    if not colon:
+        if not Path(word).is_file():
+            raise UserError(f"{word}: no such file")
+        return Source(word, word, realtime)
+    name = re.sub(r"://[^/@]*@", "://", word)
+    tls = "tcp,tls,crypto"
+    match scheme.lower():
+        case "rtsp" | "rtsps":
+            options = {"rtsp_flags": "prefer_tcp"}
+            protocols = f"rtsp,rtsps,rtp,srtp,udp,{tls}"
+            return Source(name, word, True, None, protocols, ("rtsp", "rtp", "sdp"), options)
+        case "http" | "https":
+            kinds = (*_STREAMED, "mpjpeg", "hls")
+            return Source(name, word, True, None, f"http,https,httpproxy,{tls}", kinds)
+        case "srt" | "udp":
+            return Source(name, word, True, None, scheme.lower())
+    raise UserError(
+        f"{name}: {scheme}:// is not read; use a camera (0), rtsp://, http(s)://, srt://, udp://,"
+        " a file, or -"
+    )
+
+
+def _camera(word: str) -> Source:
+    kind = _CAMERAS.get(sys.platform)
+    if kind is None:
+        raise UserError(f"{word}: cameras are read on Linux, macOS and Windows only")
+    address = f"/dev/video{word}" if kind == "v4l2" and word.isdecimal() else word
+    if kind == "dshow" and word.isdecimal():
+        raise UserError("on Windows give the camera by name, for instance video=Integrated Camera")
+    return Source(f"camera {word}", address, True, kind, "file", (kind,))
+
+
+def picture_stream(source: Source, container: InputContainer) -> av.VideoStream:
+    """The first video stream, decoded in this thread alone.
+
+    Raises:
+        UserError: there is none.
+    """
+    stream = video_stream(source.name, container)
+    stream.thread_type = "NONE"
+    return stream
+
+
+class Converter:
+    """Frames as the decoder of files gives them: RGB, upright."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._reformatter = VideoReformatter()
+
+    def __call__(self, frame: av.VideoFrame) -> NDArray[np.uint8]:
+        """(H, W, 3) uint8."""
+        check_size(self._name, frame.width, frame.height)
+        stored = self._reformatter.reformat(
+            frame,
+            width=frame.width,
+            height=frame.height,
+            format="rgb24",
+            interpolation="BILINEAR",
+            threads=1,
+        )
+        return np.rot90(stored.to_ndarray(), round(frame.rotation / 90))

@@ -1,0 +1,99 @@
+"""Exported steps: equal to the checkpoint's clips, frame by frame, with the state outside."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smnet.checkpoints.file import Checkpoint, save_checkpoint
+from smnet.errors import UserError
+from smnet.export.export import export
+from smnet.inference.backends import open_backend
+from smnet.inference.streams import NotAStream, OnnxStream, open_stream, score_clip
+from smnet.models import create_model
+from tests.models.reference import scramble
+
+SIZE, SEGMENTS = 32, 3
+
+
+def checkpoint(path: Path, name: str = "smnet_resnet18", **options: Any) -> Path:
+    model = create_model(name, 3, SEGMENTS, width=8, **options)
+    scramble(model)
+    model.fc.weight.data *= 0.1
+    model.spec = replace(model.spec, input_size=SIZE, short_side=SIZE)
+    save_checkpoint(path, Checkpoint(model.spec, model.state_dict()))
+    return path
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return checkpoint(tmp_path_factory.mktemp("causal") / "causal.safetensors", causal=True)
+
+
+@pytest.fixture
+def frames() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 255, (SEGMENTS + 2, 3, SIZE, SIZE), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_steps_of_the_file_are_those_of_the_checkpoint(
+    causal: Path, frames: np.ndarray, tmp_path: Path, to: str
+) -> None:
+    pytest.importorskip(to)
+    made = export(
+        causal, tmp_path / f"step{'.onnx' if to == 'onnx' else '.xml'}", to=to, stream=True
+    )
+    assert made.parity.max_abs < 1e-4
+    stream, expected = open_stream(made.path, "cpu"), open_stream(causal, "cpu")
+    assert stream.state_bytes == expected.state_bytes > 0
+    for frame in frames:
+        np.testing.assert_allclose(stream.step(frame), expected.step(frame), rtol=0, atol=1e-4)
+    clip = frames[:SEGMENTS]
+    scores = open_backend(causal, "cpu").score(clip[None, None])[0]
+    np.testing.assert_allclose(score_clip(stream, clip), scores, rtol=0, atol=1e-4)
+    with pytest.raises(UserError, match="use it with smnet live"):
+        open_backend(made.path)
+
+
+def test_the_state_is_outside(causal: Path, frames: np.ndarray, tmp_path: Path) -> None:
+    """At most four dimensions each; a step with the same state gives the same logits again."""
+    made = export(causal, tmp_path / "step.onnx", stream=True)
+    stream = open_stream(made.path, "cpu")
+    assert isinstance(stream, OnnxStream)
+    assert all(len(shape) <= 4 for shape in stream.states.values())
+    first, state = stream.run_step(frames[0], stream.state)
+    again, _ = stream.run_step(frames[0], stream.state)
+    after, _ = stream.run_step(frames[0], state)
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, after)
+
+
+@pytest.mark.parametrize("to", ["onnx", "openvino"])
+def test_int8(clips: Path, tmp_path: Path, to: str, monkeypatch: Any) -> None:
+    pytest.importorskip(to)
+    monkeypatch.setattr("smnet.export.quantise.MAX_DROP", 100.0)  # random weights
+    monkeypatch.setattr("smnet.export.export.CALIBRATION_CLIPS", 2)
+    made = export(
+        checkpoint(tmp_path / "causal.safetensors", "tsm_resnet18", causal=True),
+        tmp_path / f"step{'.onnx' if to == 'onnx' else '.xml'}",
+        to=to,
+        precision="int8",
+        calibration=str(clips),
+        stream=True,
+    )
+    assert made.quantised is not None
+    assert made.parity.max_abs < 0.1
+
+
+def test_what_cannot_be_a_stream(causal: Path, tmp_path: Path) -> None:
+    two_sided = checkpoint(tmp_path / "m.safetensors", "tsm_resnet18")
+    with pytest.raises(UserError, match=r"options\.causal=true"):
+        export(two_sided, tmp_path / "m.onnx", stream=True)
+    with pytest.raises(UserError, match=r"model\.step"):
+        export(causal, tmp_path / "m.pt2", to="torch", stream=True)
+    with pytest.raises(NotAStream, match="--mode window"):
+        open_stream(two_sided, "cpu")
