@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from smnet.cli import main as cli
 from smnet.console import console
+from smnet.models import mobilenetv2, resnet
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.training.loop import train
 from tests.videos import moving_frames, write_video
@@ -148,8 +149,20 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on ``clips``. Tests must not change it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    assert train(tiny(clips, epochs=10), folder).finished
+    options = {"width": 8, "stages": [5]}
+    assert train(tiny(clips, options=options, epochs=10), folder).finished
     return folder
+
+
+@pytest.fixture(scope="module")
+def short_networks() -> Iterator[None]:
+    """ResNet-18 and -50 with one block a stage, MobileNetV2 with two or one, for slow work."""
+    with pytest.MonkeyPatch.context() as patch:
+        for depth in (18, 50):
+            patch.setitem(resnet.LAYERS, depth, (1, 1, 1, 1))
+        rows = tuple(row._replace(blocks=2 - (row.stage > 2)) for row in mobilenetv2.GROUPS)
+        patch.setattr(mobilenetv2, "GROUPS", rows)
+        yield
 
 
 @pytest.fixture(params=DEVICES)

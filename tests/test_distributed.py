@@ -36,7 +36,7 @@ SMALL = ("model=tsn_resnet18", "options.width=8", "weights=none", "device=cpu", 
 
 
 def by_two(
-    script: str, folder: Path, *words: object, limit: float = 400
+    script: str, folder: Path, *words: object, status: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run a script under torchrun, in two processes."""
     (folder / "worker.py").write_text(script)
@@ -44,37 +44,43 @@ def by_two(
         [*BY_TWO, str(folder / "worker.py"), *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=limit,
+        timeout=280,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    assert done.returncode == 0, done.stderr[-4000:]
+    assert done.returncode == status, done.stderr[-4000:]
     return done
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (["predict", "run", "clip.mp4"], "predict runs in one process: start it without torchrun"),
-        (["train", "--data", "nowhere"], "data: cannot open"),
-        (["train", "--data", "clips", "--out", "clips/run", *SMALL], "clips/run: "),
-    ],
+IN_ONE_LINE = (
+    ("predict run clip.mp4", "predict runs in one process: start it without torchrun"),
+    ("train --data nowhere", "data: cannot open"),
+    (f"train --data clips --out clips/run {' '.join(SMALL)}", "clips/run: "),
 )
+
+WRONG_LINES = f"""
+import sys
+from smnet.cli.main import main
+
+for line in {[line for line, _ in IN_ONE_LINE]!r}:
+    sys.argv = ["smnet", *line.split()]
+    try:
+        main()
+    except SystemExit as end:
+        assert end.code == 1, (line, end.code)
+sys.exit(1)
+"""
+
+
 def test_what_all_processes_find_is_told_once(
-    words: list[str], says: str, clips: Path, tmp_path: Path
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "clips").symlink_to(clips)
-    done = subprocess.run(
-        [*BY_TWO, "-m", "smnet", *words],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=tmp_path,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    told = [line for line in done.stderr.splitlines() if line.startswith("smnet: ")]
-    assert done.returncode == 1
-    assert len(told) == 1, done.stderr
-    assert told[0].startswith(f"smnet: {says}")
+    monkeypatch.chdir(tmp_path)
+    done = by_two(WRONG_LINES, tmp_path, status=1)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("smnet: ")]
+    assert len(lines) == len(IN_ONE_LINE), done.stderr
+    for line, (_, says) in zip(lines, IN_ONE_LINE, strict=True):
+        assert line.startswith(f"smnet: {says}")
 
 
 def test_a_message_is_not_lost_where_nobody_keeps_count(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,69 +168,102 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
 
 WORKER = """
 import json, sys
+from pathlib import Path
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 torch.set_num_threads(1)
 from smnet import distributed
 from smnet.distributed import join
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.recipes.recipe import read_recipe
+from smnet.training import validation
 from smnet.training.loop import train
 
-checkpoint, data, recipe, uneven, out = sys.argv[1:]
-outcome = train(read_recipe(recipe), out + "/r")
-train(read_recipe(uneven), out + "/u")
+checkpoint, data, folder = sys.argv[1:]
+out = Path(folder)
+run = lambda name: train(read_recipe(f"{folder}/{name}.yaml"), out / name)
+
+outcome, _ = run("even"), run("uneven")
 result = evaluate_checkpoints([checkpoint], data, device="cpu", workers=0, batch=2)
 assert len(past := distributed._past) == 3, "a group outlives the network that exchanges in it"
 assert all(group is not None for group in past)
 with join("cpu") as processes:
-    told = processes.gather([processes.rank, outcome.finished, result is None])
+    gathered = processes.gather([processes.rank, outcome.finished, result is None])
     voted = processes.any(processes.rank == 1), processes.any(False)
     if processes.first:
-        with open(out + "/told.json", "w") as file:
-            json.dump([told, voted, result.scores.tolist(), list(result.paths)], file)
-"""
+        row = [gathered, voted, result.scores.tolist(), list(result.paths)]
+        (out / "gathered.json").write_text(json.dumps(row))
 
+score, seen = validation.score_clips, {"norms": [], "ema": []}
 
-IN_A_ROW = """
-import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
-from smnet.distributed import join
+def watched(backend, loader, processes, **options):
+    buffers = [b.flatten().double() for b in backend.model.buffers()]
+    seen[name].append(torch.cat(buffers).tolist())
+    return score(backend, loader, processes, **options)
 
-torch.set_num_threads(1)
+validation.score_clips = watched
+for name in seen:
+    run(name)
+validation.score_clips = score
+outcome = run("skip")
+with join("cpu") as processes:
+    row = processes.gather([seen, outcome.finished])
+    if processes.first:
+        (out / "seen.json").write_text(json.dumps(row))
+
 for _ in range(60):
     with join("cpu"):
         layers = nn.Sequential(*[nn.Linear(8, 8) for _ in range(4)])
         network = DistributedDataParallel(layers, bucket_cap_mb=1e-4)
         network(torch.ones(2, 8)).sum().backward()
     del network
+(out / f"end-{processes.rank}").touch()
 """
 
+OF_TWO: dict[str, Any] = {
+    "model": "tsn_resnet18",
+    "dropout": 0.0,
+    "freeze_norm": True,
+    "lr": 0.1,
+    "lr_batch": 4,
+    "accumulate": 2,
+}
+UNEVEN: dict[str, Any] = {**OF_TWO, "accumulate": 1, "flip": "off"}
+"""9 clips: 5 for one process, 4 for the other."""
 
-def test_a_network_may_outlive_its_group(tmp_path: Path) -> None:
+
+@pytest.fixture(scope="module")
+def two(run: Path, clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all that two processes have done, started once: a start takes seconds."""
+    folder = tmp_path_factory.mktemp("two")
+    damaged = write_clips(folder / "d", {"train": 3})
+    for name in ("falling/0", "falling/1", "resting/1", "rising/2"):
+        (damaged / "train" / f"{name}.mp4").write_bytes(b"not a film")
+    recipes = {
+        "even": tiny(clips, **OF_TWO, batch=2),
+        "uneven": tiny(clips, **UNEVEN, batch=5),
+        "norms": tiny(clips, batch=2, epochs=1, lr=0.1),
+        "ema": tiny(clips, batch=2, epochs=1, lr=0.1, ema=0.5),
+        "skip": tiny(damaged, batch=1, accumulate=2, on_error="skip", clip_grad=0.0),
+    }
+    for name, recipe in recipes.items():
+        (folder / f"{name}.yaml").write_text(json.dumps(recipe.model_dump(mode="json")))
+    done = by_two(WORKER, folder, run, clips, folder)
+    (folder / "stderr").write_text(done.stderr)
+    return folder
+
+
+def test_a_network_may_outlive_its_group(two: Path) -> None:
     """It was the last to hold it then, and waited for itself for ever, within a hundred rounds."""
-    by_two(IN_A_ROW, tmp_path, limit=300)
+    assert [(two / f"end-{rank}").exists() for rank in (0, 1)] == [True, True]
 
 
-def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
+def test_two_processes(two: Path, run: Path, clips: Path, tmp_path: Path) -> None:
     """torchrun over gloo: trains as one process with the same global batch does, and evaluates
     to the same scores. (The norms are frozen: each process has statistics of its own.)"""
-    changes: dict[str, Any] = {
-        "model": "tsn_resnet18",
-        "dropout": 0.0,
-        "freeze_norm": True,
-        "lr": 0.1,
-        "lr_batch": 4,
-        "accumulate": 2,
-    }
-    recipe = tmp_path / "two.yaml"
-    recipe.write_text(json.dumps(tiny(clips, **changes, batch=2).model_dump(mode="json")))
-    uneven = tmp_path / "uneven.yaml"  # 9 clips: 5 for one process, 4 for the other
-    of_all = {**changes, "accumulate": 1, "flip": "off"}
-    uneven.write_text(json.dumps(tiny(clips, **of_all, batch=5).model_dump(mode="json")))
-    done = by_two(WORKER, tmp_path, run, clips, recipe, uneven, tmp_path)
-    told, voted, scores, paths = json.loads((tmp_path / "told.json").read_text())
-    assert told == [[0, True, False], [1, True, True]]
+    gathered, voted, scores, paths = json.loads((two / "gathered.json").read_text())
+    assert gathered == [[0, True, False], [1, True, True]]
     assert voted == [True, False]
 
     alone = evaluate_checkpoints([str(run)], str(clips), device="cpu", workers=0)
@@ -233,94 +272,40 @@ def test_two_processes(run: Path, clips: Path, tmp_path: Path) -> None:
     assert np.allclose(scores, alone.scores, atol=1e-5)
 
     for name, batch in (("one", 4), ("other", 2)):
-        train(tiny(clips, **changes, batch=batch), tmp_path / name)
-    one, two, other = (
-        load_file(tmp_path / name / "last.safetensors") for name in ("one", "r", "other")
-    )
-    assert one.keys() == two.keys()
+        train(tiny(clips, **OF_TWO, batch=batch), tmp_path / name)
+    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("one", "other"))
+    shared = load_file(two / "even" / "last.safetensors")
+    assert one.keys() == shared.keys()
     for key, value in one.items():
-        assert torch.allclose(value, two[key], rtol=1e-3, atol=1e-5), key
-    assert not torch.allclose(other["conv1.weight"], two["conv1.weight"], rtol=1e-3, atol=1e-5)
-    train(tiny(clips, **of_all, batch=10), tmp_path / "whole")
-    whole, shared = (load_file(tmp_path / n / "last.safetensors") for n in ("whole", "u"))
+        assert torch.allclose(value, shared[key], rtol=1e-3, atol=1e-5), key
+    assert not torch.allclose(other["conv1.weight"], shared["conv1.weight"], rtol=1e-3, atol=1e-5)
+    train(tiny(clips, **UNEVEN, batch=10), tmp_path / "whole")
+    whole = load_file(tmp_path / "whole" / "last.safetensors")
+    shared = load_file(two / "uneven" / "last.safetensors")
     for key, value in whole.items():
         assert torch.allclose(value, shared[key], rtol=1e-4, atol=1e-6), key
-    log = (tmp_path / "r" / "log.jsonl").read_text().splitlines()
+    log = (two / "even" / "log.jsonl").read_text().splitlines()
     assert len(log) == 4  # written by the first process alone
-    assert done.stderr.count("epoch 2/2") == 2  # of two runs
+    assert (two / "stderr").read_text().count("epoch 2/2") == 3  # once in each of three runs
 
 
-VALIDATED = """
-import json, sys
-import torch
-torch.set_num_threads(1)
-from smnet.training import loop as module
-from smnet.training import validation
-from smnet.distributed import Processes
-from smnet.recipes.recipe import read_recipe
-
-recipe, out = sys.argv[1:]
-score = validation.score_clips
-seen = []
-
-def watched(backend, loader, processes, **options):
-    buffers = [b.flatten().double() for b in backend.model.buffers()]
-    seen.append(torch.cat(buffers).tolist())
-    return score(backend, loader, processes, **options)
-
-validation.score_clips = watched
-module.train(read_recipe(recipe), out + "/r")
-with module.join("cpu") as processes:
-    all_seen = processes.gather(seen)
-    if processes.first:
-        with open(out + "/seen.json", "w") as file:
-            json.dump(all_seen, file)
-"""
-
-
-@pytest.mark.parametrize("ema", [0.0, 0.5])
-def test_all_processes_validate_the_network_that_is_kept(
-    ema: float, clips: Path, tmp_path: Path
-) -> None:
-    """Each has running statistics of its own clips, unless they are told the first one's."""
-    recipe = tmp_path / "two.yaml"
-    given = tiny(clips, batch=2, epochs=1, ema=ema, lr=0.1)
-    recipe.write_text(json.dumps(given.model_dump(mode="json")))
-    by_two(VALIDATED, tmp_path, recipe, tmp_path)
-    first, second = json.loads((tmp_path / "seen.json").read_text())
+@pytest.mark.parametrize("name", ["norms", "ema"])
+def test_all_processes_validate_the_network_that_is_kept(name: str, two: Path) -> None:
+    """Each has running statistics of its own clips, until it gets those of the first."""
+    first, second = (seen[name] for seen, _ in json.loads((two / "seen.json").read_text()))
     assert first == second
-    kept = load(tmp_path / "r" / "last.safetensors")
+    kept = load(two / name / "last.safetensors")
     assert first == [torch.cat([b.flatten().double() for b in kept.buffers()]).tolist()]
 
 
-SKIPPER = """
-import json, sys
-import torch
-torch.set_num_threads(1)
-from smnet.recipes.recipe import read_recipe
-from smnet.training.loop import train
-
-recipe, out = sys.argv[1:]
-outcome = train(read_recipe(recipe), out + "/r")
-sys.stdout.write(f"finished {outcome.finished};")  # one write: two processes share the pipe
-"""
-
-
-def test_a_process_whose_whole_batch_is_unreadable(tmp_path: Path) -> None:
+def test_a_process_whose_whole_batch_is_unreadable(two: Path) -> None:
     """With on_error=skip it takes part with a zero loss: the other must not wait for ever."""
-    data = write_clips(tmp_path / "d", {"train": 3})
-    for name in ("falling/0", "falling/1", "resting/1", "rising/2"):
-        (data / "train" / f"{name}.mp4").write_bytes(b"not a film")
-    recipe = tmp_path / "two.yaml"
-    keys: dict[str, Any] = {"batch": 1, "accumulate": 2, "on_error": "skip", "clip_grad": 0.0}
-    recipe.write_text(json.dumps(tiny(data, **keys).model_dump(mode="json")))
-    done = by_two(SKIPPER, tmp_path, recipe, tmp_path, limit=300)
-    assert done.stdout.count("finished True") == 2
-    rows = [json.loads(line) for line in (tmp_path / "r" / "log.jsonl").read_text().splitlines()]
+    assert [finished for _, finished in json.loads((two / "seen.json").read_text())] == [True, True]
+    rows = [json.loads(line) for line in (two / "skip" / "log.jsonl").read_text().splitlines()]
     trained = [row for row in rows if row["kind"] == "train"]
     assert [row["step"] for row in trained] == [2, 4]
     assert [row["skipped"] for row in trained] == [4, 4], "by both processes"
-    last = load_file(tmp_path / "r" / "last.safetensors")
+    last = load_file(two / "skip" / "last.safetensors")
     assert all(torch.isfinite(value).all() for value in last.values() if value.is_floating_point())
 
 

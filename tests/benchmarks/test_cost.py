@@ -50,7 +50,7 @@ def ratio(model: VideoModel, base: VideoModel, do: Callable[[VideoModel, Tensor]
     """CPU time of ``do`` with the model over that with the base; the median of paired rounds."""
     clips = torch.randn(2, FRAMES, 3, SIDE, SIDE)
     ratios = []
-    for turn in range(6):
+    for turn in range(4):
         seconds = []
         for each in (model, base):
             began = time.process_time()

@@ -7,7 +7,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -53,8 +53,6 @@ from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import OpenVinoBackend
 from smnet.inference.recognizer import Recognizer
 from smnet.models import VideoModel, build_model, create_model
-from smnet.models import mobilenetv2 as mobilenet_module
-from smnet.models import resnet as resnet_module
 from smnet.models.fast import Purpose
 from smnet.models.fast.folding import fold_norms
 from smnet.models.resnet import ResidualBlock
@@ -62,18 +60,7 @@ from smnet.training.loop import train
 from tests.conftest import CLASSES, Called, tiny, write_clips
 from tests.families import ONE_OF_EACH
 
-SHORT = {18: (1, 1, 1, 1), 50: (1, 1, 1, 1)}
-"""Blocks a stage: what an exporter can get wrong is in a block, and it takes its time for each."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def short_networks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for depth, blocks in SHORT.items():
-            patch.setitem(resnet_module.LAYERS, depth, blocks)
-        rows = tuple(row._replace(blocks=2 - (row.stage > 2)) for row in mobilenet_module.GROUPS)
-        patch.setattr(mobilenet_module, "GROUPS", rows)
-        yield
+pytestmark = pytest.mark.usefixtures("short_networks")
 
 
 def told(*_: object) -> None:
@@ -86,7 +73,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def net(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def net(short_networks: None, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run, trained well enough to be right."""
     folder = tmp_path_factory.mktemp("runs") / "net"
     options = {"width": 8, "stages": [5]}

@@ -69,7 +69,7 @@ def test_all_trunks(family: Path) -> None:
     assert len(list_models("delta_*")) == len(registry_module.TRUNKS)
 
 
-@pytest.mark.parametrize("trunk", registry_module.TRUNKS)
+@pytest.mark.parametrize("trunk", ["resnet18", "resnet50", "res2net50", "mobilenetv2"])
 @pytest.mark.parametrize(
     "check",
     [

@@ -60,6 +60,10 @@ def clips_for(model: VideoModel, batch: int = 2, segments: int = SEGMENTS) -> Te
 
 
 every_model = pytest.mark.parametrize("name", list_models())
+every_block = pytest.mark.parametrize(
+    "name", [name for name in list_models() if not name.endswith(("resnet34", "resnet101"))]
+)
+"""Without the trunks that only have more of the same blocks."""
 
 
 @every_model
@@ -79,7 +83,7 @@ def test_scores_and_features(name: str) -> None:
     torch.testing.assert_close(again, scores)
 
 
-@every_model
+@every_block
 def test_temporal_parts_keep_the_shape(name: str) -> None:
     model = shared(name)
 
@@ -118,7 +122,7 @@ def test_uncounted_products_are_declared(name: str) -> None:
             )
 
 
-@every_model
+@every_block
 def test_every_parameter_learns(name: str) -> None:
     unlearned: set[str] | None = None
     for seed in range(8):  # at these sizes a ReLU of a single channel may be closed by chance
@@ -139,7 +143,7 @@ def test_every_parameter_learns(name: str) -> None:
     assert not unlearned
 
 
-@every_model
+@every_block
 def test_specification_builds_the_model_again(name: str) -> None:
     model = shared(name)
     assert model.spec.name == name
@@ -153,7 +157,7 @@ def test_specification_builds_the_model_again(name: str) -> None:
         assert torch.equal(again.eval()(clips), model(clips))
 
 
-@every_model
+@every_block
 def test_evaluation_is_deterministic_and_clips_are_independent(name: str) -> None:
     model = shared(name)
     clips = clips_for(model, batch=3)
@@ -176,7 +180,7 @@ def refuses_other_lengths(name: str) -> bool:
     return {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in other.items()}
 
 
-@every_model
+@every_block
 @pytest.mark.parametrize("segments", [1, 6])
 def test_another_number_of_segments(name: str, segments: int) -> None:
     model = shared(name)
@@ -191,7 +195,7 @@ def test_another_number_of_segments(name: str, segments: int) -> None:
     assert torch.isfinite(scores).all()
 
 
-@every_model
+@every_block
 def test_image_weights_start_the_trunk(name: str) -> None:
     plain = f"tsn_{name.partition('_')[2]}"
     if plain not in list_models():

@@ -24,6 +24,8 @@ from smnet.recipes.recipe import Recipe, list_recipes, read_recipe
 from smnet.training.loop import train
 from tests.videos import moving_frames, write_video
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 
 def write(path: Path, *lines: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)

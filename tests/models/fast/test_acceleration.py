@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 import pickle
-import subprocess
-import sys
+import runpy
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +13,7 @@ from torch import Tensor, nn
 
 import smnet
 from smnet.models import VideoModel, accelerate, create_model, to_channels_last
-from smnet.models.fast import acceleration, kernels, modules, report
+from smnet.models.fast import acceleration, kernels, modules, report, switch
 from smnet.models.registry import FAMILIES
 from smnet.models.smnet import SMNetModule
 
@@ -64,9 +62,9 @@ NAMES = [f"{family}_{f.trunks[0]}" for family, f in FAMILIES.items()]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "smnet_resnet50", "smnet_mobilenetv2"])
-def test_fast_equals_plain(name: str) -> None:
-    plain = narrow(name).double()
-    clips = clips_for(plain).double()
+def test_fast_equals_plain(name: str, device: torch.device) -> None:
+    plain = narrow(name).double().to(device)
+    clips = clips_for(plain).double().to(device)
     fast = accelerate(copy.deepcopy(plain), "training")
     assert list(fast.state_dict()) == list(plain.state_dict())
     expected = gradients(plain, clips)
@@ -119,16 +117,11 @@ def test_switched_off_nothing_is_fast(switched_off: None, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize(("value", "enabled"), [("0", False), ("1", True), ("", True)])
-def test_the_environment_switches_it_off(value: str, enabled: bool) -> None:
-    code = "from smnet.models import fast; print(fast.enabled())"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "SMNET_FAST": value},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.strip() == str(enabled)
+def test_the_environment_switches_it_off(
+    value: str, enabled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMNET_FAST", value)
+    assert runpy.run_path(switch.__file__)["enabled"]() is enabled
 
 
 def test_the_report_says_what_was_swapped_and_why_not() -> None:
@@ -180,7 +173,7 @@ def test_copies_and_files_of_an_accelerated_model() -> None:
 
 @compiled
 def test_a_compiled_network_calls_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = accelerate(narrow("smnet_resnet18"), "inference")
+    model = accelerate(narrow("smnet_resnet18", stages=[5]), "inference")
     to_channels_last(model)
     clips = clips_for(model, 3)
     calls: list[str] = []
@@ -200,13 +193,13 @@ def test_a_compiled_network_calls_the_operators(monkeypatch: pytest.MonkeyPatch)
             assert_near(network(clips[:count]), expected[count - 1], 1e-4)
             assert calls.count("pool") == calls.count("excite")
             if OLD and count > 1:  # with any number of clips it does not see every layout
-                assert 0 < calls.count("pool") <= 8
+                assert 0 < calls.count("pool") <= 2
             else:
-                assert calls.count("pool") == 8
+                assert calls.count("pool") == 2
 
 
 def test_an_exported_program_runs_without_the_package() -> None:
-    model = accelerate(narrow("smnet_resnet18"), "export")
+    model = accelerate(narrow("smnet_resnet18", stages=[5]), "export")
     for strict in (False,) if OLD else (False, True):
         with torch.no_grad():
             program = torch.export.export(model, (clips_for(model),), strict=strict)
