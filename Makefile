@@ -5,6 +5,8 @@
 # make fuzz: the suites that mutate inputs and kill processes, in their long forms.
 
 VENV := .venv
+# Neighbouring tests share fixtures, so each worker takes tests in order.
+PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 BIN := $(VENV)/bin
 # With an NVIDIA GPU torch is not pinned: pip takes the newest CUDA build, and the programs use it.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),constraints.txt,constraints-cpu.txt)
@@ -16,18 +18,18 @@ demo: $(VENV)/ready
 	$(BIN)/smnet demo
 
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n auto
+	$(PYTEST)
 
 test-quick: $(VENV)/ready
-	$(BIN)/python -m pytest -n auto -m "not slow"
+	$(PYTEST) -m "not slow"
 
 coverage: $(VENV)/ready
-	$(BIN)/python -m pytest -n auto --cov --cov-report=term:skip-covered
+	$(PYTEST) --cov --cov-report=term:skip-covered
 
 fuzz: export SMNET_FUZZ_SECONDS ?= 600
 fuzz: export SMNET_KILLS ?= 40
 fuzz: $(VENV)/ready
-	$(BIN)/python -m pytest -n auto -m fuzz --timeout=7200
+	$(PYTEST) -m fuzz --timeout=7200
 
 lint: $(VENV)/ready
 	$(BIN)/ruff check .

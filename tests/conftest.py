@@ -44,12 +44,16 @@ TINY: dict[str, Any] = {
 }
 """The recipe of every run in the tests, except for what a test is about."""
 
+OF_RUN: dict[str, Any] = {"options": {"width": 8, "stages": [5]}, "epochs": 10}
+"""What the recipe of the fixture ``run`` changes of TINY."""
+
 DEVICES = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
 
 
 SLOW = (
     "tests/export/",
     "tests/test_distributed.py",
+    "tests/test_kills.py",
     "tests/training/test_loop.py",
     "tests/training/test_state.py",
     "tests/training/test_start_weights.py",
@@ -62,16 +66,16 @@ SLOW = (
     "tests/evaluation/test_one_program.py",
     "tests/evaluation/test_evaluate.py",
     "tests/models/fast/",
-    "tests/models/test_fused.py",
     "tests/models/test_adding_a_family.py",
+    "tests/models/test_finite.py",
+    "tests/models/test_rgbdiff.py",
     "tests/models/test_smnet.py",
     "tests/models/test_registry.py",
-    "tests/models/test_foreign.py",
-    "tests/models/test_passes.py",
     "tests/checkpoints/test_convert.py",
     "tests/recipes/test_recipes.py",
     "tests/cli/test_main.py",
     "tests/cli/test_outputs.py",
+    "tests/cli/test_promises.py",
     "tests/benchmarks/",
     "tests/data/synthetic/",
     "tests/data/packing/",
@@ -149,8 +153,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run on ``clips``. Tests must not change it."""
     folder = tmp_path_factory.mktemp("runs") / "tiny"
-    options = {"width": 8, "stages": [5]}
-    assert train(tiny(clips, options=options, epochs=10), folder).finished
+    assert train(tiny(clips, **OF_RUN), folder).finished
     return folder
 
 

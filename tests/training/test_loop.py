@@ -23,6 +23,7 @@ from smnet.data.annotations.read import read_clips
 from smnet.distributed import Processes
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
+from smnet.inference.recognizer import Recognizer
 from smnet.inference.torch_backend import TorchBackend
 from smnet.recipes.recipe import read_recipe
 from smnet.training import loop as train_module
@@ -32,7 +33,7 @@ from smnet.training.loop import train
 from smnet.training.setup import training_plan
 from smnet.training.step import Meter, grouped
 from smnet.training.validation import compare_with_best
-from tests.conftest import CLASSES, tiny, write_clips
+from tests.conftest import CLASSES, OF_RUN, tiny, write_clips
 from tests.videos import moving_frames, write_video
 
 PLAIN: dict[str, Any] = {"model": "tsn_resnet18", "dropout": 0.0, "crop": "centre", "flip": "off"}
@@ -69,7 +70,7 @@ def test_what_lies_in_the_folder_of_a_run(run: Path, clips: Path) -> None:
         "last.safetensors",
         "resume.pt",
     }
-    assert read_recipe(str(run / "recipe.yaml")) == tiny(clips, epochs=10)
+    assert read_recipe(str(run / "recipe.yaml")) == tiny(clips, **OF_RUN)
 
 
 def test_the_checkpoint_carries_everything(run: Path, clips: Path) -> None:
@@ -78,7 +79,7 @@ def test_the_checkpoint_carries_everything(run: Path, clips: Path) -> None:
     assert spec.class_names == CLASSES
     assert (spec.name, spec.num_segments, spec.sampling) == ("smnet_resnet18", 2, "uniform")
     assert (spec.input_size, spec.short_side) == (32, 32)
-    assert checkpoint.recipe == tiny(clips, epochs=10).model_dump(mode="json")
+    assert checkpoint.recipe == tiny(clips, **OF_RUN).model_dump(mode="json")
     assert checkpoint.metrics["val"]["epoch"] == 10
     assert checkpoint.metrics["val"]["clips"] == 6
     assert checkpoint.metrics["val"]["views"] == "1x1"
@@ -114,6 +115,17 @@ def test_scalars_for_tensorboard(run: Path) -> None:
     content = file.read_bytes()
     assert b"train/loss" in content
     assert b"val/top1" in content
+
+
+def test_a_run_on_every_device(clips: Path, tmp_path: Path, device: torch.device) -> None:
+    """It trains, resumes, is evaluated and predicts."""
+    folder, recipe = tmp_path / "run", tiny(clips, device=device.type, epochs=2)
+    assert train(recipe, folder).finished
+    assert train(recipe, folder, resume=True).finished
+    result = evaluate_checkpoints([str(folder)], str(clips), device=device.type, workers=0)
+    assert result is not None
+    prediction = Recognizer.load(folder, device.type).predict(clips / "val/rising/0.mp4")
+    assert prediction.label in result.classes
 
 
 def test_messages(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
