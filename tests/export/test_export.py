@@ -680,11 +680,11 @@ def test_calibration_clips_of_a_list_elsewhere(
     lists, names = tmp_path / "val.txt", tmp_path / "names.txt"
     lists.write_text("\n".join(lines) + "\n")
     names.write_text("\n".join(CLASSES) + "\n")
-    given = ["--calibration", lists, "--out", tmp_path / "m.onnx"]
+    given = ["--to", "torch", "--calibration", lists, "--out", tmp_path / "m.pt2"]
     how = ["--root", data, "--labels", names, "--first-label", 1]
     made = smnet("export", net, *given, *how)
     assert made.status == 0, made.err
-    told = json.loads((tmp_path / "m.onnx.json").read_text())["parity"]
+    told = json.loads((tmp_path / "m.pt2.json").read_text())["parity"]
     assert told["agreement"] == 1.0
     assert told["top1_before"] is not None
     assert smnet("export", net, *given).status == 1

@@ -271,9 +271,9 @@ def test_both_start_from_an_image_network() -> None:
 def test_size_of_both() -> None:
     with torch.device("meta"):
         options = {"modality": "rgb+rgbdiff"}
-        model, plain = (create_model("smnet_resnet50", 101, **o) for o in (options, {}))
-    stem, layer1 = 64 * 12 * 49, 212_992
-    norms = 2 * (64 + (64 + 64 + 256 + 256) + 2 * (64 + 64 + 256))
+        model, plain = (create_model("smnet_resnet18", 101, **o) for o in (options, {}))
+    stem, layer1 = 64 * 12 * 49, 4 * 64 * 64 * 9
+    norms = 2 * (64 + 4 * 64)
     assert parameter_count(model) == parameter_count(plain) + stem + layer1 + norms
     added = stem * 56 * 56 + layer1 * 28 * 28
     assert multiply_adds(model, 8) == multiply_adds(plain, 8) + 8 * added
