@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from smnet.cli.hints import check_order
 from smnet.cli.options import Device, Overwrite, Views, Workers
 from smnet.errors import UserError
+
+if TYPE_CHECKING:
+    from smnet.corpus.run import Summary
 
 
 def predict(
@@ -56,6 +59,12 @@ def predict(
         str | None,
         typer.Option(metavar="I/N", help="With --out: work on share I of N, on as many machines."),
     ] = None,
+    engine: Annotated[
+        str | None, typer.Option(help="With --out: ray runs on a cluster of Ray.")
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(help="With --engine ray: of the cluster, or auto. Default: local.")
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="With --out: time limit per video, in seconds.")
     ] = 180.0,
@@ -97,23 +106,23 @@ def predict(
     if out is not None:
         if annotate is not None or as_json or start or end:
             raise UserError("--out writes tables; leave out --annotate, --json, --start and --end")
-        engine = (device, backend)
-        predict_corpus(
-            checkpoint,
-            sources,
-            out,
-            engine,
-            top,
-            views,
-            batch,
-            workers,
-            parse_share(share),
-            timeout,
-            retry,
-        )
+        common: dict[str, Any] = {"timeout": timeout, "retry": retry}
+        if engine is not None:
+            if (engine, backend, share) != ("ray", None, None):
+                raise UserError("--engine is ray, and takes no --backend and no --share")
+            from smnet.corpus.engine import run_on_ray
+
+            common |= {"views": parse_views(views), "top": top, "device": device}
+            summary = run_on_ray(checkpoint, sources, out, address=address, **common)
+        else:
+            common |= {"batch": batch, "workers": workers, "share": parse_share(share)}
+            summary = predict_here(
+                checkpoint, sources, out, (device, backend), top, views, **common
+            )
+        print_summary(summary, out)
         return
-    if share is not None or retry:
-        raise UserError("--share and --retry belong to --out DIR")
+    if share is not None or retry or engine is not None:
+        raise UserError("--share, --retry and --engine belong to --out DIR")
     part, wrong = part_of({("s", "start"): start or "", ("s", "end"): end or ""})
     if wrong:
         raise UserError(f"--start {start} --end {end}: {wrong}")
@@ -146,36 +155,27 @@ def predict(
         raise typer.Exit(1)
 
 
-def predict_corpus(
+def predict_here(
     checkpoint: str,
     sources: list[str],
     out: str,
     engine: tuple[str, str | None],
     top: int,
     views: str,
-    batch: int,
-    workers: int | None,
-    share: tuple[int, int],
-    timeout: float,
-    retry: bool,
-) -> None:
-    """``smnet predict --out``: tables instead of lines."""
+    **settings: Any,
+) -> Summary:
+    """Predictions over many files, on this machine."""
     from smnet.corpus.run import prediction_work, run_corpus
     from smnet.inference.backends import open_backend, plan_views
     from smnet.recipes.keys import parse_views
 
-    opened = open_backend(checkpoint, *engine)
-    work = prediction_work(opened, plan_views(opened, *parse_views(views)), checkpoint, top)
-    summary = run_corpus(
-        work,
-        sources,
-        out,
-        batch=batch,
-        workers=workers,
-        timeout=timeout,
-        share=share,
-        retry=retry,
-    )
+    backend = open_backend(checkpoint, *engine)
+    work = prediction_work(backend, plan_views(backend, *parse_views(views)), checkpoint, top)
+    return run_corpus(work, sources, out, **settings)
+
+
+def print_summary(summary: Summary, out: str) -> None:
+    """What a run over many files did."""
     typer.echo(summary)
     rows = ", ".join(f"{name}: {count}" for name, count in summary.merged.items())
     typer.echo(f"written: {out} ({rows})")

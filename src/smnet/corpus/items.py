@@ -35,7 +35,7 @@ class Item:
     """One video of a corpus.
 
     Attributes:
-        path: its path or address; ``shard.tar/name.mp4`` in a shard.
+        path: its absolute path or its address; ``shard.tar/name.mp4`` in a shard.
         size: in bytes; of a folder of frames, the number of its entries. -1 if not known.
         stamp: changes with its content: modification time in ns, or the entity tag of an address.
         archive: the tar file that holds it.
@@ -161,6 +161,7 @@ def _videos(path: str) -> Iterator[str]:
 
 
 def _local(path: str) -> Item:
+    path = os.path.abspath(path)  # noqa: PTH100, which resolves no links
     try:
         facts = os.stat(path)  # noqa: PTH116, a million times
     except OSError:
@@ -187,6 +188,7 @@ def _remote(address: str) -> Item:
 def _in_tar(archive: str) -> Iterator[Item]:
     """The videos of an uncompressed tar file, read where they lie."""
     whole = _remote(archive) if is_url(archive) else _local(archive)
+    archive = whole.path
     try:
         with _opened(archive) as file, tarfile.open(fileobj=file, mode="r:") as members:
             for member in members:

@@ -211,8 +211,8 @@ def run_corpus(
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """What a worker reports beside the views, which are in a slot."""
+class Read:
+    """How a video was read: stage and reason if it could not be, lost frames, seconds."""
 
     stage: str = ""
     reason: str = ""
@@ -221,28 +221,35 @@ class _Read:
     decoding: float = 0.0
 
 
+def read_item(
+    backend: Backend, plan: ViewPlan, item: Item
+) -> tuple[Read, NDArray[np.uint8] | None]:
+    """Fetch and decode a video. Problems are returned, not raised."""
+    began = ready = time.monotonic()
+    stage, damage = "reading", Damage()
+    try:
+        with item.readable() as content:
+            ready = time.monotonic()
+            if not isinstance(content, str) or Path(content).exists():
+                stage = "decoding"
+            views = backend.read(content, plan, damage)
+    except UserError as error:
+        return Read("reading" if isinstance(error, Unreachable) else stage, str(error)), None
+    return Read("", "", damage.count, ready - began, time.monotonic() - ready), views
+
+
 class _Reader:
-    """What a worker does: fetch a file, decode its views into a slot."""
+    """What a worker does: read a video, leave its views in a slot, return the rest."""
 
     def __init__(self, backend: Backend, plan: ViewPlan, slots: Slots) -> None:
         self._backend, self._plan, self._slots = backend, plan, slots
 
-    def __call__(self, task: tuple[int, Item]) -> _Read:
+    def __call__(self, task: tuple[int, Item]) -> Read:
         slot, item = task
-        began = ready = time.monotonic()
-        stage, damage = "reading", Damage()
-        try:
-            with item.readable() as content:
-                ready, stage = time.monotonic(), "decoding"
-                if isinstance(content, str) and not Path(content).exists():
-                    stage = "reading"
-                views = self._backend.read(content, self._plan, damage)
-                self._slots.frames[slot] = views
-        except UserError as error:
-            stage = "reading" if isinstance(error, Unreachable) else stage
-            return _Read(stage, str(error))
-        now = time.monotonic()
-        return _Read("", "", damage.count, ready - began, now - ready)
+        read, views = read_item(self._backend, self._plan, item)
+        if views is not None:
+            self._slots.frames[slot] = views
+        return read
 
 
 def _results(

@@ -1,0 +1,230 @@
+"""The row function of a corpus as callable classes, and a run of it on Ray Data.
+
+The classes take a batch of columns and return one, as ``map_batches`` of Ray Data passes them:
+
+    dataset.map_batches(smnet.corpus.engine.Predict, fn_constructor_args=("best.onnx",),
+                        batch_size=16, concurrency=4)
+
+Scheduling, retries and placement are the engine's.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.console import clip_progress
+from smnet.corpus.items import Item, ItemList, list_items
+from smnet.corpus.results import Results
+from smnet.corpus.run import Read, Summary, prediction_work, read_item
+from smnet.data.packed.storage import arrow
+from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool
+from smnet.errors import UserError, missing_extra
+from smnet.inference.backends import open_backend, plan_views
+
+Columns = dict[str, Any]
+"""A batch: an array or a list per column."""
+
+BATCH = 8
+"""Videos per batch between the stages."""
+
+
+class Predict:
+    """Labels and scores of the videos in a batch.
+
+    Args:
+        checkpoint: a checkpoint or an exported file that every worker can read.
+        device: see :func:`smnet.inference.backends.open_backend`.
+        views: (clips, crops) averaged per video.
+        top: classes per video.
+        column: that holds the paths or addresses.
+        timeout: seconds per video.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        device: str = "auto",
+        views: tuple[int, int] = (1, 1),
+        top: int = 5,
+        column: str = "path",
+        timeout: float = TIME_LIMIT,
+    ) -> None:
+        from smnet.inference.recognizer import Recognizer
+
+        self._recognizer = Recognizer.load(checkpoint, device, views)
+        self._top, self._column, self._timeout = top, column, timeout
+
+    def __call__(self, batch: Columns) -> Columns:
+        """Add the columns ``label``, ``score``, ``labels``, ``scores`` and ``error``.
+
+        A video that cannot be read has an error and never ends the job.
+        """
+        paths = [str(path) for path in batch[self._column]]
+        found = list(self._recognizer.predict_many(paths, self._top, timeout=self._timeout))
+        return {
+            **batch,
+            "label": [p.label for p in found],
+            "score": np.array([p.score for p in found], np.float32),
+            "labels": [list(p.labels) for p in found],
+            "scores": [list(p.scores) for p in found],
+            "error": [p.error for p in found],
+        }
+
+
+class Decode:
+    """The first stage: views of the videos in a batch. A crash or a hang costs one row."""
+
+    def __init__(self, checkpoint: str, views: tuple[int, int], timeout: float) -> None:
+        backend = open_backend(checkpoint, "cpu")
+        self._backend, self._plan = backend, plan_views(backend, *views)
+        self._pool = ProcessPool(self._read, 1, timeout=timeout, window=BATCH)
+
+    def _read(self, item: Item) -> tuple[Read, NDArray[np.uint8] | None]:
+        return read_item(self._backend, self._plan, item)
+
+    def __call__(self, batch: Columns) -> Columns:
+        items = [Item(*row) for row in zip(*(batch[name] for name in _ITEM), strict=True)]
+        nothing = np.zeros(self._plan.shape, np.uint8)
+        columns: Columns = {"views": [], "stage": [], "reason": [], "damage": []}
+        for result in self._pool.map([_plain(item) for item in items]):
+            if isinstance(result, Lost):
+                result = (Read("decoding", result.reason), None)
+            read, views = result
+            columns["views"].append(nothing if views is None else views)
+            for name in ("stage", "reason", "damage"):
+                columns[name].append(getattr(read, name))
+        return {**batch, **columns, "views": np.stack(columns["views"])}
+
+
+class Compute:
+    """The second stage: rows of the views."""
+
+    def __init__(self, checkpoint: str, device: str, views: tuple[int, int], top: int) -> None:
+        backend = open_backend(checkpoint, device)
+        self._work = prediction_work(backend, plan_views(backend, *views), checkpoint, top)
+
+    def __call__(self, batch: Columns) -> Columns:
+        views = batch.pop("views")
+        good = [row for row, stage in enumerate(batch["stage"]) if not stage]
+        batch["stage"], batch["reason"] = list(batch["stage"]), list(batch["reason"])
+        values: list[Mapping[str, Any]] = [{}] * len(views)
+        if good:
+            rows, problems = self._work.compute(np.ascontiguousarray(views[good]))
+            for place, row in enumerate(good):
+                values[row] = rows[place]
+                if place in problems:
+                    batch["stage"][row], batch["reason"][row] = "scoring", problems[place]
+        blank = {"label": "", "score": np.float32(0), "labels": [], "scores": []}
+        for name, nothing in blank.items():
+            batch[name] = [value.get(name, nothing) for value in values]
+        return batch
+
+
+_ITEM = ("path", "size", "stamp", "archive", "offset")
+
+
+def _plain(item: Item) -> Item:
+    """The values of an engine's columns are NumPy's."""
+    return Item(
+        str(item.path), int(item.size), str(item.stamp), str(item.archive), int(item.offset)
+    )
+
+
+def run_on_ray(
+    checkpoint: str,
+    words: Sequence[str],
+    out: str | os.PathLike[str],
+    *,
+    address: str | None = None,
+    device: str = "auto",
+    views: tuple[int, int] = (1, 1),
+    top: int = 5,
+    timeout: float = TIME_LIMIT,
+    retry: bool = False,
+) -> Summary:
+    """As :func:`smnet.corpus.run.run_corpus`, on a Ray cluster.
+
+    Decoding and network are stages of their own, so CPUs and GPUs are both kept busy. The rows come
+    back to this process, which alone writes ``out``. Workers read the checkpoint and the videos by
+    the same paths or addresses.
+
+    Args:
+        checkpoint: a file or address that every worker can read.
+        words: see :func:`smnet.corpus.items.list_items`.
+        out: the folder of the results.
+        address: of the cluster, ``"auto"`` for the one of this machine; None starts one here.
+        device: of the network.
+        views: (clips, crops) averaged per video.
+        top: classes per video.
+        timeout: seconds per video.
+        retry: try unreadable files again.
+
+    Raises:
+        UserError: Ray is not installed, or as :func:`smnet.corpus.run.run_corpus`.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise missing_extra("ray", "ray") from error
+    # Workers have other working folders.
+    file = checkpoint if "://" in checkpoint else str(Path(checkpoint).absolute())
+    backend = open_backend(file, "cpu")
+    work = prediction_work(backend, plan_views(backend, *views), file, top)
+    results = Results(Path(out), work.settings, work.columns, "0of1")
+    began = time.monotonic()
+    ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    resources = ray.cluster_resources()
+    cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    summary = Summary(workers=cores)
+    with results.open(), clip_progress(work.settings["task"], "unreadable") as progress:
+        items = ItemList(list_items(words))
+        if not len(items):
+            raise UserError(f"{', '.join(words)}: no videos there")
+        done = results.done(lost=not retry)
+        summary.listed = len(items)
+        todo = [item for item in items if item.key not in done]
+        summary.done = summary.listed - len(todo)
+        for row in _rows(ray, todo, (file, device, views, top, timeout), cores, gpus):
+            item = _plain(Item(*(row[name] for name in _ITEM)))
+            if row["stage"]:
+                summary.lost += 1
+                results.add_lost(item, row["stage"], row["reason"])
+            else:
+                summary.rows += 1
+                results.add(item, {f.name: row[f.name] for f in work.columns})
+            progress(summary.done + summary.rows + summary.lost, summary.listed, summary.lost)
+        results.flush()
+        summary.seconds = time.monotonic() - began
+        summary.merged = results.merge(items)
+    return summary
+
+
+def _rows(ray: Any, items: Sequence[Item], settings: tuple[Any, ...], cores: int, gpus: int) -> Any:
+    if not items:
+        return
+    checkpoint, device, views, top, timeout = settings
+    table = {name: [getattr(item, name) for item in items] for name in _ITEM}
+    blocks = max(min(len(items) // BATCH, 4 * cores), 1)
+    dataset = ray.data.from_arrow(arrow().table(table), override_num_blocks=blocks)
+    half = max(cores // 2, 1)
+    dataset = dataset.map_batches(
+        Decode,
+        fn_constructor_args=(checkpoint, views, timeout),
+        batch_size=BATCH,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(cores - (gpus or half), 1)),
+        num_cpus=1,
+    ).map_batches(
+        Compute,
+        fn_constructor_args=(checkpoint, device, views, top),
+        batch_size=BATCH,
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or half),
+        **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
+    )
+    yield from dataset.iter_rows()

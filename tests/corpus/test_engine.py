@@ -1,0 +1,73 @@
+"""The row function of a corpus on Ray Data; skipped where Ray is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from smnet.corpus.engine import Predict, run_on_ray
+from smnet.errors import UserError
+from smnet.inference.recognizer import Recognizer
+from tests.corpus.test_run import inbox, predict, rows  # noqa: F401
+
+pytest.importorskip("pyarrow")
+
+
+def test_a_batch_of_paths(run: Path, inbox: Path) -> None:  # noqa: F811
+    paths = [str(inbox / name) for name in ("00.mp4", "broken.mp4", "01.mp4")]
+    batch = {"path": np.array(paths), "id": np.array([5, 6, 7])}
+    found = Predict(str(run), "cpu", top=2)(batch)
+    first = Recognizer.load(run, device="cpu").predict(paths[0], top=2)
+    assert found["id"].tolist() == [5, 6, 7]
+    assert (found["label"][0], found["labels"][0]) == (first.label, list(first.labels))
+    assert found["score"][0] == pytest.approx(first.score, abs=1e-6)
+    assert (found["label"][1], found["score"][1]) == ("", 0)
+    assert found["error"][0] == found["error"][2] == ""
+    assert paths[1] in found["error"][1]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield ray
+    ray.shutdown()
+
+
+@pytest.mark.slow
+def test_ray_gives_the_rows_of_this_machine(
+    run: Path,
+    inbox: Path,  # noqa: F811
+    tmp_path: Path,
+    cluster: Any,
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    predict(run, here, inbox)
+    summary = run_on_ray(str(run), [str(inbox)], there, device="cpu", top=2)
+    assert (summary.rows, summary.lost, summary.done) == (12, 2, 0)
+    for table in ("predictions", "unreadable"):
+        expected, found = rows(here, table), rows(there, table)
+        assert found.keys() == expected.keys()
+        for name, row in found.items():
+            assert row["key"] == expected[name]["key"]
+            if table == "predictions":
+                assert row["scores"] == pytest.approx(expected[name]["scores"], abs=1e-5)
+            else:
+                assert row["stage"] == expected[name]["stage"]
+    again = run_on_ray(str(run), [str(inbox)], there, device="cpu", top=2)
+    assert (again.rows, again.done) == (0, 14)
+
+
+def test_ray_is_an_extra(
+    run: Path,
+    inbox: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    with pytest.raises(UserError, match=r"smnet-video\[ray\]"):
+        run_on_ray(str(run), [str(inbox)], tmp_path / "out")
