@@ -32,7 +32,12 @@ from smnet.errors import UserError
 WIDTH, HEIGHT = 192, 144
 SUFFIXES = (".avi", ".mp4", ".mkv", ".webm")
 SEEN = {
-    "hmdb51/Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi": "left",
+    "hmdb51/Turnk_r_Pippi_Michel_cartwheel_f_cm_np2_le_med_6.avi": "right",
+    "kinetics/R6llTwEh07w.mp4": "towards",
+    "misc/video_large.webm": "towards",
+    "odd/nasa_13013_vfr.mp4": "still",
+    "odd/test_non_zero_start.mp4": "still",
+    "ucf101/v_BaseballPitch_g01_c01.avi": "right",
 }
 """Real clips by relative path, with a motion that a person can name."""
 
