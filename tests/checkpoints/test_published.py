@@ -55,6 +55,9 @@ class Handler(BaseHTTPRequestHandler):
             self.send_error(server.refuse)
             return
         begin = int(re.sub(r"\D", "", wanted) or 0) if server.ranges else 0
+        if begin >= len(server.content):
+            self.send_error(416)
+            return
         body = server.content[begin:]
         self.send_response(206 if begin else 200)
         if begin:
@@ -180,6 +183,21 @@ def test_without_the_server_the_message_names_file_and_folder(
     assert network.address in message
     assert message.endswith(f"put the file at {cache() / Path(network.file).name}")
     assert "\n" not in message
+
+
+def test_a_busy_server_is_asked_again(offered: Server) -> None:
+    offered.refuse = 503
+    with pytest.raises(UserError, match="503 Service Unavailable"):
+        checkpoint_file(NAME)
+    assert len(offered.requests) == download.ATTEMPTS
+
+
+def test_a_part_longer_than_the_file_is_fetched_again(offered: Server) -> None:
+    original = cache() / Path(known.published()[NAME].file).name
+    original.parent.mkdir(parents=True)
+    original.with_name(original.name + ".part").write_bytes(offered.content + b"more")
+    checkpoint_file(NAME)
+    assert len(offered.requests) == 2
 
 
 def test_a_file_put_there_by_hand_is_converted_and_kept(offered: Server, file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 import urllib.error
@@ -18,6 +19,7 @@ TIME_LIMIT = 20.0
 ATTEMPTS = 4
 """Requests in a row that bring nothing new before the download fails."""
 _BLOCK = 1 << 18
+_LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EISDIR)
 
 
 def sha256_of(path: Path) -> str:
@@ -52,18 +54,22 @@ def fetch(address: str, target: Path, sha256: str, most: int, what: str) -> None
             try:
                 _transfer(address, part, most, what)
                 break
-            except (urllib.error.URLError, HTTPException, OSError) as error:
-                reason = getattr(error, "reason", error)
-                if isinstance(error, urllib.error.HTTPError) and error.code == 416:
+            except urllib.error.HTTPError as error:
+                reason: object = f"{error.code} {error.reason}"
+                if error.code == 416:
                     part.unlink(missing_ok=True)  # more than the server has
-                elif isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                    raise _refused(f"{error.code} {error.reason}", address, target) from None
-                elif _is_local(error):
-                    raise
-                failures = 0 if _size(part) > before else failures + 1
-                if failures == ATTEMPTS or (before == 0 and _size(part) == 0):
+                elif error.code < 500:
                     raise _refused(reason, address, target) from None
-                time.sleep(0.2 * 2**failures)
+            except (HTTPException, OSError) as error:  # URLError is an OSError
+                if _is_local(error):
+                    raise
+                reason = getattr(error, "reason", error)
+                if before == _size(part) == 0:  # no network
+                    raise _refused(reason, address, target) from None
+            failures = 0 if _size(part) > before else failures + 1
+            if failures == ATTEMPTS:
+                raise _refused(reason, address, target)
+            time.sleep(0.2 * 2**failures)
         if not sha256_of(part).startswith(sha256):
             part.unlink()
             raise UserError(
@@ -114,16 +120,8 @@ def _size(path: Path) -> int:
 
 
 def _is_local(error: Exception) -> bool:
-    """Whether a file could not be written: such errors name the file or have its error numbers."""
-    import errno
-
-    return isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EACCES,
-        errno.EROFS,
-        errno.EDQUOT,
-        errno.EISDIR,
-    )
+    """Whether a file could not be written, not the server read."""
+    return isinstance(error, OSError) and error.errno in _LOCAL
 
 
 def _refused(reason: object, address: str, target: Path) -> UserError:
