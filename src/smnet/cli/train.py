@@ -44,7 +44,8 @@ def train(
     Examples:
       smnet train --data clips/
       smnet train --data clips/ --minutes 60
-      smnet train small --data clips/ epochs=40 freeze=stem
+      smnet train small --data clips/ epochs=40
+      smnet train --data clips/ --minutes 60 folds=5
       smnet train --data clips/ model=tsm_resnet50 epochs=20 batch=16
       smnet train motion model=tsm_resnet18
       smnet train ssv2-8f --data something-v2/ --out runs/ssv2
@@ -59,7 +60,8 @@ def train(
         file = Path(resume) / "recipe.yaml"
         if not file.is_file():
             raise UserError(f"{resume}: no run to resume here (recipe.yaml is missing)")
-        outcome = run(read_recipe(str(file)), resume, resume=True)
+        recipe, folder = read_recipe(str(file)), resume
+        all_folds = recipe.folds and not (Path(resume) / "resume.pt").exists()
     else:
         name, keys = split_words(words)
         check_recipe_word(name)
@@ -78,7 +80,18 @@ def train(
 
             recipe = recipe.model_copy(update={"data": draw(Path("runs/motion"), *DRAWN).root})
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        outcome = run(recipe, out or f"runs/{Path(name).stem if name else recipe.model}-{stamp}")
+        folder = out or f"runs/{Path(name).stem if name else recipe.model}-{stamp}"
+        all_folds = recipe.folds and "fold" not in keyed
+    if all_folds:
+        from smnet.experiments.folds import cross_validate, print_folds
+
+        done = cross_validate(recipe, Path(folder), resume=resume is not None)
+        if done is None:
+            raise typer.Exit(130)
+        print_folds(done)
+        typer.echo(f"written: {folder}/folds.json, {folder}/predictions.csv")
+        return
+    outcome = run(recipe, folder, resume=resume is not None)
     if not outcome.finished:
         raise typer.Exit(130)
     if outcome.first:
@@ -96,8 +109,9 @@ def _preset(keys: list[str], given: dict[str, Any], by_epochs: bool) -> Recipe:
 
     if int(os.environ.get("WORLD_SIZE", 1)) > 1:
         raise UserError("several processes: name a preset, a recipe or a model (smnet recipes)")
-    minutes = read_recipe(None, keys, given).minutes or MINUTES
-    recipe, lines = choose_preset(keys, given, minutes)
+    asked = read_recipe(None, keys, given)
+    minutes = asked.minutes or MINUTES
+    recipe, lines = choose_preset(keys, given, minutes / max(asked.folds, 1))
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
     return recipe if by_epochs else recipe.model_copy(update={"minutes": minutes})

@@ -27,6 +27,9 @@ SECTIONS = {
 """Titles of the groups of keys, by their first key."""
 
 
+_OFF = ("flip", "amp", "cache", "class_weights", "groups")  # keys with a value "off"
+
+
 class Expected(BaseModel):
     """The accuracy that a recipe should reach."""
 
@@ -80,8 +83,14 @@ class Recipe(BaseModel):
     """File with the class names."""
     first_label: int = Field(0, ge=0, le=1)
     """The number of the first class in lists of numbers."""
-    fold: int = Field(1, ge=1, le=3)
-    """Fold of UCF101 and HMDB51."""
+    fold: int = Field(1, ge=1, le=1000)
+    """Official split of UCF101 and HMDB51, 1 to 3; or the one of folds to hold out."""
+    folds: int = Field(0, ge=0, le=1000)
+    """Folds of a cross-validation: those of the column fold, or drawn by class and group. 0: one
+    split."""
+    groups: Literal["auto", "off"] = "auto"
+    """What a drawn split keeps together besides parts of one file and the column group. auto:
+    identical files, and groups guessed from file names."""
     val_fraction: float = Field(0.2, gt=0, lt=1)
     """Fraction held out for validation, if the data set has no validation split."""
     split_seed: int = Field(0, ge=0, lt=2**32)
@@ -197,7 +206,7 @@ class Recipe(BaseModel):
         result = dict(values)
         for key, value in values.items():
             field = cls.model_fields.get(key)
-            if value is False and key in ("flip", "amp", "cache", "class_weights"):
+            if value is False and key in _OFF:
                 result[key] = "off"
             elif value is None and key == "randaugment":
                 result[key] = ""
@@ -224,6 +233,8 @@ class Recipe(BaseModel):
                 f"warmup={self.warmup:g} takes all of epochs={self.epochs}; give more epochs, or a"
                 f" shorter warmup such as warmup={self.epochs / 10:g}"
             )
+        if self.folds == 1:
+            raise ValueError("folds must be 0 or at least 2, not 1")
         if self.short_side is not None and self.short_side < self.size:
             raise ValueError(f"short_side={self.short_side} is smaller than size={self.size}")
         if self.freeze != "none" and self.weights == "none":

@@ -56,6 +56,8 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
         first_label=recipe.first_label,
         fold=recipe.fold,
         val_fraction=recipe.val_fraction,
+        folds=recipe.folds,
+        groups=recipe.groups,
         split_seed=recipe.split_seed,  # not the seed of the run: all runs share one validation set
     )
     clips = read_clips(

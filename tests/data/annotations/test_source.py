@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from smnet.data.annotations.source import ClipSource, as_source, split_of
+from smnet.data.annotations.source import DEFAULT_SPLIT, ClipSource, as_source, split_of
 from smnet.recipes.recipe import read_recipe
 
 
@@ -22,24 +22,44 @@ def test_open_split_options_have_defaults() -> None:
 
 
 def test_a_recipe_fills_open_split_options_only() -> None:
-    recipe = {"fold": 2, "val_fraction": 0.3, "split_seed": 4, "seed": 9}
+    recipe = {"fold": 2, "folds": 5, "val_fraction": 0.3, "split_seed": 4, "groups": "auto"}
     source = ClipSource("clips", "csv", root="videos", fold=1).with_split(recipe)
     assert source == ClipSource(
-        "clips", "csv", root="videos", fold=1, val_fraction=0.3, split_seed=4
+        "clips",
+        "csv",
+        root="videos",
+        fold=1,
+        val_fraction=0.3,
+        split_seed=4,
+        folds=5,
+        groups="auto",
     )
 
 
 def test_split_of_recipes() -> None:
-    default = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
-    assert split_of(read_recipe(None).model_dump(mode="json")) == default
-    recipe = {"fold": 2, "val_fraction": 0.3, "seed": 9}  # before recipes had a split_seed
-    assert split_of(recipe) == {"fold": 2, "val_fraction": 0.3, "split_seed": 9}
+    default = {"fold": 1, "folds": 0, "val_fraction": 0.2, "split_seed": 0, "groups": "auto"}
+    assert split_of(read_recipe(None).model_dump(mode="json")) == default == DEFAULT_SPLIT
+
+
+def test_earlier_checkpoints_keep_their_split() -> None:
+    """Before recipes had a split_seed, cross-validation and guessed groups."""
+    then = split_of({"fold": 2, "val_fraction": 0.3, "seed": 9})
+    assert then == {
+        "fold": 2,
+        "folds": 0,
+        "val_fraction": 0.3,
+        "split_seed": 9,
+        "groups": "off",
+    }
 
 
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"fold": 4},
+        {"fold": 1001},
+        {"folds": -1},
+        {"folds": 2.0},
+        {"groups": "on"},
         {"fold": True},
         {"val_fraction": 1},
         {"val_fraction": float("nan")},

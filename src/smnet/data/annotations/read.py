@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from smnet.data.addresses import is_url
 from smnet.data.annotations.advice import nothing_recognised
+from smnet.data.annotations.folds import hold_out
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.formats import ALIASES, FORMATS
 from smnet.data.annotations.forms.packed import read_place
@@ -59,9 +61,10 @@ def read_clips(
     if remote and source.format not in (None, "packed"):
         raise UserError(f"{place}: only packed sets are read from an address, not {source.format}")
     path, form = (Path(place), FORMATS["packed"]) if remote else _find(source)
+    folds, fold = source.folds or 0, source.fold or 1
     reading = Reading(
         data=path,
-        source=source,
+        source=replace(source, fold=1) if folds else source,
         root=None if source.root is None else _existing(source.root, "root"),
         labels=None if source.labels is None else _existing(source.labels, "labels"),
         missing=missing,
@@ -69,9 +72,10 @@ def read_clips(
         finder=Finder(check_files),
     )
     try:
-        return read_place(place, reading) if remote else form.read(reading)
+        clips = read_place(place, reading) if remote else form.read(reading)
     except OSError as error:
         raise _unreadable(path, error) from error
+    return hold_out(clips, folds, fold, source.split_seed or 0) if folds else clips
 
 
 @listing_once()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnet.data.annotations.form import Reading
+from smnet.data.annotations.groups import assign_groups
 from smnet.data.annotations.places import Place
 from smnet.data.annotations.problems import Problems
 from smnet.data.annotations.splits import draw_split, groups_of
@@ -106,6 +107,8 @@ def assemble(
     elif idle:
         _refuse_idle(idle, classes, problems)
     drawn = any(row.split is None for row in kept)
+    if reading.source.groups == "auto" and (drawn or reading.source.folds):
+        why += assign_groups(kept)
     if drawn:
         fraction, seed = reading.source.val_fraction or 0.0, reading.source.split_seed or 0
         free = [row for row in kept if row.split is None]

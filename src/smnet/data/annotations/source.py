@@ -7,8 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-DEFAULT_SPLIT: dict[str, Any] = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
+DEFAULT_SPLIT: dict[str, Any] = {
+    "fold": 1,
+    "folds": 0,
+    "val_fraction": 0.2,
+    "split_seed": 0,
+    "groups": "auto",
+}
 """The default split: the first of several, or a random one where the data have none."""
+MAX_FOLDS = 1000
 
 
 @dataclass(frozen=True)
@@ -21,13 +28,18 @@ class ClipSource:
         root: the folder that holds the clips, if it is not the folder of the annotation.
         labels: a file with the class names, if it is not the file beside the annotation.
         first_label: the number of the first class in lists of numbers, 0 or 1.
-        fold: the official split of UCF101 and HMDB51: 1, 2 or 3.
+        fold: the official split of UCF101 and HMDB51: 1, 2 or 3. With ``folds``, the fold to hold
+            out, from 1.
+        folds: number of folds of a cross-validation, see
+            :func:`smnet.data.annotations.folds.hold_out`; 0 is none.
         val_fraction: the share of each class, in [0, 1), that is drawn as "val" where the
             annotation has no split.
         split_seed: the seed of that draw. A seed gives the same split on every machine.
+        groups: clips that a draw keeps together: ``"auto"``, also identical files and groups
+            guessed from file names; ``"off"``, only parts of one file and the column ``group``.
 
-    ``fold``, ``val_fraction`` and ``split_seed`` are None where the caller leaves them open. A
-    checkpoint then provides them, see :meth:`with_split`; otherwise they are 1, 0.2 and 0.
+    The options of the split are None where the caller leaves them open. A checkpoint then provides
+    them, see :meth:`with_split`; otherwise they are those of :data:`DEFAULT_SPLIT`.
     """
 
     data: str | os.PathLike[str]
@@ -38,6 +50,8 @@ class ClipSource:
     fold: int | None = None
     val_fraction: float | None = None
     split_seed: int | None = None
+    folds: int | None = None
+    groups: str | None = None
 
     def with_split(self, recipe: Mapping[str, Any] | None) -> ClipSource:
         """This source, with open split options filled from ``recipe``, then from the defaults.
@@ -66,10 +80,20 @@ def split_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
     fold, fraction = recipe.get("fold"), recipe.get("val_fraction")
     # Early runs had no split seed; the seed of the run drew their split.
     seed = recipe.get("split_seed", recipe.get("seed"))
-    if type(fold) is not int or not 1 <= fold <= 3:
+    # Earlier checkpoints know neither cross-validation nor guessed groups.
+    folds, groups = recipe.get("folds", 0), recipe.get("groups", "off")
+    if type(fold) is not int or not 1 <= fold <= MAX_FOLDS:
+        return None
+    if type(folds) is not int or not 0 <= folds <= MAX_FOLDS or groups not in ("auto", "off"):
         return None
     if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
         return None
     if type(seed) is not int or not 0 <= seed < 2**32:
         return None
-    return {"fold": fold, "val_fraction": fraction, "split_seed": seed}
+    return {
+        "fold": fold,
+        "folds": folds,
+        "val_fraction": fraction,
+        "split_seed": seed,
+        "groups": groups,
+    }
