@@ -10,38 +10,31 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from smnet.export.parity import Scorer
-from smnet.export.writers import Engine, refused, write_onnx
+from smnet.export.writers import Deployed, Engine, refused, write_onnx
 from smnet.inference.streams import FRAME, LOGITS, NEXT, OnnxStream, OpenVinoStream
-from smnet.models import VideoModel, accelerate
+from smnet.models import VideoModel
 from smnet.models.fast import Purpose
 
 STREAMS = {".onnx": OnnxStream, ".xml": OpenVinoStream}
 
 
-class DeployedStep(nn.Module):
+class DeployedStep(Deployed):
     """A step of a model with its normalisation.
 
-    Shape:
-        frame (1, 3, H, W) uint8 and the tensors of the state -> logits (1, K) float32 and the
-        tensors of the next state, in the same order.
+    Frame (1, 3, H, W) uint8 and the tensors of the state -> logits (1, K) float32 and the tensors
+    of the next state, in the same order.
     """
 
     def __init__(self, model: VideoModel, half: bool = False, purpose: Purpose = "export") -> None:
-        super().__init__()
-        self.model = accelerate(model, purpose)
+        super().__init__(model, half, purpose)
         self.names = tuple(self.model.initial_state())
-        std = torch.tensor(model.spec.std).view(3, 1, 1)
-        self.scale: Tensor
-        self.shift: Tensor
-        self.register_buffer("scale", 1 / (255 * std))
-        self.register_buffer("shift", -torch.tensor(model.spec.mean).view(3, 1, 1) / std)
-        if half:
-            self.half()
 
-    def forward(self, frame: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    def forward(  # type: ignore[override]
+        self, frame: Tensor, *values: Tensor
+    ) -> tuple[Tensor, ...]:
         kind = self.scale.dtype
         state = {name: x.to(kind) for name, x in zip(self.names, values, strict=True)}
         logits, after = self.model.step(frame.to(kind) * self.scale + self.shift, state)

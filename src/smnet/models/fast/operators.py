@@ -152,18 +152,11 @@ def input_gradients_in_pytorch(
 ) -> tuple[Tensor, Tensor]:
     is_top = (convolve_time(x, taps, num_segments) == pooled[:, 1:]).to(x.dtype)
     grad_z = torch.addcmul(torch.addcmul(everywhere, grad_y, a), is_top, at_top)
+    grad_rows, rows = (time_as_rows(y, num_segments) for y in (grad_z, x))
+    kernel = taps[:, None, :, None].to(x.dtype)
+    geometry = ((1, 1), (1, 0), (1, 1), False, [0, 0], x.shape[1])  # as in convolve_time
     rows, grad_taps, _ = torch.ops.aten.convolution_backward(
-        time_as_rows(grad_z, num_segments),
-        time_as_rows(x, num_segments),
-        taps[:, None, :, None].to(x.dtype),
-        None,
-        (1, 1),
-        (1, 0),
-        (1, 1),
-        False,
-        [0, 0],
-        x.shape[1],
-        [True, True, False],
+        grad_rows, rows, kernel, None, *geometry, [True, True, False]
     )
     grad_x = torch.addcmul(rows_as_time(rows, x), grad_y, b)
     return grad_x, grad_taps[:, 0, :, 0].to(taps.dtype).contiguous()

@@ -150,20 +150,12 @@ def _excite_and_convolve_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None
     grad_weight = grad_bias = None
     with torch.autocast(x.device.type, enabled=False):
         if weight is not None:
-            stride, padding, dilation, groups = ctx.convolution
+            *sizes, groups = ctx.convolution
+            geometry = (*sizes, False, [0, 0], groups)
+            wanted = [True, True, ctx.bias_sizes is not None]
             y = (excite_in_pytorch if again else excite)(x, taps, a, b, ctx.num_segments)
             grad, grad_weight, grad_bias = torch.ops.aten.convolution_backward(
-                grad,
-                y,
-                weight.to(y.dtype),
-                ctx.bias_sizes,
-                stride,
-                padding,
-                dilation,
-                False,
-                [0, 0],
-                groups,
-                [True, True, ctx.bias_sizes is not None],
+                grad, y, weight.to(y.dtype), ctx.bias_sizes, *geometry, wanted
             )
             del y
             grad_weight = grad_weight.to(weight.dtype)
