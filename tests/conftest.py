@@ -52,15 +52,19 @@ DEVICES = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
 
 SLOW = (
     "tests/export/",
+    "tests/live/test_watch.py",
     "tests/test_distributed.py",
     "tests/test_kills.py",
     "tests/training/test_loop.py",
     "tests/training/test_state.py",
     "tests/training/test_start_weights.py",
+    "tests/training/test_checkpointing.py",
+    "tests/training/test_warm.py",
     "tests/experiments/test_study.py",
     "tests/experiments/test_compare.py",
     "tests/experiments/test_profile.py",
     "tests/experiments/test_demo.py",
+    "tests/experiments/test_folds.py",
     "tests/inference/test_backends.py",
     "tests/inference/test_concurrency.py",
     "tests/evaluation/test_one_program.py",
@@ -71,6 +75,7 @@ SLOW = (
     "tests/models/test_rgbdiff.py",
     "tests/models/test_smnet.py",
     "tests/models/test_registry.py",
+    "tests/models/test_streaming.py",
     "tests/checkpoints/test_convert.py",
     "tests/recipes/test_recipes.py",
     "tests/cli/test_main.py",
@@ -90,6 +95,7 @@ SLOW = (
 QUICK = (
     "tests/export/test_export.py::test_folding_changes_no_scores",
     "tests/training/test_loop.py::test_a_run",
+    "tests/live/test_watch.py::test_events_of_a_file",
     "tests/cli/test_main.py::test_the_help",
     "tests/cli/test_main.py::test_train_then_evaluate_then_predict",
 )
