@@ -47,6 +47,10 @@ WINGS = {
         "many files, into tables that are resumed",
         "models data checkpoints inference",
     ),
+    "embed": (
+        "vectors of videos, and finding videos by them",
+        "models data checkpoints inference corpus report",
+    ),
     "experiments": (
         "comparisons, studies, profiles, the demo",
         "models data recipes distributed checkpoints inference evaluation training report",
@@ -54,7 +58,7 @@ WINGS = {
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " live corpus report experiments",
+        " live corpus embed report experiments",
     ),
     "__main__": ("python -m smnet", "cli"),
 }
@@ -228,10 +232,3 @@ def test_loads_without_heavy_libraries(code: str) -> None:
         [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1].split() == []
-
-
-def test_models_load_without_the_compiler_of_torch() -> None:
-    names = "sys, smnet.models.fast, smnet.models.registry"
-    code = f"import {names}; print('torch._dynamo' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from smnet.corpus.items import Item, ItemList, list_items
+from smnet.data.clips import Part
 from smnet.errors import UserError
 from tests.conftest import class_frames
 from tests.videos import write_video
@@ -109,3 +110,25 @@ def test_a_list_on_the_disk_and_shares() -> None:
     shares = [[item for item in listed if item.share(3) == number] for number in range(3)]
     assert sorted(itertools.chain(*shares), key=items.index) == items
     assert min(map(len, shares)) > 70
+
+
+def test_parts_in_a_manifest(place: Path) -> None:
+    (place / "m.csv").write_text("path,start,end\na.mp4,1.5,2\na.mp4,,3\nb.mp4,,\n")
+    items = list(list_items(["m.csv"]))
+    assert [item.part for item in items] == [Part(1.5, 2), Part(None, 3), None]
+    assert len({item.key for item in items}) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ("path,start,end\na.mp4,2,1", "a.mp4: the part ends at 1"),
+        ("path,start,end\na.mp4,x,1", "a.mp4: start 'x' is not a time"),
+        ("path,offset\na.mp4,2", "column 'offset' means a part"),
+        ("path,fps\na.mp4,2", "column 'fps' asks for a frame rate"),
+    ],
+)
+def test_times_are_read_or_refused(place: Path, row: str, says: str) -> None:
+    (place / "m.csv").write_text(row)
+    with pytest.raises(UserError, match=says):
+        paths("m.csv")

@@ -18,6 +18,7 @@ from smnet import __version__
 from smnet.cli import data
 from smnet.cli.adapt import adapt
 from smnet.cli.deploy import convert, export, push
+from smnet.cli.embed import embed, find
 from smnet.cli.errors import fail, one_line, usage_line
 from smnet.cli.evaluate import evaluate
 from smnet.cli.experiments import compare, demo, profile
@@ -35,6 +36,8 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "live": live,
+    "embed": embed,
+    "find": find,
     "models": models,
     "weights": weights,
     "recipes": recipes,

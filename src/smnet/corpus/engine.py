@@ -10,9 +10,11 @@ Scheduling, retries and placement are the engine's.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from smnet.console import clip_progress
 from smnet.corpus.items import Item, ItemList, list_items
 from smnet.corpus.results import Results
 from smnet.corpus.run import Read, Summary, prediction_work, read_item
+from smnet.data.clips import Part
 from smnet.data.packed.storage import arrow
 from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool
 from smnet.errors import UserError, missing_extra
@@ -90,17 +93,18 @@ class Decode:
         return read_item(self._backend, self._plan, item)
 
     def __call__(self, batch: Columns) -> Columns:
-        items = [Item(*row) for row in zip(*(batch[name] for name in _ITEM), strict=True)]
+        columns = zip(*(batch[name] for name in _ITEM), strict=True)
+        items = [_item(dict(zip(_ITEM, row, strict=True))) for row in columns]
         nothing = np.zeros(self._plan.shape, np.uint8)
-        columns: Columns = {"views": [], "stage": [], "reason": [], "damage": []}
-        for result in self._pool.map([_plain(item) for item in items]):
+        found: Columns = {"views": [], "stage": [], "reason": [], "damage": []}
+        for result in self._pool.map(items):
             if isinstance(result, Lost):
                 result = (Read("decoding", result.reason), None)
             read, views = result
-            columns["views"].append(nothing if views is None else views)
+            found["views"].append(nothing if views is None else views)
             for name in ("stage", "reason", "damage"):
-                columns[name].append(getattr(read, name))
-        return {**batch, **columns, "views": np.stack(columns["views"])}
+                found[name].append(getattr(read, name))
+        return {**batch, **found, "views": np.stack(found["views"])}
 
 
 class Compute:
@@ -121,20 +125,34 @@ class Compute:
                 values[row] = rows[place]
                 if place in problems:
                     batch["stage"][row], batch["reason"][row] = "scoring", problems[place]
-        blank = {"label": "", "score": np.float32(0), "labels": [], "scores": []}
+        blank: Columns = {"label": "", "score": 0.0, "labels": [], "scores": []}
+        blank |= {"answer": [], "unknown": False}
         for name, nothing in blank.items():
             batch[name] = [value.get(name, nothing) for value in values]
         return batch
 
 
-_ITEM = ("path", "size", "stamp", "archive", "offset")
+_ITEM = ("path", "size", "stamp", "archive", "offset", "start", "end", "unit")
 
 
-def _plain(item: Item) -> Item:
-    """The values of an engine's columns are NumPy's."""
-    return Item(
-        str(item.path), int(item.size), str(item.stamp), str(item.archive), int(item.offset)
-    )
+def _columns(items: Sequence[Item]) -> Any:
+    """Items as a table of Arrow; see :func:`_item`."""
+    pa = arrow()
+    text, number, time = pa.string(), pa.int64(), pa.float64()
+    types = (text, number, text, text, number, time, time, text)
+    rows = [
+        (i.path, i.size, i.stamp, i.archive, i.offset, *astuple(i.part or Part())) for i in items
+    ]
+    fields = zip(_ITEM, types, zip(*rows, strict=True), strict=True)
+    return pa.table({name: pa.array(values, kind) for name, kind, values in fields})
+
+
+def _item(row: Mapping[str, Any]) -> Item:
+    """An item of a row, whose values may be NumPy's."""
+    path, size, stamp, archive, offset, *times, unit = (row[name] for name in _ITEM)
+    start, end = (None if t is None or math.isnan(t) else float(t) for t in times)
+    part = None if start is end is None else Part(start, end, unit)
+    return Item(str(path), int(size), str(stamp), str(archive), int(offset), part)
 
 
 def run_on_ray(
@@ -177,7 +195,7 @@ def run_on_ray(
     file = checkpoint if "://" in checkpoint else str(Path(checkpoint).absolute())
     backend = open_backend(file, "cpu")
     work = prediction_work(backend, plan_views(backend, *views), file, top)
-    results = Results(Path(out), work.settings, work.columns, "0of1")
+    results = Results(Path(out), work.table, work.settings, work.columns, "0of1")
     began = time.monotonic()
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     resources = ray.cluster_resources()
@@ -192,7 +210,7 @@ def run_on_ray(
         todo = [item for item in items if item.key not in done]
         summary.done = summary.listed - len(todo)
         for row in _rows(ray, todo, (file, device, views, top, timeout), cores, gpus):
-            item = _plain(Item(*(row[name] for name in _ITEM)))
+            item = _item(row)
             if row["stage"]:
                 summary.lost += 1
                 results.add_lost(item, row["stage"], row["reason"])
@@ -210,9 +228,8 @@ def _rows(ray: Any, items: Sequence[Item], settings: tuple[Any, ...], cores: int
     if not items:
         return
     checkpoint, device, views, top, timeout = settings
-    table = {name: [getattr(item, name) for item in items] for name in _ITEM}
     blocks = max(min(len(items) // BATCH, 4 * cores), 1)
-    dataset = ray.data.from_arrow(arrow().table(table), override_num_blocks=blocks)
+    dataset = ray.data.from_arrow(_columns(items), override_num_blocks=blocks)
     half = max(cores // 2, 1)
     dataset = dataset.map_batches(
         Decode,

@@ -9,9 +9,9 @@ import os
 import pickle
 import stat
 import tarfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -20,7 +20,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from smnet.data.addresses import cause_of, fetched, filesystem_of, is_url
+from smnet.data.annotations.columns import Columns, time_column
 from smnet.data.annotations.places import is_image, is_video
+from smnet.data.annotations.times import part_of
+from smnet.data.clips import Part
 from smnet.data.packed.storage import arrow
 from smnet.errors import UserError
 from smnet.inference.sources import Source, address_videos, walk
@@ -40,6 +43,7 @@ class Item:
         stamp: changes with its content: modification time in ns, or the entity tag of an address.
         archive: the tar file that holds it.
         offset: of its first byte in the archive.
+        part: of the recording; None is all of it.
     """
 
     path: str
@@ -47,11 +51,14 @@ class Item:
     stamp: str
     archive: str = ""
     offset: int = 0
+    part: Part | None = None
 
     @property
     def key(self) -> bytes:
-        """16 bytes that identify path, size and stamp."""
+        """16 bytes that identify path, size, stamp and part."""
         text = f"{self.path}\0{self.size}\0{self.stamp}"
+        if self.part is not None:
+            text += f"\0{self.part.start}\0{self.part.end}\0{self.part.unit}"
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
     def share(self, count: int) -> int:
@@ -101,7 +108,8 @@ def list_items(words: Sequence[str]) -> Iterator[Item]:
     """List the videos that words stand for, one after another and never all in memory.
 
     A word is a video, a folder, a pattern, an address, ``@list.txt``, a manifest (``.csv``,
-    ``.tsv`` or ``.parquet`` with a column ``path``), or a ``.tar`` shard. Paths in lists and
+    ``.tsv`` or ``.parquet`` with a column ``path``; columns ``start`` and ``end`` name parts, see
+    ``docs/datasets.md``), or a ``.tar`` shard. Paths in lists and
     manifests are relative to their folder. A path that does not exist is an item too.
 
     Raises:
@@ -225,55 +233,82 @@ def _opened(path: str) -> Iterator[Any]:
 
 def _in_manifest(path: str, suffix: str) -> Iterator[Item]:
     base = path.rpartition("/")[0]
-    names = _parquet_names(path) if suffix == ".parquet" else _text_names(path, suffix)
-    count = 0
-    for name in names:
-        count += 1
+    rows = _parquet_rows(path) if suffix == ".parquet" else _text_rows(path, suffix)
+    empty = True
+    for name, part in rows:
+        empty = False
         if is_url(name):
-            yield _remote(name)
+            item = _remote(name)
         elif is_url(path):
-            yield _remote(f"{base}/{name}")
+            item = _remote(f"{base}/{name}")
         else:
-            yield _local(str(Path(base, name)))
-    if not count:
+            item = _local(str(Path(base, name)))
+        yield replace(item, part=part)
+    if empty:
         raise UserError(f"{path}: an empty list")
 
 
-def _column(path: str, names: Sequence[str]) -> str:
-    lower = {name.strip().lower(): name for name in names}
-    for known in COLUMNS:
-        if known in lower:
-            return lower[known]
-    seen = ", ".join(map(repr, names[:6]))
-    raise UserError(f"{path}: no column {', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}; it has {seen}")
+class _Header:
+    """Which columns of a manifest hold the path and the borders of a part.
+
+    Raises:
+        UserError: no column of a path, or one that changes the meaning of a row and is not read.
+    """
+
+    def __init__(self, path: str, names: Sequence[str]) -> None:
+        lower = {name.strip().lower().replace(" ", "_"): name for name in names}
+        self.file = path
+        self.path = next((lower[known] for known in COLUMNS if known in lower), "")
+        if not self.path:
+            seen = ", ".join(map(repr, names[:6]))
+            known = f"{', '.join(COLUMNS[:-1])} or {COLUMNS[-1]}"
+            raise UserError(f"{path}: no column {known}; it has {seen}")
+        self.borders = {key: lower[n] for n in lower if (key := time_column(n)) is not None}
+        for name in lower.keys() - set(self.borders.values()):
+            if time_column(name) is None and (meaning := Columns.meaning(name)):
+                raise UserError(f"{path}: column {name!r} {meaning}")
+
+    @property
+    def names(self) -> list[str]:
+        return [self.path, *self.borders.values()]
+
+    def read(self, row: Mapping[str, Any]) -> tuple[str, Part | None]:
+        """The path and the part of a row.
+
+        Raises:
+            UserError: no part of a recording.
+        """
+        fields = {k: "" if row[n] is None else str(row[n]) for k, n in self.borders.items()}
+        part, wrong = part_of(fields)
+        if wrong:
+            raise UserError(f"{self.file}: {row[self.path]}: {wrong}")
+        return row[self.path], part
 
 
-def _text_names(path: str, suffix: str) -> Iterator[str]:
-    """The paths in a list, or in the column of a table."""
+def _text_rows(path: str, suffix: str) -> Iterator[tuple[str, Part | None]]:
+    """(path, part) of the lines of a list, or of the rows of a table."""
     try:
         with _opened(path) as raw:
             lines = (line.decode("utf-8-sig" if n == 0 else "utf-8") for n, line in enumerate(raw))
             if suffix not in (".csv", ".tsv"):
-                yield from filter(None, map(str.strip, lines))
+                yield from ((line, None) for line in filter(None, map(str.strip, lines)))
                 return
             rows = csv.DictReader(lines, delimiter="\t" if suffix == ".tsv" else ",")
-            column = _column(path, rows.fieldnames or ())
-            for row in rows:
-                if row[column]:
-                    yield row[column]
+            header = _Header(path, rows.fieldnames or ())
+            yield from (header.read(row) for row in rows if row[header.path])
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: cannot be read as a list of videos ({error})") from None
 
 
-def _parquet_names(path: str) -> Iterator[str]:
+def _parquet_rows(path: str) -> Iterator[tuple[str, Part | None]]:
     arrow()
     import pyarrow.parquet as pq
     from pyarrow import ArrowInvalid
 
     try:
         with _opened(path) as raw, pq.ParquetFile(raw) as table:
-            column = _column(path, table.schema_arrow.names)
-            for batch in table.iter_batches(_ROWS, columns=[column]):
-                yield from filter(None, batch.column(0).to_pylist())
+            header = _Header(path, table.schema_arrow.names)
+            for batch in table.iter_batches(_ROWS, columns=header.names):
+                yield from (header.read(row) for row in batch.to_pylist() if row[header.path])
     except (OSError, ArrowInvalid) as error:
         raise UserError(f"{path}: cannot be read as a Parquet table ({error})") from None

@@ -1,6 +1,6 @@
 """The results of a corpus in a folder: Parquet parts, what is done, and the merged tables.
 
-    out/predictions.parquet     every row once, of the last complete run
+    out/predictions.parquet     every row once, of the last complete run (or embeddings.parquet)
     out/unreadable.parquet      every file without a result, with stage and reason
     out/<run>/run.json          checkpoint, its hash, settings
     out/<run>/part-*.parquet    rows as they were written; never changed
@@ -19,6 +19,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ ROWS = 2000
 """Rows of a part."""
 SECONDS = 60.0
 """A part is written at the latest after so many seconds."""
-TABLES = {"part": "predictions.parquet", "lost": "unreadable.parquet"}
+LOST = "unreadable.parquet"
 
 _KEY = np.dtype("S16")  # sortable; all have 16 bytes, so trailing zeros do not matter
 
@@ -47,13 +48,17 @@ def item_columns() -> list[Any]:
         pa.field("path", pa.string()),
         pa.field("size", pa.int64()),
         pa.field("stamp", pa.string()),
+        pa.field("start", pa.float64()),
+        pa.field("end", pa.float64()),
+        pa.field("unit", pa.string()),
         pa.field("key", pa.binary(16)),
     ]
 
 
 def item_row(item: Item) -> dict[str, Any]:
     path = printable(item.path) if not _is_utf8(item.path) else item.path
-    return {"path": path, "size": item.size, "stamp": item.stamp, "key": item.key}
+    part = asdict(item.part) if item.part else {}
+    return {"path": path, "size": item.size, "stamp": item.stamp, **part, "key": item.key}
 
 
 class Results:
@@ -66,13 +71,20 @@ class Results:
     """
 
     def __init__(
-        self, folder: Path, settings: Mapping[str, Any], columns: Iterable[Any], name: str = "0"
+        self,
+        folder: Path,
+        table: str,
+        settings: Mapping[str, Any],
+        columns: Iterable[Any],
+        name: str = "0",
     ) -> None:
         """Open or make the folder.
 
         Args:
             folder: of the corpus.
-            settings: checkpoint, its hash and whatever changes a row, as plain values.
+            table: file name of the merged table.
+            settings: checkpoint, its hash and whatever changes a row, as plain values; and under
+                "place" where the checkpoint was, which changes none.
             columns: pyarrow fields of the rows beside those that identify them.
             name: of this process among those that write here at the same time.
 
@@ -81,14 +93,16 @@ class Results:
         """
         pa = arrow()
         text = json_text(dict(settings), indent=1)
-        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+        identity = {key: value for key, value in settings.items() if key != "place"}
+        digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
         self.folder, self.run, self.name = folder, folder / digest[:12], name
         marks = {"written_by": "written by smnet", "settings": text}
         self.schema = pa.schema([*item_columns(), *columns], metadata=marks)
         reason = [pa.field("stage", pa.string()), pa.field("reason", pa.string())]
         self.lost_schema = pa.schema([*item_columns(), *reason], metadata=marks)
+        self._tables = (("part", table, self.schema), ("lost", LOST, self.lost_schema))
         if not any(folder.glob("*/run.json")):
-            check_outputs({f"--out {t}": folder / t for t in TABLES.values()}, ())
+            check_outputs({f"--out {name}": folder / name for name in (table, LOST)}, ())
         self._rows: dict[str, list[dict[str, Any]]] = {"part": [], "lost": []}
         self._written = time.monotonic()
         self._settings = text
@@ -126,7 +140,7 @@ class Results:
 
     def flush(self) -> None:
         """Write the rows in memory as parts."""
-        for kind, schema in (("part", self.schema), ("lost", self.lost_schema)):
+        for kind, _, schema in self._tables:
             if self._rows[kind]:
                 name = f"{kind}-{self.name}-{time.time_ns():x}-{uuid.uuid4().hex[:8]}.parquet"
                 table = arrow().Table.from_pylist(self._rows[kind], schema=schema)
@@ -152,11 +166,10 @@ class Results:
         wanted = Keys(_joined(item.key for item in items))
         seen = np.zeros(len(wanted), bool)
         counts: dict[str, int] = {}
-        for kind, schema in (("part", self.schema), ("lost", self.lost_schema)):
+        for kind, name, schema in self._tables:
             before = int(seen.sum())
-            tables = self._wanted(self._parts(kind), wanted, seen)
-            _write(self.folder / TABLES[kind], tables, schema)
-            counts[TABLES[kind]] = int(seen.sum()) - before
+            _write(self.folder / name, self._wanted(self._parts(kind), wanted, seen), schema)
+            counts[name] = int(seen.sum()) - before
         counts["missing"] = int((~seen).sum())
         return counts
 

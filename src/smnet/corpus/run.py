@@ -30,6 +30,7 @@ from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool
 from smnet.data.workers.slots import Slots
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, score_each
+from smnet.inference.decision import BACKGROUND, decide
 from smnet.system import available_cores
 
 Rows = tuple[list[Mapping[str, Any]], dict[int, str]]
@@ -46,6 +47,7 @@ class Work:
         columns: pyarrow fields of the values.
         compute: maps views (B, V, T*L, 3, h, w) uint8 to rows.
         settings: plain values that identify the result, with the hash of the checkpoint.
+        table: file name of the merged table.
     """
 
     backend: Backend
@@ -53,6 +55,7 @@ class Work:
     columns: Sequence[Any]
     compute: Callable[[NDArray[np.uint8]], Rows]
     settings: Mapping[str, Any]
+    table: str = "predictions.parquet"
 
 
 @dataclass
@@ -103,7 +106,11 @@ class Summary:
 def prediction_work(
     backend: Backend, plan: ViewPlan, checkpoint: str | os.PathLike[str], top: int = 5
 ) -> Work:
-    """Labels and scores of each video, best first: ``label``, ``score``, ``labels``, ``scores``."""
+    """Labels and scores of each video, best first, and its answer.
+
+    Columns: ``label``, ``score``, ``labels``, ``scores``; ``answer``, the classes that the network
+    answers, and ``unknown``, see :mod:`smnet.inference.decision`; ``damage``, lost frames.
+    """
     pa = arrow()
     names = backend.spec.class_names or tuple(map(str, range(backend.spec.num_classes)))
 
@@ -114,9 +121,19 @@ def prediction_work(
             best = np.argsort(-values, kind="stable")[:top]
             if row not in problems and not np.isfinite(values).all():
                 problems[row] = "the model's scores are not finite numbers"
-            labels = [names[i] for i in best]
-            pairs = {"labels": labels, "scores": values[best].tolist()}
-            rows.append({"label": labels[0], "score": float(values[best[0]]), **pairs})
+            labels, tops = [names[i] for i in best], values[best].tolist()
+            said, unknown = decide(backend.spec, values)
+            answer = [n for n, is_said in zip(names, said, strict=True) if is_said]
+            rows.append(
+                {
+                    "label": labels[0],
+                    "score": tops[0],
+                    "labels": labels,
+                    "scores": tops,
+                    "answer": [name for name in answer if name != BACKGROUND],
+                    "unknown": unknown,
+                }
+            )
         return rows, problems
 
     columns = [
@@ -124,6 +141,8 @@ def prediction_work(
         pa.field("score", pa.float32()),
         pa.field("labels", pa.list_(pa.string())),
         pa.field("scores", pa.list_(pa.float32())),
+        pa.field("answer", pa.list_(pa.string())),
+        pa.field("unknown", pa.bool_()),
         pa.field("damage", pa.int32()),
     ]
     return Work(backend, plan, columns, compute, settings_of("predict", checkpoint, plan, top=top))
@@ -146,6 +165,7 @@ def settings_of(
     return {
         "task": task,
         "checkpoint": file.name,
+        "place": str(file.absolute()),
         "sha256": digest.hexdigest(),
         "views": views,
         **described,
@@ -163,6 +183,7 @@ def run_corpus(
     timeout: float = TIME_LIMIT,
     share: tuple[int, int] = (0, 1),
     retry: bool = False,
+    expand: Callable[[Iterator[Item]], Iterator[Item]] = iter,
 ) -> Summary:
     """Compute the rows that are missing in ``out``, then write the merged tables.
 
@@ -176,17 +197,18 @@ def run_corpus(
         share: (number, count): this process works on the share with this number, from 0, of
             ``count`` shares. A video is always in the same share.
         retry: try unreadable files again.
+        expand: makes items of items, such as windows of recordings.
 
     Raises:
         UserError: sources that cannot be listed, or a folder that cannot be written or that
             another process with the same share writes to.
     """
     number, count = share
-    results = Results(Path(out), work.settings, work.columns, f"{number}of{count}")
+    results = Results(Path(out), work.table, work.settings, work.columns, f"{number}of{count}")
     summary = Summary(workers=workers or min(available_cores(), 8))
     began = time.monotonic()
     with results.open(), clip_progress(work.settings["task"], "unreadable") as progress:
-        items = ItemList(list_items(words))
+        items = ItemList(expand(list_items(words)))
         if not len(items):
             raise UserError(f"{', '.join(words)}: no videos there")
         done = results.done(lost=not retry)
@@ -232,7 +254,7 @@ def read_item(
             ready = time.monotonic()
             if not isinstance(content, str) or Path(content).exists():
                 stage = "decoding"
-            views = backend.read(content, plan, damage)
+            views = backend.read(content, plan, damage, item.part)
     except UserError as error:
         return Read("reading" if isinstance(error, Unreachable) else stage, str(error)), None
     return Read("", "", damage.count, ready - began, time.monotonic() - ready), views

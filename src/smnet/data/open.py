@@ -66,7 +66,7 @@ def open_video(
             size, lacks a frame (folders), is not read in time, or there is no such decoder; or no
             frame lies in the part.
     """
-    video = _open(path, template, start, timeout, decoder, part)
+    video = _open(path, template, start, timeout, decoder)
     return video if part is None else VideoPart(video, part)
 
 
@@ -76,7 +76,6 @@ def _open(
     start: int | None,
     timeout: float | None,
     decoder: str,
-    part: Part | None,
 ) -> Video:
     if isinstance(path, np.ndarray):
         return FrameArray(path)
@@ -102,7 +101,7 @@ def _open(
     kind, _, device = decoder.partition(":")
     if kind == "torchcodec":
         return torchcodec_file.TorchCodecFile(name, timeout, device or "cpu")
-    return VideoFile(name, timeout, part)
+    return VideoFile(name, timeout)
 
 
 def refuse_address(name: str) -> None:

@@ -34,8 +34,7 @@ def validation_plan(spec: ModelSpec) -> ViewPlan:
 
     All published rules validate on one clip, also those that test on two or ten.
     """
-    clips = clips_of_validation(spec.sampling) if spec.rate is None else 1
-    return view_plan(spec, clips, validation=True)
+    return view_plan(spec, clips_of_validation(spec.sampling), validation=True)
 
 
 def protocol_loader(

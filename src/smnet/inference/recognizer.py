@@ -21,6 +21,7 @@ from smnet.inference.backends import Backend, open_backend, plan_views, score_ea
 from smnet.inference.decision import BACKGROUND, decide
 from smnet.inference.sources import Source, each_source
 from smnet.inference.utilisation import Utilisation
+from smnet.inference.vectors import features_of, pooled
 from smnet.system import available_cores
 
 Views = tuple[NDArray[np.uint8], Damage]
@@ -153,6 +154,23 @@ class Recognizer:
         if prediction.error:
             raise UserError(prediction.error)
         return prediction
+
+    def embed(
+        self, source: Any, *, start: float | None = None, end: float | None = None
+    ) -> NDArray[np.float32]:
+        """The vector (3C,) of one video, see :mod:`smnet.inference.vectors`.
+
+        Args:
+            source, start, end: as in :meth:`predict`.
+
+        Raises:
+            UserError: the video cannot be read, or the file was exported without features.
+        """
+        features = features_of(self.backend)
+        part = None if start is None and end is None else Part(start, end)
+        views, _ = self._read(replace(Source.of(source), part=part))
+        vector: NDArray[np.float32] = pooled(features(views[None])).mean(1)[0]
+        return vector
 
     def predict_many(
         self,

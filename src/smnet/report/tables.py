@@ -31,6 +31,14 @@ def plain_table(*columns: str) -> Table:
     return table
 
 
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A plain table on standard output."""
+    table = plain_table(*columns)
+    for row in rows:
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    output().print(table)
+
+
 def say(console: Console, text: str) -> None:
     """Print one line as it is: no markup, no wrapping, control characters escaped."""
     console.print(printable(text), markup=False, soft_wrap=True)

@@ -1,0 +1,148 @@
+"""``smnet embed`` and ``smnet find``: vectors of videos, and finding videos by them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from smnet.cli.hints import check_order
+from smnet.cli.options import AsJson, Device, Views, Workers
+from smnet.cli.predict import parse_share, print_summary
+from smnet.errors import UserError
+
+
+def embed(
+    checkpoint: Annotated[str, typer.Argument(help="A checkpoint, or the folder of a run.")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Videos, folders, patterns, addresses, @list.txt, manifests or .tar shards.",
+        ),
+    ],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the index.")],
+    every: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Seconds between vectors of a recording. Default: one vector."),
+    ] = None,
+    window: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="With --every: seconds per vector. Default: the same."),
+    ] = None,
+    views: Views = "1x1",
+    batch: Annotated[int, typer.Option(min=1, help="Videos per batch.")] = 8,
+    workers: Workers = None,
+    device: Device = "auto",
+    share: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Work on share I of N, on as many machines.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, help="Time limit per video, in seconds.")
+    ] = 180.0,
+    retry: Annotated[bool, typer.Option("--retry", help="Try unreadable files again.")] = False,
+) -> None:
+    """Compute a vector for each video, into a Parquet table that smnet find searches.
+
+    A vector holds the mean of the network's features over time, their deviation and their trend,
+    in float16. Run again, it does what is missing.
+
+    \b
+    Examples:
+      smnet embed runs/mine clips/ --out index
+      smnet embed runs/mine recordings/ --every 1 --window 2 --out index
+    """
+    from smnet.corpus.run import run_corpus
+    from smnet.embed.vectors import embedding_work, windows
+    from smnet.inference.backends import open_backend, plan_views
+    from smnet.recipes.keys import parse_views
+
+    check_order(checkpoint)
+    if window is not None and every is None:
+        raise UserError("--window belongs to --every SECONDS")
+    backend = open_backend(checkpoint, device)
+    plan = plan_views(backend, *parse_views(views))
+    length = window or every
+    work = embedding_work(backend, plan, checkpoint, every=every, window=length)
+    summary = run_corpus(
+        work,
+        sources,
+        out,
+        batch=batch,
+        workers=workers,
+        timeout=timeout,
+        share=parse_share(share),
+        retry=retry,
+        expand=lambda items: windows(items, every, length) if every and length else items,
+    )
+    print_summary(summary, out)
+
+
+def find(
+    index: Annotated[str, typer.Option("--in", metavar="DIR", help="The folder of smnet embed.")],
+    examples: Annotated[
+        list[str] | None, typer.Argument(metavar="[CLIP...]", help="Videos like those wanted.")
+    ] = None,
+    unlike: Annotated[
+        list[str] | None, typer.Option("--not", metavar="CLIP", help="A video unlike those wanted.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-k", min=1, help="Videos to find.")] = 10,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Find groups of near-duplicates instead.")
+    ] = False,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="With --duplicates: the least cosine.")
+    ] = 0.95,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--from", metavar="CHECKPOINT", help="Default: the checkpoint of the index."),
+    ] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Find the videos of an index that are like an example, or its near-duplicates.
+
+    Examples may be videos of the index or others. Videos given as examples are not found.
+
+    \b
+    Examples:
+      smnet find clip.mp4 --in index
+      smnet find good.mp4 better.mp4 --not bad.mp4 --in index -k 20 --json
+      smnet find --duplicates --in index
+    """
+    from smnet.embed.index import Index
+
+    if duplicates == bool(examples):
+        raise UserError("give an example, or --duplicates")
+    opened = Index.load(index)
+    if duplicates:
+        groups = opened.duplicates(threshold)
+        _print_groups(opened, groups, as_json)
+        return
+    from smnet.embed.vectors import query
+
+    like = query(opened, examples or (), checkpoint, device)
+    against = query(opened, unlike or (), checkpoint, device)
+    known = [row for path in [*(examples or ()), *(unlike or ())] for row in opened.rows_of(path)]
+    matches = opened.find(like, against, count, known)
+    if as_json:
+        from smnet.console import json_text
+
+        for match in matches:
+            typer.echo(json_text(match.to_dict()))
+        return
+    from smnet.report.tables import print_table
+
+    print_table(("video", "cosine"), [(match.name, f"{match.score:.3f}") for match in matches])
+
+
+def _print_groups(index: Any, groups: list[list[int]], as_json: bool) -> None:
+    from smnet.console import json_text, plural
+
+    for group in groups:
+        names = [index.name(row) for row in group]
+        if as_json:
+            typer.echo(json_text(names))
+        else:
+            typer.echo("\n".join([f"{plural(len(names), 'video')}:", *(f"  {n}" for n in names)]))
+    typer.echo(f"{plural(len(groups), 'group')} of near-duplicates", err=True)

@@ -1,0 +1,1 @@
+"""Vectors of videos, and finding videos by them."""

@@ -1,0 +1,54 @@
+"""``smnet embed`` and ``smnet find``."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Called
+
+pytest.importorskip("pyarrow")
+
+
+def test_embed_then_find(
+    smnet: Callable[..., Called], run: Path, clips: Path, tmp_path: Path
+) -> None:
+    index, checkpoint = tmp_path / "index", tmp_path / "best.safetensors"
+    shutil.copy(run / "best.safetensors", checkpoint)
+    called = smnet("embed", checkpoint, clips / "val", "--out", index, "--workers", 1)
+    assert called.status == 0, called.err
+    assert "6 videos: 0 done before, 6 new" in called.out
+    example = clips / "val" / "rising" / "0.mp4"
+    called = smnet("find", example, "--in", index, "-k", 3, "--json")
+    found = [json.loads(line) for line in called.out.splitlines()]
+    assert len(found) == 3
+    assert str(example) not in [match["path"] for match in found]
+
+    copy = tmp_path / "copy.mp4"
+    shutil.copy(example, copy)
+    called = smnet("find", copy, "--in", index, "-k", 1)
+    assert called.status == 0, called.err
+    assert called.out.splitlines()[1].split() == [str(example), "1.000"]
+    assert "of near-duplicates" in smnet("find", "--duplicates", "--in", index).err
+
+    assert "give an example, or --duplicates" in smnet("find", "--in", index).err
+    checkpoint.unlink()
+    called = smnet("find", copy, "--in", index)
+    assert called.status == 1
+    assert "give it with --from CHECKPOINT" in called.err
+    assert smnet("find", copy, "--in", index, "--from", run).status == 0
+
+
+def test_a_vector_each_second(
+    smnet: Callable[..., Called], run: Path, clips: Path, tmp_path: Path
+) -> None:
+    recording = clips / "val" / "rising" / "0.mp4"
+    out = tmp_path / "index"
+    called = smnet("embed", run, recording, "--every", 0.1, "--out", out, "--workers", 1)
+    assert called.status == 0, called.err
+    called = smnet("find", recording, "--in", out)
+    assert "belongs to --every" in smnet("embed", run, recording, "--window", 1, "--out", out).err
