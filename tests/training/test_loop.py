@@ -63,7 +63,7 @@ def test_it_learns(run: Path) -> None:
 
 
 def test_what_lies_in_the_folder_of_a_run(run: Path, clips: Path) -> None:
-    assert {p.name for p in run.iterdir()} - {"tensorboard"} == {
+    assert {p.name for p in run.iterdir()} - {"tensorboard", "evaluation.html"} == {
         "recipe.yaml",
         "log.jsonl",
         "best.safetensors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from smnet.adapt.features import FeatureCache, clip_features
 from smnet.adapt.probe import Probe
 from smnet.adapt.selection import Choice, Samples, choose, out_of_fold
+from smnet.adapt.suspects import suspects
 from smnet.checkpoints.file import Checkpoint, read_checkpoint, save_checkpoint
 from smnet.console import clip_progress, clock, console
 from smnet.data.annotations.mirror import mirror
@@ -27,7 +29,7 @@ from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.evaluation.results import Evaluation, truth_of
-from smnet.files import alone_in, write_text
+from smnet.files import alone_in, atomic_path, in_utf8, write_text
 from smnet.inference.backends import plan_views
 from smnet.inference.torch_backend import TorchBackend
 from smnet.models import VideoModel
@@ -39,6 +41,7 @@ from smnet.training.loop import train
 from smnet.training.setup import (
     build_model,
     check_folder_is_not_data,
+    class_counts,
     read_training_clips,
     validation_clips,
 )
@@ -71,6 +74,9 @@ class Adapted:
         kept: ``"probe"`` or ``"fine-tuned"``.
         verdict: one line that says which and why.
         calibration: of the result, on the clips of ``crossed``, or of ``tuned`` if that is kept.
+        suspects: clips of ``crossed`` whose label may be wrong, with the class that they may
+            rather be.
+        counts: training clips of each class.
     """
 
     folder: Path
@@ -80,6 +86,8 @@ class Adapted:
     kept: str
     verdict: str
     calibration: Calibration
+    suspects: Sequence[tuple[int, int]]
+    counts: Mapping[str, int]
 
     def checked(self, result: Evaluation) -> Evaluation:
         """A result with the decision and the temperature of the checkpoint."""
@@ -149,7 +157,23 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         _say(str(calibration))
         save_checkpoint(folder / "best.safetensors", calibrated(best, calibration))
         _say(verdict)
-    return Adapted(folder, crossed, held, tuned, kept, verdict, calibration)
+        found = [] if clips.several else suspects(crossed.scores, crossed.labels)
+        _write_suspects(folder / "suspects.csv", crossed, found)
+        if found:
+            _say(f"labels to check: {len(found)}, in {folder / 'suspects.csv'}")
+    counts = class_counts(clips)
+    return Adapted(folder, crossed, held, tuned, kept, verdict, calibration, found, counts)
+
+
+def _write_suspects(path: Path, result: Evaluation, found: Sequence[tuple[int, int]]) -> None:
+    """A table of the clips whose label may be wrong, the most suspect first."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "label", "proposed", "score"])
+        for i, k in found:
+            names = result.classes[result.labels[i]], result.classes[k]
+            score = round(float(result.scores[i, k]), 6)
+            writer.writerow([in_utf8(result.clips[i].name), *names, score])
 
 
 def _say(text: str) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from smnet.cli.options import DataArgument, Format, Labels, Root, absolute_paths
+from smnet.cli.reports import NoReport, adapt_page, check_page
 
 
 def adapt(
@@ -33,6 +34,7 @@ def adapt(
     format: Format = None,
     root: Root = None,
     labels: Labels = None,
+    no_report: NoReport = False,
 ) -> None:
     """Adapt a trained network to few clips.
 
@@ -54,12 +56,17 @@ def adapt(
     recipe = start_recipe(start, keys or (), {k: v for k, v in values.items() if v is not None})
     recipe = recipe.model_copy(update=absolute_paths(recipe))
     folder = Path(out or f"runs/adapt-{time.strftime('%Y%m%d-%H%M%S')}")
+    page = None if no_report else check_page(folder)
+    began = time.monotonic()
     found = run(recipe, folder, minutes)
     if found is None:
         raise typer.Exit(130)
-    typer.echo(f"cross-validated: top-1 {found.crossed.top(1)}")
-    if found.probe is not None:
-        kept = found.tuned if found.tuned is not None and found.kept != "probe" else found.probe
-        typer.echo(f"validation:      top-1 {kept.top(1)}")
+    if page is not None:
+        adapt_page(page, found, time.monotonic() - began)
+    name, share = found.crossed.headline
+    typer.echo(f"cross-validated: {name} {share}")
+    kept = found.tuned if found.kept == "fine-tuned" else found.probe
+    if kept is not None:
+        typer.echo(f"validation:      {name} {kept.headline[1]}")
     typer.echo(found.verdict)
     typer.echo(f"checkpoint: {folder / 'best.safetensors'}")

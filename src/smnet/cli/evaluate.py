@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from smnet.cli.options import AsJson, Device, FirstLabel, Format, Labels, Overwrite, Root, Workers
+from smnet.cli.reports import NoReport, evaluate_page
 from smnet.errors import UserError
 
 
@@ -68,6 +70,11 @@ def evaluate(
     device: Device = "auto",
     decoder: Annotated[str, typer.Option(help="Video decoder: pyav or torchcodec.")] = "pyav",
     overwrite: Overwrite = False,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.html", help="The report. Default: evaluation.html in a run."),
+    ] = None,
+    no_report: NoReport = False,
 ) -> None:
     """Measure the accuracy of a checkpoint on a data set.
 
@@ -96,7 +103,7 @@ def evaluate(
     if confusion:
         check_picture(confusion)
     check_outputs(
-        {"--predictions": predictions, "--confusion": confusion},
+        {"--predictions": predictions, "--confusion": confusion, "--report": report},
         (*checkpoints, data, root, labels),
         overwrite,
     )
@@ -121,6 +128,8 @@ def evaluate(
     if result is None:  # torchrun: the first process reports
         return
     # Files first: standard output may be a closed pipe.
+    if not no_report and (page := _page(report, checkpoints)) is not None:
+        evaluate_page(page, result, checkpoints, data)
     if predictions:
         write_predictions(predictions, result)
     if confusion:
@@ -137,3 +146,20 @@ def evaluate(
             expected = read_header(checkpoint).recipe.get("expected")
         if expected:
             typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")
+
+
+def _page(report: str | None, checkpoints: list[str]) -> Path | None:
+    """Where the report is written: to ``report``, or into a run where that is allowed."""
+    from smnet.files import check_outputs
+
+    if report is not None:
+        return Path(report)
+    run = Path(checkpoints[0])
+    if len(checkpoints) > 1 or not run.is_dir():
+        return None
+    page = run / "evaluation.html"
+    try:
+        check_outputs({"report": page}, ())
+    except UserError:  # the folder is another program's, or cannot be written
+        return None
+    return page

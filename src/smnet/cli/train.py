@@ -11,6 +11,7 @@ import typer
 
 from smnet.cli.hints import check_recipe_word
 from smnet.cli.options import Data, Format, RecipeAndKeys, absolute_paths, split_words
+from smnet.cli.reports import NoReport, check_page, train_page
 from smnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ def train(
         float | None,
         typer.Option(min=0.1, help="Time for the run. Default without recipe and model: 10."),
     ] = None,
+    no_report: NoReport = False,
 ) -> None:
     """Train a model.
 
@@ -82,6 +84,7 @@ def train(
         stamp = time.strftime("%Y%m%d-%H%M%S")
         folder = out or f"runs/{Path(name).stem if name else recipe.model}-{stamp}"
         all_folds = recipe.folds and "fold" not in keyed
+    page = None if no_report else check_page(folder)
     if all_folds:
         from smnet.experiments.folds import cross_validate, print_folds
 
@@ -95,9 +98,12 @@ def train(
     if not outcome.finished:
         raise typer.Exit(130)
     if outcome.first:
+        if page is not None:
+            train_page(page, outcome)
         best = outcome.best or {}
         if best.get("clips"):
-            typer.echo(f"best: top-1 {best['top1']:.1%} on validation, epoch {best['epoch']}")
+            name, value = ("mAP", best["map"]) if "map" in best else ("top-1", best["top1"])
+            typer.echo(f"best: {name} {value:.1%} on validation, epoch {best['epoch']}")
         typer.echo(f"checkpoint: {outcome.checkpoint}")
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import astuple, dataclass, replace
+from dataclasses import astuple, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from smnet.training.setup import (
     StopRequested,
     build_model,
     check_folder_is_not_data,
+    class_counts,
     compiled_and_distributed,
     data_fingerprint,
     describe,
@@ -89,6 +91,7 @@ class Outcome:
         stop_requested: whether Ctrl-C or SIGTERM arrived, even if only after the last step.
         first: whether this process is the one of rank 0.
         held_out: the validation clips under the best checkpoint, calibrated; None without any.
+        train_clips: number of training clips of each class.
     """
 
     folder: Path
@@ -98,6 +101,7 @@ class Outcome:
     stop_requested: bool
     first: bool = True
     held_out: Evaluation | None = None
+    train_clips: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Path:
@@ -342,5 +346,5 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             held_out = calibrate_best(folder, held_out, again, processes, log.say)
         if state.best is None:
             log.say("no epoch had finite validation scores, so best.safetensors was not written")
-        stop = processes.any(stopping.is_set())
-        return Outcome(folder, True, state.best, state.epoch, stop, processes.first, held_out)
+        ended = (state.best, state.epoch, processes.any(stopping.is_set()), processes.first)
+        return Outcome(folder, True, *ended, held_out, class_counts(clips))

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
@@ -187,6 +188,12 @@ def build_model(recipe: Recipe, clips: ClipSet) -> VideoModel:
         share = label_share(clips)
         nn.init.constant_(model.fc.bias, math.log(share / (1 - share)))
     return model
+
+
+def class_counts(clips: ClipSet) -> dict[str, int]:
+    """The number of training clips of each class."""
+    counts = Counter(label for clip in clips.splits["train"] for label in clip.labels)
+    return {name: counts[label] for label, name in enumerate(clips.classes)}
 
 
 def label_share(clips: ClipSet) -> float:
