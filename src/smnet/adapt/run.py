@@ -59,6 +59,11 @@ GENTLE: dict[str, Any] = {
     "weight_decay": 1e-4,
 }
 """Keys of fine-tuning from a probe, where none is given."""
+SEEN = {
+    "mean": "the mean over time",
+    "motion": "mean and change over time",
+    "change": "the change over time",
+}
 HEADER = "# The recipe of the adaptation in this folder.\n"
 
 
@@ -132,7 +137,7 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         )
         choice = choose(samples, seed=recipe.split_seed)
         probe = samples.fit(choice)
-        _say(f"probe: head={choice.head}, strength {choice.strength:.2g}, both cross-validated")
+        _say(f"probe: on {SEEN[choice.head]}, strength {choice.strength:.2g}, cross-validated")
         held = None
         if val is not None:
             held = _evaluation(recipe, clips, val, val.scores(probe, choice.head))
@@ -316,10 +321,13 @@ def probe_checkpoint(
         recipe: of the adaptation.
         result: what was measured.
     """
-    options = {**model.spec.options, "head": choice.head}
+    weight = probe.weight
+    if choice.head == "change":  # the mean has no weight
+        weight = np.concatenate([np.zeros((len(weight), weight.shape[1] // 2)), weight], 1)
+    options = {**model.spec.options, "head": "mean" if choice.head == "mean" else "motion"}
     spec = replace(model.spec, options=options)
     tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.")}
-    tensors["fc.weight"] = torch.from_numpy(probe.weight).float()
+    tensors["fc.weight"] = torch.from_numpy(weight).float()
     tensors["fc.bias"] = torch.from_numpy(probe.bias).float()
     own = model_of(spec)
     own.load_state_dict(tensors)

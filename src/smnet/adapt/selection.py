@@ -13,8 +13,8 @@ from smnet.data.annotations.splits import draw_folds
 from smnet.data.clips import Clip
 
 Array = NDArray[np.float64]
-HEADS = ("mean", "motion")
-"""What a probe may see, see :class:`smnet.models.options.TrunkOptions`."""
+HEADS = ("mean", "motion", "change")
+"""What a probe may see: the mean, all that the option head=motion gives, or all but the mean."""
 INNER = 4
 """Folds by which the strength of the regularisation is chosen."""
 
@@ -48,8 +48,9 @@ class Samples:
 
     def seen(self, head: str) -> NDArray[np.float32]:
         """The features (N, V', D) that a head sees."""
-        width = self.features.shape[-1]
-        return self.features[..., : width // 3 if head == "mean" else width]
+        third = self.features.shape[-1] // 3
+        first, last = {"mean": (0, third), "motion": (0, None), "change": (third, None)}[head]
+        return self.features[..., first:last]
 
     def flat(self, head: str) -> tuple[NDArray[np.float32], Array]:
         """Every view as a sample: features (N*V', D) and targets (N*V', K)."""
