@@ -11,7 +11,7 @@ import typer
 
 from smnet.cli.hints import check_recipe_word
 from smnet.cli.options import Data, Format, RecipeAndKeys, absolute_paths, split_words
-from smnet.cli.reports import NoReport, check_page, train_page
+from smnet.cli.reports import NoReport, check_page, evaluate_page, train_page
 from smnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ def train(
         done = cross_validate(recipe, Path(folder), resume=resume is not None)
         if done is None:
             raise typer.Exit(130)
+        if page is not None:
+            evaluate_page(page, done.together, [f"{len(done.folds)} folds"], str(recipe.data))
         print_folds(done)
         typer.echo(f"written: {folder}/folds.json, {folder}/predictions.csv")
         return

@@ -64,6 +64,7 @@ class CrossValidation:
             if first.truth is None
             else np.concatenate([fold.labelled for fold in self.folds]),
             paths=tuple(path for fold in self.folds for path in fold.paths),
+            clips=tuple(clip for fold in self.folds for clip in fold.clips),
             problems=tuple(text for fold in self.folds for text in fold.problems),
             damaged=tuple(text for fold in self.folds for text in fold.damaged),
         )
