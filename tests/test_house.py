@@ -232,3 +232,10 @@ def test_loads_without_heavy_libraries(code: str) -> None:
         [sys.executable, "-c", f"{code}\n{tail}"], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1].split() == []
+
+
+def test_models_load_without_the_compiler_of_torch() -> None:
+    names = "sys, smnet.models.fast, smnet.models.registry"
+    code = f"import {names}; print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

@@ -54,15 +54,11 @@ def progress_bar(quiet: bool = False) -> Progress:
 def clip_progress(
     task: str, failure: str, interval: float = 30.0
 ) -> Iterator[Callable[[int, int, int], None]]:
-    """Progress over the clips of a data set: a bar, or a line now and then without a terminal.
+    """Progress over the clips of a data set: a bar, or a line every ``interval`` seconds without a
+    terminal.
 
-    Args:
-        task: what is done, such as "checking".
-        failure: what is counted beside the clips, such as "unreadable".
-        interval: seconds between two lines.
-
-    Yields:
-        A function of (clips done, clips in all, failures).
+    ``task`` is what is done, such as "checking"; ``failure`` what is counted, such as "unreadable".
+    Yields a function of (clips done, clips in all, failures).
     """
     began = last_line = last_update = time.monotonic()
     with progress_bar() as bar:

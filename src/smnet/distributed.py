@@ -131,11 +131,7 @@ def says_first(line: str) -> bool:
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called ``name``; ``"auto"`` is a GPU if there is one.
-
-    Raises:
-        UserError: the name is unknown or the device cannot be used.
-    """
+    """The device called ``name``, if it can be used; ``"auto"`` is a GPU if there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -20,12 +20,7 @@ BUSY = 0.1
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as long one candidate takes as another.
-
-    Attributes:
-        value: the median over rounds.
-        low, high: the quartiles over rounds; half of the rounds lie between them.
-    """
+    """How many times as long one candidate takes as another: median and quartiles over rounds."""
 
     value: float
     low: float

@@ -283,7 +283,7 @@ def test_a_part_is_scored_alone(recognizer: Recognizer, brightening: Path) -> No
     assert abs(both.scores[0] - 0.5) < 0.05
     assert dark.to_dict()["end"] == 1.0
     assert bright.name == f"{brightening} (1 s to the end)"
-    with pytest.raises(UserError, match=r"no frame in the part 3 s to the end; its last frame is"):
+    with pytest.raises(UserError, match=r"no frame in the part 3 s to the end; the last frame is"):
         recognizer.predict(brightening, start=3)
 
 

@@ -57,10 +57,8 @@ class Layout:
     def names(self, ours: Iterable[str], temporal: Collection[str], head: str) -> dict[str, str]:
         """Map our names to the published ones.
 
-        Args:
-            ours: keys of the model's ``state_dict``.
-            temporal: the blocks with a temporal module, such as ``layer1.0``.
-            head: the classifier's name in this file, one of ``heads``.
+        ``temporal`` are the blocks with a temporal module, such as ``layer1.0``; ``head`` is the
+        classifier's name in this file, one of ``heads``.
         """
         names = {}
         for key in ours:

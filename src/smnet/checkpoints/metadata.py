@@ -48,6 +48,8 @@ def read_specification(text: str) -> ModelSpec:
         raise ValueError(
             f"mean {spec.mean} and std {spec.std}: finite numbers are needed, std above 0"
         )
+    if spec.rate is not None and not 0.1 <= spec.rate <= 240:
+        raise ValueError(f"rate {spec.rate}: 0.1 to 240 frames per second are possible")
     decision = spec.decision
     limits = (decision.unknown_below, *(decision.thresholds or ()))
     if not (0.001 <= decision.temperature <= 1000 and all(0 <= x <= 1 for x in limits)):
@@ -74,11 +76,13 @@ def view_plan(
     """
     if crops not in (1, 3, 5):
         raise UserError(f"views {clips}x{crops}: crops must be 1, 3 or 5")
-    check(spec.sampling, "val" if validation else "test", clips, spec.frames_per_segment)
+    if spec.rate is None:
+        check(spec.sampling, "val" if validation else "test", clips, spec.frames_per_segment)
     return ViewPlan(
         sampling=spec.sampling,
         segments=spec.num_segments,
         frames_per_segment=spec.frames_per_segment,
+        rate=spec.rate,
         size=spec.input_size,
         short_side=spec.short_side,
         validation=validation,

@@ -120,11 +120,21 @@ def recipes(
       smnet recipes default
       smnet recipes ssv2-8f > mine.yaml
     """
+    from smnet.console import output
+    from smnet.recipes.presets import PRESETS
     from smnet.recipes.recipe import annotated_recipe, list_recipes, read_recipe
+    from smnet.report.tables import plain_table
 
     if name is not None:
         typer.echo(annotated_recipe(read_recipe(name)), nl=False)
         return
-    default = "what smnet train uses without a recipe: your own clips, from ImageNet weights"
+    default = "the defaults of all keys: ResNet-50 on 224 x 224 pixels, from ImageNet weights"
     for known, about in {"default": default, **list_recipes()}.items():
         typer.echo(f"{known:16} {about}")
+    typer.echo("\npresets, of which smnet train takes the largest that fits into --minutes:")
+    table = plain_table("preset", "GMAC", "MB", "trains", "predicts")
+    for p in PRESETS:
+        cells = (f"{p.gmac:.3g}", f"{p.megabytes:.3g}", f"{p.trains:.2g}/s", f"{p.predicts:.2g}/s")
+        table.add_row(p.name, *cells)
+    output().print(table)
+    typer.echo("trains, predicts: clips per second on one core, without reading them")

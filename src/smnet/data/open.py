@@ -66,7 +66,7 @@ def open_video(
             size, lacks a frame (folders), is not read in time, or there is no such decoder; or no
             frame lies in the part.
     """
-    video = _open(path, template, start, timeout, decoder)
+    video = _open(path, template, start, timeout, decoder, part)
     return video if part is None else VideoPart(video, part)
 
 
@@ -76,6 +76,7 @@ def _open(
     start: int | None,
     timeout: float | None,
     decoder: str,
+    part: Part | None,
 ) -> Video:
     if isinstance(path, np.ndarray):
         return FrameArray(path)
@@ -101,7 +102,7 @@ def _open(
     kind, _, device = decoder.partition(":")
     if kind == "torchcodec":
         return torchcodec_file.TorchCodecFile(name, timeout, device or "cpu")
-    return VideoFile(name, timeout)
+    return VideoFile(name, timeout, part)
 
 
 def refuse_address(name: str) -> None:

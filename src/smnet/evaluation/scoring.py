@@ -34,7 +34,8 @@ def validation_plan(spec: ModelSpec) -> ViewPlan:
 
     All published rules validate on one clip, also those that test on two or ten.
     """
-    return view_plan(spec, clips_of_validation(spec.sampling), validation=True)
+    clips = clips_of_validation(spec.sampling) if spec.rate is None else 1
+    return view_plan(spec, clips, validation=True)
 
 
 def protocol_loader(

@@ -285,14 +285,9 @@ def time_models(
 ) -> Timings:
     """Time a forward pass and a training step of each model, in turns.
 
-    A step is forward, cross-entropy, backward and SGD with momentum, in float32.
-
-    Args:
-        models: the models; they are moved to ``device`` with channels last.
-        networks: what is called in place of the models, such as their compiled forms.
-
-    Returns:
-        Candidate 2k is the forward pass of model k, candidate 2k+1 its training step.
+    A step is forward, cross-entropy, backward and SGD with momentum, in float32. The models are
+    moved to ``device`` with channels last; ``networks``, such as their compiled forms, are called
+    in their place. Candidate 2k is the forward pass of model k, candidate 2k+1 its training step.
     """
     labels = torch.arange(batch, device=device) % CLASSES
     candidates: list[Callable[[], object]] = []

@@ -18,10 +18,8 @@ from onnx import helper, numpy_helper
 def use_engine_forms(model: Any, turns: bool = True) -> None:
     """Rewrite an fp32 ``onnx.ModelProto`` in place.
 
-    Args:
-        turns: the engine removes pairs of transpositions, as ONNX Runtime does. A mean over
-            channels then becomes a pooling, else a convolution; and squares of pixels become
-            channels in 8 bits.
+    ``turns``: the engine removes pairs of transpositions, as ONNX Runtime does. A mean over
+    channels then becomes a pooling, else a convolution; and squares of pixels become channels.
     """
     graph = model.graph
     shapes = {

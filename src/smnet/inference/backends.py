@@ -179,7 +179,9 @@ def plan_views(
             than an exported file takes.
     """
     spec = backend.spec
-    plan = view_plan(replace(spec, sampling=sampling or spec.sampling), clips, crops)
+    if sampling:
+        spec = replace(spec, sampling=sampling, rate=None)
+    plan = view_plan(spec, clips, crops)
     if backend.side not in (None, plan.side):
         raise UserError(
             f"views {clips}x{crops} have crops of {plan.side} pixels, and the exported file takes"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from smnet.data.sampling.rate import EARLY
+
 JUMP = 2.0
 """Seconds by which time stamps may advance from one frame to the next; more is a jump."""
-EARLY = 1e-3
-"""Seconds: time stamps in milliseconds are rounded, and such a frame still belongs to its tick."""
 
 
 @dataclass

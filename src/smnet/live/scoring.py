@@ -165,5 +165,5 @@ def _read_with_pillow(frames: Pixels, plan: ViewPlan) -> Pixels:
 
 def _frame_plan(spec: ModelSpec, scaler: Scaler) -> ViewPlan:
     """The crop of the test protocol, of one frame as a video of its own."""
-    plan = replace(view_plan(spec), sampling="uniform", segments=1, frames_per_segment=1)
-    return replace(plan, scaler=scaler)
+    one = replace(spec, sampling="uniform", rate=None, num_segments=1, frames_per_segment=1)
+    return replace(view_plan(one), scaler=scaler)

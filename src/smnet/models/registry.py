@@ -178,11 +178,7 @@ def input_of(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def family_of(name: str) -> Family:
-    """The family of a model.
-
-    Raises:
-        ValueError: an unknown name; the message has the nearest names.
-    """
+    """The family of a model; a ``ValueError`` with the nearest names for an unknown one."""
     key, _, trunk = name.partition("_")
     family = FAMILIES.get(key)
     if family is not None and trunk in family.trunks:

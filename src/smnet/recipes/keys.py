@@ -102,6 +102,9 @@ class Recipe(BaseModel):
 
     sampling: str = "uniform"
     """Rule that chooses the frames: uniform, dense, or a published preset."""
+    rate: float | None = Field(None, ge=0.1, le=240)
+    """Frames per second: clips are as many frames at this rate, from any part of the video, as live
+    streams need it. null: the frames are chosen by sampling."""
     size: int = Field(224, ge=16, le=1024)
     """Side of the square crop, pixels."""
     short_side: int | None = Field(None, ge=16, le=2048)
@@ -123,6 +126,9 @@ class Recipe(BaseModel):
     """Alpha of mixup. 0: off."""
     cutmix: float = Field(0.0, ge=0)
     """Alpha of CutMix. 0: off."""
+    warm: int = Field(0, ge=0, le=256)
+    """Causal models: frames of another clip of the batch that go before each clip, at most. The
+    loss sees the clip alone, from a state as streams have it. 0: a state of zeros."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Probability that is spread over all classes."""
 

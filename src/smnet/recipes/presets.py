@@ -28,6 +28,6 @@ PRESETS = (
     Preset("nano", 0.11, 2.9, 14, 29),
     Preset("small", 0.36, 2.9, 11, 27),
     Preset("medium", 9.63, 103.3, 0.68, 2.3),
-    Preset("large", 37.2, 103.3, 0.17, 0.57),
+    Preset("large", 36.7, 103.3, 0.18, 0.65),
 )
 """From the smallest to the largest."""

@@ -125,6 +125,7 @@ def training_plan(recipe: Recipe, clips: ClipSet) -> tuple[ViewPlan, str]:
         sampling=recipe.sampling,
         segments=recipe.segments,
         frames_per_segment=frames_per_segment,
+        rate=recipe.rate,
         size=recipe.size,
         short_side=recipe.resize_to,
         train=True,
@@ -176,9 +177,12 @@ def build_model(recipe: Recipe, clips: ClipSet) -> VideoModel:
         model = new_model(recipe.model, len(clips.classes), recipe.segments, options)
     except ValueError as error:
         raise UserError(str(error)) from None
+    if recipe.warm and not model.spec.options.get("causal"):
+        raise UserError("warm= warms up the state of a causal model; set options.causal=true")
     model.spec = replace(
         model.spec,
         sampling=recipe.sampling,
+        rate=recipe.rate,
         input_size=recipe.size,
         short_side=recipe.resize_to,
         class_names=clips.classes,

@@ -102,10 +102,10 @@ def prepare(
     augmentation: Augmentation,
     mixing: torch.Generator,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Move a batch to the device, augment and normalise it, and apply mixup or CutMix.
+    """Move a batch to the device, augment and normalise it, apply mixup or CutMix, and warm it up.
 
     Returns:
-        Clips (B, T*L, 3, h, w) float32 and target probabilities (B, K).
+        Clips (B, T*L, 3, h, w) float32, longer with ``warm``, and target probabilities (B, K).
     """
     views = batch.views.to(device, non_blocking=True)[:, 0]
     labels = batch.labels.to(device, non_blocking=True)
@@ -114,7 +114,22 @@ def prepare(
     if spec.several:
         for row, others in zip(targets, batch.sets, strict=True):
             row[list(others)] = 1
-    return mix_clips(clips, targets, recipe.mixup, recipe.cutmix, mixing)
+    clips, targets = mix_clips(clips, targets, recipe.mixup, recipe.cutmix, mixing)
+    return warmed(clips, recipe.warm, mixing), targets
+
+
+def warmed(clips: torch.Tensor, warm: int, mixing: torch.Generator) -> torch.Tensor:
+    """Clips (B, T, ...) with the last frames of another clip of the batch before each.
+
+    Their number is drawn from 0 to ``warm``, at most T, so that the state of a causal model is
+    cold in some steps and full of something else in others, as in a stream.
+    """
+    if not warm:
+        return clips
+    most = min(warm, clips.shape[1])
+    count = int(torch.randint(most + 1, (1,), generator=mixing, device=mixing.device))
+    before = clips.roll(1, 0)[:, clips.shape[1] - count :]
+    return torch.cat([before, clips], dim=1)
 
 
 def forward(network: nn.Module, inputs: torch.Tensor, recipe: Recipe) -> torch.Tensor:

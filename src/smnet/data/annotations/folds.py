@@ -54,12 +54,15 @@ def hold_out(clips: ClipSet, folds: int, fold: int, seed: int) -> ClipSet:
     for (clip, side), number in zip(listed, of, strict=True):
         target = splits if side is clips.splits else missing
         target["val" if number == fold - 1 else "train"].append(clip)
-    kept = [{k: v for k, v in side.items() if k == "test"} for side in sides]
+    if "test" in clips.splits:
+        splits["test"] = list(clips.splits["test"])
+    if "test" in clips.missing:
+        missing["test"] = clips.missing["test"]
     return replace(
         clips,
         why=f"{clips.why}; {why}",
-        splits={**splits, **kept[0]},
-        missing={**{k: v for k, v in missing.items() if v}, **kept[1]},
+        splits=dict(splits),
+        missing={name: gone for name, gone in missing.items() if gone},
         drawn=False,
     )
 

@@ -18,7 +18,10 @@ from PIL import Image
 from smnet.data.clips import Part
 from smnet.data.loading.crops import protocol_crops, random_box
 from smnet.data.open import open_video
+from smnet.data.sampling.rate import sample_at_rate
 from smnet.data.sampling.rules import Mode, sample
+from smnet.data.video.base import Video
+from smnet.data.video.memory import FrameArray
 from smnet.errors import UserError
 
 Scaler = Literal["torch", "pillow"]
@@ -37,6 +40,8 @@ class ViewPlan:
 
     Attributes:
         sampling, segments, frames_per_segment: see :func:`smnet.data.sampling.rules.sample`.
+        rate: frames per second of a clip, in place of the sampling rule; see
+            :func:`smnet.data.sampling.rate.sample_at_rate`. None follows the rule.
         size: side of the crop in training, pixels.
         short_side: short side of the scaled frame in tests, pixels.
         train: one random view; otherwise ``clips`` x ``crops`` views of the test protocol.
@@ -58,6 +63,7 @@ class ViewPlan:
     sampling: str = "uniform"
     segments: int = 8
     frames_per_segment: int = 1
+    rate: float | None = None
     size: int = 224
     short_side: int = 256
     train: bool = False
@@ -247,16 +253,7 @@ def read_views(
                     f"{video.path}: the annotation says {available} frames,"
                     f" it has {video.num_frames}"
                 )
-            indices = sample(
-                available,
-                plan.segments,
-                mode=plan.mode,
-                strategy=plan.sampling,
-                clips=1 if plan.train else plan.clips,
-                frames_per_segment=plan.frames_per_segment,
-                # Some published tests draw at random; a fixed seed makes them repeatable.
-                rng=rng or np.random.default_rng(0),
-            )
+            indices = _indices(video, available, plan, rng)
             views = np.empty(plan.shape, dtype=np.uint8)
             by_clip = views.reshape(len(indices), -1, *plan.shape[1:])  # (clips, crops, T*L, ...)
             stream = video.each(np.unique(indices).tolist())
@@ -277,6 +274,39 @@ def read_views(
         name = path if isinstance(path, str) else "the given frames"
         raise UserError(f"{name}: not enough memory to read it; use fewer workers") from error
     return views
+
+
+def _indices(
+    video: Video, available: int, plan: ViewPlan, rng: np.random.Generator | None
+) -> NDArray[np.int64]:
+    """The frames of the clips of a video, (clips, T*L)."""
+    clips = 1 if plan.train else plan.clips
+    if plan.rate is not None:
+        times = _times(video, plan.rate)[:available]
+        return sample_at_rate(times, plan.segments, plan.rate, clips, plan.frames_per_segment, rng)
+    return sample(
+        available,
+        plan.segments,
+        mode=plan.mode,
+        strategy=plan.sampling,
+        clips=clips,
+        frames_per_segment=plan.frames_per_segment,
+        # Some published tests draw at random; a fixed seed makes them repeatable.
+        rng=rng or np.random.default_rng(0),
+    )
+
+
+def _times(video: Video, rate: float) -> NDArray[np.float64]:
+    """Presentation times of the frames, seconds. Frames in memory are at the rate already."""
+    if (times := video.times) is not None:
+        return np.array(times)
+    fps = rate if isinstance(video, FrameArray) else video.fps
+    if not fps:
+        raise UserError(
+            f"{video.path}: its frames have no times, so they cannot be taken at {rate:g} frames"
+            " per second; use video files, or a model that was trained without rate="
+        )
+    return np.arange(video.num_frames) / fps
 
 
 def _group(source: int, scaled: int) -> int:

@@ -38,11 +38,17 @@ class VideoPart(Video):
             end = len(self._times) if part.end is None else bisect_left(self._times, part.end)
             self._range = range(bisect_left(self._times, part.start or 0), end)
             if not self._range:
-                last = f"; its last frame is at {self._times[-1]:.10g}" if self._times else ""
-                raise UserError(f"{self.path}: no frame in the part {part}{last}")
+                raise UserError(f"{self.path}: no frame in the part {part}; {self._nearest()}")
         except BaseException:
             video.close()
             raise
+
+    def _nearest(self) -> str:
+        """The frames around an empty part."""
+        around = self._times[max(self._range.start - 1, 0) : self._range.start + 1]
+        where = " and ".join(f"{time:.10g}" for time in around)
+        what = "last frame is" if len(around) == 1 else "frames before and after it are"
+        return f"the {what} at {where}"
 
     def _clock(self, part: Part) -> Sequence[float]:
         """The times of all frames of the recording, in the unit of the part."""

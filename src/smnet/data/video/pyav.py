@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from functools import cached_property
 
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from smnet.data.clips import Part
 from smnet.data.video import packet_plan
 from smnet.data.video.base import (
     MAX_PIXELS,
@@ -51,9 +54,13 @@ class VideoFile(Video):
 
     Decoding is single-threaded: parallel workers gain more, and threaded decoders can deadlock
     with a Python log callback. For the same reason FFmpeg's log level is never changed here.
+
+    Of a ``part`` in seconds only the packets from the keyframe before it are read, where the time
+    stamps of the packets determine the frames and the container can seek. The frames and their
+    ``times`` are then those of the part and of some frames around it.
     """
 
-    def __init__(self, path: str, timeout: float | None) -> None:
+    def __init__(self, path: str, timeout: float | None, part: Part | None = None) -> None:
         self.path = path
         self._timeout = timeout
         self._reformatter = VideoReformatter()
@@ -64,19 +71,17 @@ class VideoFile(Video):
         self._closed = False
         self._listed = 0
         self._missing = ""
+        self._window: tuple[int, int | None] | None = None
+        self._origin: int | None = None
+        self._to_end = True
         self._start_clock()
-        self._container = open_container(path, timeout)
+        self._open()
         try:
-            self._stream = video_stream(path, self._container)
-            self._codec = self._stream.codec_context
-            self._codec_name = self._codec.codec.canonical_name  # unset if the codec fails to open
-            self._width, self._height = self._codec.width, self._codec.height
-            self._codec.thread_type = "NONE"
-            self._codec.thread_count = 1
-            self._list_packets()
+            if part is None or not self._list_window(part):
+                self._list_packets()
             check_size(path, self._width, self._height)
             self._list_frames()
-            self._missing = self._missing_part()
+            self._missing = self._missing_part() if self._to_end else ""
         except BaseException:
             self.close()
             raise
@@ -117,14 +122,72 @@ class VideoFile(Video):
         stamps = sorted(set(self._times))
         if len(stamps) != self._num_frames or not self._stream.time_base:
             return None
-        return [float((stamp - stamps[0]) * self._stream.time_base) for stamp in stamps]
+        origin = stamps[0] if self._origin is None else self._origin
+        return [float((stamp - origin) * self._stream.time_base) for stamp in stamps]
 
     def close(self) -> None:
         self._closed = True
         self._held = self._kept = None
         self._container.close()
 
+    def _open(self) -> None:
+        self._container = open_container(self.path, self._timeout)
+        try:
+            self._stream = video_stream(self.path, self._container)
+            self._codec = self._stream.codec_context
+            self._codec_name = self._codec.codec.canonical_name  # unset if the codec fails to open
+        except BaseException:
+            self._container.close()
+            raise
+        self._width, self._height = self._codec.width, self._codec.height
+        self._codec.thread_type = "NONE"
+        self._codec.thread_count = 1
+
     # --- listing ------------------------------------------------------------------------------
+
+    def _list_window(self, part: Part) -> bool:
+        """List the packets around a part; False, and nothing is listed, if this is impossible."""
+        base = self._stream.time_base
+        planned = self._codec_name in _PLANNED.get(self._container.format.name, ())
+        if part.unit != "s" or not planned or not base:
+            return False
+        try:
+            self._origin = self._first_stamp()
+            low = self._origin + max(math.floor(Fraction(part.start or 0) / base) - 1, 0)
+            high = None
+            if part.end is not None:
+                # A second more, for the frame after the part: with it the last one ends.
+                high = self._origin + math.ceil((Fraction(part.end) + 1) / base)
+            # Some containers seek by the time of decoding, which is before that of presentation.
+            for back in (0, 1, 10):
+                self._window = max(low - math.ceil(back / base), self._origin), high
+                self._list_packets()
+                first = self._packets[0]
+                if first.is_keyframe and first.pts is not None and first.pts <= low:
+                    if packet_plan.presentation_order(self._packets) is None:
+                        break
+                    return True
+        except (*BROKEN_MEDIA, IndexError, UserError):
+            self._check_clock()
+        self._container.close()
+        self._window, self._origin, self._to_end, self._listed = None, None, True, 0
+        self._bad_packets.clear()
+        self._open()
+        return False
+
+    def _first_stamp(self) -> int:
+        """The time stamp of the first frame in the order of presentation.
+
+        Raises:
+            UserError: packets without time stamps.
+        """
+        first: int | None = None
+        for packet in self._container.demux(self._stream):
+            if first is not None and (packet.dts is None or packet.dts >= first):
+                return first
+            if packet.size and not packet.is_discard and packet.pts is not None:
+                first = packet.pts if first is None else min(first, packet.pts)
+        raise UserError(f"{self.path}: no time stamps")
 
     def _list_packets(self) -> None:
         """Fill ``_packets``, ``_times``, and ``_held`` unless the file is too large for that."""
@@ -135,12 +198,16 @@ class VideoFile(Video):
             and self._codec.field_order in (0, 1)
         )
         self._packets: list[Packet] = []
+        self._held = []
         size = 0
         for packet in self._demux(self._container, self._stream):
             self._check_clock()
             shown = not packet.is_discard
             if name == "vp8":
                 shown = shown and bool(bytes(packet)[0] & 0x10)  # the format's show_frame bit
+            if self._window and self._packets and packet.pts is not None:
+                # Frames before the keyframe in time refer to packets before the window.
+                shown = shown and packet.pts >= (self._packets[0].pts or 0)
             self._packets.append(Packet(packet.pts, packet.is_keyframe, shown))
             size += packet.size
             if size > _HELD_PACKETS:
@@ -197,7 +264,7 @@ class VideoFile(Video):
         self, wanted: Sequence[int], short_side: int | None
     ) -> Iterator[tuple[int, Frames]]:
         self._start_clock()
-        if len(wanted) == self._num_frames and not self._missing:
+        if len(wanted) == self._num_frames and not self._missing and self._to_end:
             self._missing = missing_part(self.path, thorough=True)
         for index, frame in self._pick(wanted):
             try:
@@ -306,8 +373,14 @@ class VideoFile(Video):
     def _demux(
         self, container: av.container.InputContainer, stream: av.VideoStream
     ) -> Iterator[av.Packet]:
+        low, high = self._window or (None, None)
+        if low is not None:
+            container.seek(low, stream=stream)
         try:
             for packet in container.demux(stream):
+                if high is not None and packet.dts is not None and packet.dts >= high:
+                    self._to_end = False  # no later packet is presented earlier
+                    return
                 self._listed += packet.dts is not None  # AVI repeats a frame by an empty packet
                 if packet.size > 0:
                     yield packet
@@ -333,7 +406,7 @@ class VideoFile(Video):
         """What is missing of the file, by the sizes and counts that its container declares."""
         if missing := missing_part(self.path):
             return missing
-        counts = self._container.format.name.startswith(("mov", "avi"))
+        counts = self._container.format.name.startswith(("mov", "avi")) and not self._window
         if counts and self._listed < self._stream.frames:
             return (
                 f"it has {self._listed} of the {self._stream.frames} frames that its header"
