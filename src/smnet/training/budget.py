@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from smnet.console import clock
+from smnet.console import clock, plural
 from smnet.data.loading.loader import ClipLoader
 from smnet.distributed import Processes
 from smnet.models import VideoModel
@@ -73,7 +73,8 @@ def fit_epochs(
     )
     note = (
         f"budget of {recipe.minutes:g} minutes: {epochs} epochs of {clock(epoch)}"
-        f" ({clips / seconds:.1f} clips/s in {steps} steps), about {clock(epochs * epoch)} left"
+        f" ({clips / seconds:.1f} clips/s in {plural(steps, 'step')}), about"
+        f" {clock(epochs * epoch)} left"
     )
     if epochs == 1 and left < epoch:
         note += "; one epoch takes longer than that"
