@@ -368,3 +368,9 @@ def test_an_unfinished_run_gives_no_start_weights(
 def test_all_on_another_trunk(clips: Path) -> None:
     names = compare_module.check_study(tiny(clips), VARIANTS, "resnet34")
     assert names == ["tsn_resnet34", "smnet_resnet34"]
+
+
+def test_a_budget_in_minutes_is_refused(clips: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"give epochs= to compare"):
+        compare(tiny(clips, minutes=5), read_models("tsn_resnet18"), 1, tmp_path / "c")
+    assert not (tmp_path / "c").exists()

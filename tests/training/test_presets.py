@@ -11,7 +11,7 @@ import torch
 from smnet.data.annotations.read import read_clips
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
-from smnet.models import multiply_adds, parameter_count
+from smnet.models import VideoModel, multiply_adds, parameter_count
 from smnet.models.registry import new_model
 from smnet.recipes.presets import PRESETS
 from smnet.recipes.recipe import Recipe, read_recipe
@@ -39,7 +39,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         return seconds[f"{recipe.size}{kind}"]
 
     monkeypatch.setattr(presets_module, "seconds_per_clip", speed)
-    monkeypatch.setattr(presets_module, "imagenet_file", lambda trunk: Path(trunk))
+    monkeypatch.setattr(presets_module, "start_from", lambda model, weights, **_: "")
+    monkeypatch.setattr(presets_module, "build_model", lambda *_: None)  # a large one takes long
+    monkeypatch.setattr(presets_module, "needs_temporal_weights", lambda *_: False)
     return seconds
 
 
@@ -69,16 +71,16 @@ def test_without_start_weights_the_large_ones_are_left_out(
     assert recipe.model == "smnet_resnet18"
     assert "medium is left out" in lines[-2]
 
-    def offline(trunk: str) -> Path:
-        raise ValueError("cannot download it; put the file there")
+    def offline(model: VideoModel, weights: str, **_: object) -> str:
+        raise UserError("cannot download it; put the file there")
 
-    monkeypatch.setattr(presets_module, "imagenet_file", offline)
+    monkeypatch.setattr(presets_module, "start_from", offline)
     recipe, lines = choose_preset([], {"data": str(clips)}, 20.0)
     assert recipe.size == 112
     assert lines[-1] == "preset large is left out: cannot download it; put the file there"
 
 
-def test_weights_that_fit_no_preset(clips: Path, machine: dict[str, float], tmp_path: Path) -> None:
+def test_weights_that_fit_no_preset(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file of weights"):
         choose_preset([f"weights={tmp_path / 'x.pth'}"], {"data": str(clips)}, 1.0)
 

@@ -105,6 +105,8 @@ def compare(
         KeyboardInterrupt: a run was interrupted. The same command resumes the comparison.
     """
     # Everything that can fail in a later run is checked before the first one.
+    if recipe.minutes:
+        raise UserError("minutes= would give every model other epochs; give epochs= to compare")
     names = check_study(recipe, candidates, trunk)
     clips = read_training_clips(recipe)
     check_folder_is_not_data(out, clips)

@@ -14,9 +14,9 @@ from smnet.data.clips import ClipSet
 from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.models import accelerate, to_channels_last
-from smnet.models.imagenet import imagenet_file
 from smnet.recipes.presets import PRESETS, Preset
 from smnet.recipes.recipe import Recipe, read_recipe
+from smnet.training.freeze import needs_temporal_weights
 from smnet.training.setup import build_model, read_training_clips, validation_clips
 from smnet.training.start_weights import start_from
 
@@ -85,13 +85,9 @@ def _check_start(recipe: Recipe, clips: ClipSet) -> None:
     if recipe.weights == "none":
         if recipe.model.endswith("resnet50"):
             raise UserError("it does not learn from few clips without start weights")
-    elif recipe.weights == "imagenet":
-        try:
-            imagenet_file(recipe.model.partition("_")[2])
-        except ValueError as error:
-            raise UserError(str(error)) from None
     else:
-        start_from(build_model(recipe, clips), recipe.weights)
+        model = build_model(recipe, clips)
+        start_from(model, recipe.weights, needs_temporal=needs_temporal_weights(model, recipe))
 
 
 def seconds_per_clip(recipe: Recipe, clips: ClipSet) -> float:
