@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from functools import cached_property
 
@@ -40,7 +41,7 @@ _PLANNED = {
 # Decoders that can skip frames to which no other refers.
 _CAN_SKIP = {"h264", "hevc"}
 
-_HELD_PACKETS = 256 << 20  # bytes; larger files are read again for every call
+_HELD_PACKETS = 32 << 20  # bytes; larger files are read again from the place that is needed
 _HELD_FRAMES = 64 << 20
 _REPAIR_REACH = 250  # packets; the usual maximum distance of keyframes
 
@@ -68,6 +69,8 @@ class VideoFile(Video):
         self._replaced: set[int] = set()
         self._held: list[av.Packet] | None = []
         self._kept: list[av.VideoFrame] | None = None
+        self._reading: Iterator[tuple[int, av.Packet]] | None = None
+        self._next = 0
         self._closed = False
         self._listed = 0
         self._missing = ""
@@ -127,7 +130,7 @@ class VideoFile(Video):
 
     def close(self) -> None:
         self._closed = True
-        self._held = self._kept = None
+        self._held = self._kept = self._reading = None
         self._container.close()
 
     def _open(self) -> None:
@@ -361,14 +364,42 @@ class VideoFile(Video):
                 self._check_clock()
                 yield position, self._held[position]
             return
+        if self._reading is None or start < self._next:
+            self._reading, self._next = self._stored(start), 0
+        for position, packet in self._reading:
+            self._check_clock()
+            self._next = position + 1
+            if position >= start:
+                yield position, packet
+            if position + 1 >= stop:
+                return
+
+    def _stored(self, start: int) -> Iterator[tuple[int, av.Packet]]:
+        """The packets of the file from ``start`` or before it, with their positions."""
         with open_container(self.path, self._timeout) as again:
             stream = video_stream(self.path, again)
-            for position, packet in enumerate(self._demux(again, stream)):
-                self._check_clock()
-                if position >= stop:
-                    return
-                if position >= start:
-                    yield position, packet
+            packets = self._demux(again, stream)
+            first = next(packets, None)
+            stamp = self._packets[start].pts
+            if self._order is not None and stamp is not None and stamp in self._index:
+                with suppress(*BROKEN_MEDIA):
+                    again.seek(stamp, stream=stream)
+                    first = next(packets, None)
+            # A container without an index may have gone anywhere.
+            position = self._place_of(first, start)
+            if position is not None and first is not None:
+                yield position, first
+                yield from enumerate(packets, position + 1)
+                return
+        with open_container(self.path, self._timeout) as again:
+            yield from enumerate(self._demux(again, video_stream(self.path, again)))
+
+    def _place_of(self, packet: av.Packet | None, latest: int) -> int | None:
+        """The position of a packet, by its time stamp; None if unknown or after ``latest``."""
+        if packet is None or self._order is None or packet.pts not in self._index:
+            return None
+        position = self._order[self._index[packet.pts]]
+        return position if position <= latest else None
 
     def _demux(
         self, container: av.container.InputContainer, stream: av.VideoStream
