@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import unicodedata
+from collections.abc import Callable
 from fractions import Fraction
+from functools import lru_cache, partial
 from pathlib import Path
 
 import av
@@ -27,11 +29,19 @@ _FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf"
 
 
 def write_annotated(
-    source: str | os.PathLike[str], target: str | os.PathLike[str], prediction: Prediction
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    prediction: Prediction | Callable[[float], Prediction],
 ) -> None:
     """Copy a video, or a folder of frames, as H.264 with its best labels and scores drawn over the
     lower edge. The timing of the frames is kept. Sound is not copied. Of a part that was predicted,
     only the part is copied.
+
+    Args:
+        source: the video.
+        target: ``.mp4``, ``.mkv`` or ``.mov``.
+        prediction: the labels and scores to draw; or those of a moment, in seconds from the first
+            frame. Nothing is drawn where there are no labels.
 
     Raises:
         UserError: as :func:`check_target`; a source that cannot be read or has a side of one
@@ -42,7 +52,8 @@ def write_annotated(
         width, height = video.width // 2 * 2, video.height // 2 * 2
         if not (width and height):
             raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to draw on")
-        banner = _banner(prediction, video.width)
+        at = prediction if callable(prediction) else lambda time: prediction
+        banner = lru_cache(8)(partial(_banner, width=video.width))
         rate = max(Fraction(video.fps or 25).limit_denominator(1001), Fraction(1, 1001))
         times = video.times or [float(index / rate) for index in range(video.num_frames)]
         with av.open(str(temporary), "w") as output:
@@ -53,7 +64,9 @@ def write_annotated(
             for first in range(0, video.num_frames, CHUNK):
                 chunk = range(first, min(first + CHUNK, video.num_frames))
                 for index, frame in zip(chunk, video.read(chunk), strict=True):
-                    drawn = np.ascontiguousarray(_draw(frame, banner)[:height, :width])
+                    shown = at(times[index])
+                    drawn = _draw(frame, banner(shown)) if shown.labels else frame
+                    drawn = np.ascontiguousarray(drawn[:height, :width])
                     picture = av.VideoFrame.from_ndarray(drawn, "rgb24")
                     picture.pts, picture.time_base = round(times[index] / TICK), TICK
                     output.mux(stream.encode(picture))
