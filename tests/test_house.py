@@ -51,14 +51,18 @@ WINGS = {
         "vectors of videos, and finding videos by them",
         "models data checkpoints inference corpus report",
     ),
+    "timeline": (
+        "when actions happen in long recordings",
+        "models data checkpoints inference evaluation report",
+    ),
     "experiments": (
         "comparisons, studies, profiles, the demo",
-        "models data recipes distributed checkpoints inference evaluation training report",
+        "models data recipes distributed checkpoints inference evaluation training report timeline",
     ),
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " live corpus embed report experiments",
+        " live corpus embed report timeline experiments",
     ),
     "__main__": ("python -m smnet", "cli"),
 }

@@ -19,7 +19,11 @@ WRITTEN_BY = "written by smnet"
 """Stands in the metadata of the pictures, videos and tables that smnet writes."""
 
 _HEADS = {
-    ".csv": (b"kind,source,path,split,message", b"path,label,predicted,score:"),
+    ".csv": (
+        b"kind,source,path,split,message",
+        b"path,label,predicted,score:",
+        b"video,label,start,end,score",
+    ),
     ".json": (b'{\n "data":', b'{\n  "file":'),
 }
 """How the text files begin that smnet writes; annotations begin otherwise."""

@@ -44,6 +44,8 @@ def read_specification(text: str) -> ModelSpec:
         raise ValueError(f"{spec.num_segments} segments of {spec.frames_per_segment} frames")
     if not 1 <= spec.input_size <= spec.short_side <= 2048:
         raise ValueError(f"input_size {spec.input_size} and short_side {spec.short_side}")
+    if spec.clip_seconds is not None and not 0.01 <= spec.clip_seconds <= 3600:
+        raise ValueError(f"clip_seconds {spec.clip_seconds}")
     if not all(map(math.isfinite, (*spec.mean, *spec.std))) or min(spec.std) <= 0:
         raise ValueError(
             f"mean {spec.mean} and std {spec.std}: finite numbers are needed, std above 0"

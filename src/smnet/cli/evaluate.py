@@ -9,6 +9,7 @@ import typer
 
 from smnet.cli.options import AsJson, Device, FirstLabel, Format, Labels, Overwrite, Root, Workers
 from smnet.cli.reports import NoReport, evaluate_page
+from smnet.cli.timeline import Every, Overlap, Thresholds, Window, measure_recordings
 from smnet.errors import UserError
 
 
@@ -61,6 +62,17 @@ def evaluate(
             " --data with commas between them. Measures how well they are told from known ones.",
         ),
     ] = None,
+    recordings: Annotated[
+        bool,
+        typer.Option(
+            "--recordings",
+            help="Measure timelines of whole recordings: mAP, F1, edit score, frame accuracy.",
+        ),
+    ] = False,
+    thresholds: Thresholds = None,
+    window: Window = None,
+    every: Every = None,
+    overlap: Overlap = False,
     as_json: AsJson = False,
     on_error: Annotated[
         str, typer.Option(help="raise; or skip: count an unreadable clip as wrong and continue.")
@@ -86,6 +98,7 @@ def evaluate(
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
       smnet evaluate runs/mine/best.onnx --data clips/
       smnet evaluate runs/mine --data clips/ --unknown other-clips/
+      smnet evaluate runs/mine --data marks.csv --recordings --predictions segments.csv
     """
     from smnet.checkpoints.header import read_header
     from smnet.console import json_text
@@ -94,10 +107,28 @@ def evaluate(
     from smnet.evaluation.results import check_predictions, write_predictions
     from smnet.files import check_outputs
     from smnet.inference.backends import is_exported
+    from smnet.recipes.keys import parse_views
     from smnet.recipes.recipe import describe_expected
     from smnet.report.confusion import check_picture, draw_confusion
     from smnet.report.tables import print_evaluation
 
+    if recordings:
+        measure_recordings(
+            checkpoints,
+            ClipSource(data, format, root, labels, first_label, fold),
+            split,
+            predictions,
+            as_json=as_json,
+            overwrite=overwrite,
+            device=device,
+            batch=batch,
+            views=parse_views(views or "1x1"),
+            thresholds=thresholds,
+            window=window,
+            every=every,
+            overlap=overlap,
+        )
+        return
     if predictions:
         check_predictions(predictions)
     if confusion:

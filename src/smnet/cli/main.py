@@ -25,6 +25,7 @@ from smnet.cli.experiments import compare, demo, profile
 from smnet.cli.live import live
 from smnet.cli.models import models, recipes
 from smnet.cli.predict import predict
+from smnet.cli.timeline import timeline
 from smnet.cli.train import train
 from smnet.cli.weights import weights
 from smnet.errors import UserError
@@ -35,6 +36,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "adapt": adapt,
     "evaluate": evaluate,
     "predict": predict,
+    "timeline": timeline,
     "live": live,
     "embed": embed,
     "find": find,

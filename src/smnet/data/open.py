@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.data.clips import Part
+from smnet.data.clips import Clip, Part
 from smnet.data.packed.read import PackedVideo, is_packed
 from smnet.data.video import torchcodec as torchcodec_file
 from smnet.data.video.base import Video, VideoInfo
@@ -135,3 +137,23 @@ def probe(
     """Facts about a source of frames; arguments and errors as for :func:`open_video`."""
     with open_video(path, template, start) as video:
         return video.info
+
+
+def median_seconds(clips: Sequence[Clip], most: int = 48) -> float | None:
+    """Median length of clips in seconds; None if no length is known, as for folders of frames.
+
+    Args:
+        clips: of a data set.
+        most: number of clips to look at, evenly spread over the list.
+    """
+    lengths = []
+    for index in sorted({i * len(clips) // most for i in range(most)}):
+        clip = clips[index]
+        part = clip.part
+        if part is not None and part.unit == "s" and part.end is not None:
+            lengths.append(part.end - (part.start or 0.0))
+            continue
+        with suppress(UserError), open_video(clip.path, clip.template, part=part) as video:
+            lengths.append(video.duration or 0.0)
+    known = [length for length in lengths if length > 0]
+    return float(np.median(known)) if known else None

@@ -44,6 +44,7 @@ class ModelSpec:
         sampling: name of the sampling rule (``smnet.data.sampling.rules``).
         input_size: side of the square crop, pixels.
         short_side: short side of the frames before the crop, pixels.
+        clip_seconds: median length of the training clips; None if unknown.
         mean, std: normalisation of RGB in [0, 1].
         class_names: K names in the order of the scores, or None before training.
         rate: frames per second at which clips were sampled in training; None where they were
@@ -61,6 +62,7 @@ class ModelSpec:
     sampling: str = "uniform"
     input_size: int = 224
     short_side: int = 256
+    clip_seconds: float | None = None
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     class_names: tuple[str, ...] | None = None

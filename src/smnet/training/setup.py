@@ -26,7 +26,7 @@ from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.cache import SHARE, keep_clips
 from smnet.data.loading.dataset import ViewPlan
 from smnet.data.loading.loader import ClipLoader
-from smnet.data.open import check_decoder
+from smnet.data.open import check_decoder, median_seconds
 from smnet.data.sampling.rules import check
 from smnet.distributed import Processes
 from smnet.errors import UserError
@@ -185,6 +185,7 @@ def build_model(recipe: Recipe, clips: ClipSet) -> VideoModel:
         rate=recipe.rate,
         input_size=recipe.size,
         short_side=recipe.resize_to,
+        clip_seconds=median_seconds(clips.splits["train"]),
         class_names=clips.classes,
         several=clips.several,
     )

@@ -1,0 +1,191 @@
+"""Windows over a recording, read in one pass: every frame is decoded and scaled once."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.data.loading.views import Cropper, Scale, Scaler, ViewPlan, scale_with_pillow
+from smnet.data.sampling.rules import sample
+from smnet.data.video.base import Video
+from smnet.errors import UserError
+
+Views = NDArray[np.uint8]
+Frame = NDArray[np.uint8]
+Frames = list[tuple[int, Frame]]
+"""(number, frame (H, W, 3)) of some frames."""
+
+_TOGETHER = 32  # frames handed from the decoding thread to the network at a time, at most
+_STRETCH = 256  # windows planned at a time; bounds the memory of recordings with lost frames
+
+
+def frame_times(video: Video) -> Sequence[float]:
+    """Presentation time of each frame, seconds from the first.
+
+    Where a file has no usable time stamps, frame i is presented at i over the mean frame rate, as
+    for parts of recordings.
+
+    Raises:
+        UserError: neither time stamps nor a rate are known, as for a folder of frames.
+    """
+    times = video.times
+    if times is None:
+        if not video.fps:
+            raise UserError(
+                f"{video.path}: its frames have no times, so there is no timeline; make a video of"
+                " them, for instance with FFmpeg"
+            )
+        times = (np.arange(video.num_frames) / video.fps).tolist()
+    return times
+
+
+def recording_end(times: Sequence[float], fps: float | None) -> float:
+    """When the last frame ends, seconds: one mean distance of frames after its time."""
+    if len(times) > 1:
+        return float(times[-1] + times[-1] / (len(times) - 1))
+    return 1 / (fps or 25)
+
+
+def window_starts(duration: float, window: float, every: float) -> NDArray[np.float64]:
+    """Where windows of ``window`` seconds begin: every ``every`` seconds, and at the last place.
+
+    A recording shorter than a window has one, which covers it.
+
+    Args:
+        duration: of the recording, seconds.
+        window, every: seconds, above 0.
+    """
+    last = max(duration - window, 0.0)
+    starts = np.arange(int(last / every) + 1, dtype=np.float64) * every
+    if last - starts[-1] > 1e-6:
+        starts = np.append(starts, last)
+    return starts
+
+
+def window_frames(
+    times: Sequence[float], start: float, end: float, plan: ViewPlan
+) -> NDArray[np.int64]:
+    """The frames that the sampling rule takes in a window: those of the part as a video of its own.
+
+    Args:
+        times: presentation times of the recording's frames, seconds, ascending.
+        start, end: the window. A frame belongs to it if ``start <= t < end``.
+        plan: of the views.
+
+    Returns:
+        (clips, T*L) frame numbers in the recording; empty if the window has no frame.
+    """
+    first, stop = bisect_left(times, start), bisect_left(times, end)
+    if first == stop:
+        return np.empty((0, 0), np.int64)
+    return first + sample(
+        stop - first,
+        plan.segments,
+        mode=plan.mode,
+        strategy=plan.sampling,
+        clips=plan.clips,
+        frames_per_segment=plan.frames_per_segment,
+        rng=np.random.default_rng(0),  # as for a clip of a test
+    )
+
+
+class WindowReader:
+    """The views of windows, in order. Memory does not depend on the length of the recording.
+
+    Decoding and scaling are apart, so that a thread decodes while the network works:
+    :meth:`decode` yields frames, and :meth:`assemble` takes them.
+
+    Args:
+        video: the open recording.
+        windows: (N, 2) start and end, seconds, ascending.
+        plan: of the views.
+    """
+
+    def __init__(self, video: Video, windows: NDArray[np.float64], plan: ViewPlan) -> None:
+        self._video, self._windows, self._plan = video, windows, plan
+        self._times = frame_times(video)
+        try:
+            self._cropper = Cropper(plan, video.height, video.width, scale_of(plan.scaler))
+        except UserError as error:
+            raise UserError(f"{video.path}: {error}") from None
+        self._open: deque[_Window] = deque()
+        self._next = 0  # window to open
+
+    def decode(self) -> Iterator[Frames]:
+        """Frames that the windows need, each once in every stretch of windows, in order."""
+        together = min(self._cropper.group, _TOGETHER)
+        for first in range(0, len(self._windows), _STRETCH):
+            wanted = {
+                int(i)
+                for start, end in self._windows[first : first + _STRETCH]
+                for i in np.unique(window_frames(self._times, start, end, self._plan))
+            }
+            if wanted:
+                stream = iter(self._video.each(sorted(wanted)))
+                while group := list(islice(stream, together)):
+                    yield group
+        yield []  # the end
+
+    def assemble(self, frames: Frames) -> Iterator[tuple[int, Views | None]]:
+        """Take some frames of :meth:`decode`; yield the windows that they complete, in order.
+
+        Yields:
+            (number, views (V, T*L, 3, side, side) uint8); None for a window without frames.
+        """
+        if frames:
+            self._open_until(max(number for number, _ in frames))
+            crops = np.moveaxis(self._cropper([frame for _, frame in frames]), -1, 2)
+            for (number, _), crop in zip(frames, crops, strict=True):
+                for window in self._open:
+                    window.take(number, crop)
+        else:
+            self._open_until(len(self._times))
+        while self._open and self._open[0].complete:
+            window = self._open.popleft()
+            yield window.number, window.views
+
+    def _open_until(self, frame: int) -> None:
+        """Open all windows that begin before a frame is over."""
+        while self._next < len(self._windows):
+            start, end = self._windows[self._next]
+            if bisect_left(self._times, start) > frame:
+                return
+            indices = window_frames(self._times, start, end, self._plan)
+            self._open.append(_Window(self._next, indices, self._plan))
+            self._next += 1
+
+
+class _Window:
+    """A window whose frames are still to come."""
+
+    def __init__(self, number: int, indices: NDArray[np.int64], plan: ViewPlan) -> None:
+        self.number = number
+        self.views = np.empty(plan.shape, np.uint8) if indices.size else None
+        self._indices, self._plan = indices, plan
+        self._missing = set(np.unique(indices).tolist())
+
+    @property
+    def complete(self) -> bool:
+        return not self._missing
+
+    def take(self, number: int, crops: NDArray[np.uint8]) -> None:
+        if number not in self._missing or self.views is None:
+            return
+        self._missing.remove(number)
+        by_clip = self.views.reshape(len(self._indices), -1, *self._plan.shape[1:])
+        for clip, place in np.argwhere(self._indices == number):
+            by_clip[clip, :, place] = crops
+
+
+def scale_of(scaler: Scaler) -> Scale:
+    """The function that scales the frames of a plan."""
+    if scaler == "pillow":
+        return scale_with_pillow
+    from smnet.data.loading.transforms import scale_with_torch
+
+    return scale_with_torch
