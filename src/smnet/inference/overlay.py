@@ -48,11 +48,15 @@ def write_annotated(
             pixel; or a target that cannot be written.
     """
     check_target(source, target)
-    with open_video(source, part=prediction.part) as video, atomic_path(target) as temporary:
+    if callable(prediction):
+        part, at = None, prediction
+    else:
+        fixed = prediction
+        part, at = fixed.part, lambda time: fixed
+    with open_video(source, part=part) as video, atomic_path(target) as temporary:
         width, height = video.width // 2 * 2, video.height // 2 * 2
         if not (width and height):
             raise UserError(f"{source}: {video.width}x{video.height} pixels, too few to draw on")
-        at = prediction if callable(prediction) else lambda time: prediction
         banner = lru_cache(8)(partial(_banner, width=video.width))
         rate = max(Fraction(video.fps or 25).limit_denominator(1001), Fraction(1, 1001))
         times = video.times or [float(index / rate) for index in range(video.num_frames)]
