@@ -74,7 +74,7 @@ def test_a_run_with_several_labels(
     outcome = train(tiny(clips, epochs=4), tmp_path / "run")
     best = read_checkpoint(tmp_path / "run")
     assert best.spec.several
-    assert best.spec.decision.thresholds is not None
+    assert best.spec.decision.thresholds is None  # too few clips
     assert best.metrics["val"]["map"] > 0.5
     assert outcome.held_out is not None
     assert outcome.held_out.answered[:, 1].all()

@@ -24,7 +24,7 @@ def propose(
         scores: (N, K) of the network; None at the start, when there is none.
         labelled: (M, D) features of clips that are labelled already.
     """
-    usable = np.isfinite(features).all(1)
+    usable = np.asarray(np.isfinite(features).all(1))
     both = features[usable] if labelled is None else np.concatenate([features[usable], labelled])
     if not len(both):
         return []

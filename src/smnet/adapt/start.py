@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from smnet.checkpoints.header import is_checkpoint, is_path, read_header
 from smnet.errors import UserError
+from smnet.inference.torch_backend import TorchBackend
 from smnet.models.imagenet import PUBLISHED, load_weights
 from smnet.models.registry import new_model
 from smnet.models.weight_files import read_weight_file
@@ -48,6 +50,30 @@ def start_recipe(start: str, keys: Iterable[str], values: Mapping[str, Any]) -> 
         own = {"model": "tsn_resnet50" if start == "imagenet" else _network_of(path), **IMAGES}
     own = {k: v for k, v in own.items() if k not in given}
     return read_recipe(None, keys, {**own, **values, "weights": start})
+
+
+def open_start(start: str, device: str = "auto") -> TorchBackend:
+    """The network of a start, ready to compute features.
+
+    Args:
+        start: as in :func:`start_recipe`.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
+
+    Raises:
+        UserError: a start that cannot be read.
+    """
+    path = Path(start)
+    if start != "imagenet" and (not is_path(start) or path.is_dir() or is_checkpoint(path)):
+        return TorchBackend.load(start, device)
+    name = "tsn_resnet50" if start == "imagenet" else _network_of(path)
+    model = new_model(name, 1, IMAGES["segments"], {})
+    try:
+        load_weights(model, start)
+    except ValueError as error:
+        raise UserError(str(error)) from None
+    side = IMAGES["size"]
+    model.spec = replace(model.spec, input_size=side, short_side=round(side * 256 / 224))
+    return TorchBackend(model, device)
 
 
 def _network_of(path: Path) -> str:

@@ -22,6 +22,7 @@ from smnet.cli.embed import embed, find
 from smnet.cli.errors import fail, one_line, usage_line
 from smnet.cli.evaluate import evaluate
 from smnet.cli.experiments import compare, demo, profile
+from smnet.cli.label import label
 from smnet.cli.live import live
 from smnet.cli.models import models, recipes
 from smnet.cli.predict import predict
@@ -34,6 +35,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "train": train,
     "adapt": adapt,
+    "label": label,
     "evaluate": evaluate,
     "predict": predict,
     "timeline": timeline,
