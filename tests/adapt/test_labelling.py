@@ -109,7 +109,6 @@ def test_what_is_asked(run: Path, few: Path, tmp_path: Path) -> None:
     again = choose_clips(*words, ["jump"], tmp_path / "f.npz", "cpu", 0)
     assert not set(again.clips) & set(asked.clips)
     assert again.classes == ["jump", *dict.fromkeys(table.rows.values())]
-    assert again.guesses == [[]] * 6 if "jump" not in CLASSES else True
     assert len(read_clips(str(tmp_path / "labels.csv")).classes) == len(set(table.rows.values()))
 
 

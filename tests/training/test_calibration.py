@@ -11,7 +11,7 @@ import torch
 
 from smnet.checkpoints.file import load, read_checkpoint, save_checkpoint
 from smnet.data.annotations.read import read_clips
-from smnet.evaluation.calibration import at_temperature
+from smnet.evaluation.calibration import at_temperature, calibrate
 from smnet.inference.backends import plan_views
 from smnet.inference.torch_backend import TorchBackend
 from smnet.models.base import probabilities
@@ -27,17 +27,29 @@ def test_the_best_checkpoint_is_calibrated(run: Path) -> None:
     best = read_checkpoint(run)
     found = best.metrics["calibration"]
     assert found["clips"] == 6
-    assert best.spec.decision.temperature == found["decision"]["temperature"] != 1
-    assert best.spec.decision.unknown_below == 0  # six clips are too few
+    assert best.spec.decision == Decision()  # six clips are too few
+
+
+def test_many_clips_are_calibrated() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.dirichlet(np.full(3, 0.2), 200)
+    labels = np.where(rng.random(200) < 0.7, scores.argmax(1), rng.integers(0, 3, 200))
+    found = calibrate(scores, np.eye(3, dtype=bool)[labels])
+    assert found.decision.temperature > 1.2
+    assert found.error_after < found.error_before
+    assert found.threshold is not None
+    assert found.decision.unknown_below == found.threshold.value > 0
+    few = calibrate(scores[:19], np.eye(3, dtype=bool)[labels[:19]])
+    assert few.decision == Decision()
+    assert "19 held-out clips are too few (20 are needed)" in str(few)
 
 
 def test_the_backend_gives_tempered_scores(run: Path, clips: Path) -> None:
-    model = load(run)
     clip = str(next((clips / "val" / "rising").iterdir()))
     tempered, plain = (TorchBackend(load(run), "cpu") for _ in range(2))
-    plain.model.spec = replace(model.spec, decision=Decision())
+    tempered.model.spec = replace(plain.spec, decision=Decision(2.5))
     views = tempered.read(clip, plan_views(tempered))[None]
-    expected = at_temperature(plain.score(views), model.spec.decision.temperature)
+    expected = at_temperature(plain.score(views), 2.5)
     assert np.allclose(tempered.score(views), expected, atol=1e-6)
 
 

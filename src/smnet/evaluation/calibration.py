@@ -14,11 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.console import plural
 from smnet.models.spec import Decision
 
 Array = NDArray[np.floating]
 COVERAGE = 0.95
 """Share of the clips of known classes that are to be answered."""
+LEAST = 20
+"""Held-out clips below which nothing is calibrated."""
 BINS = 10
 _TINY = 1e-30
 
@@ -29,7 +32,7 @@ class Calibration:
 
     Attributes:
         decision: for the checkpoint.
-        threshold: of "unknown"; None where a clip may have several labels.
+        threshold: of "unknown"; None where a clip may have several labels, or clips are too few.
         clips: number of held-out clips.
         error_before, error_after: expected calibration error without and with the temperature.
     """
@@ -41,6 +44,11 @@ class Calibration:
     error_after: float
 
     def __str__(self) -> str:
+        if self.clips < LEAST:
+            return (
+                f"calibration: left out, {plural(self.clips, 'held-out clip')} are too few"
+                f" ({LEAST} are needed); scores may be too sure, and unknown is never said"
+            )
         text = (
             f"calibration on {self.clips} held-out clips: temperature"
             f" {self.decision.temperature:.2f}, expected calibration error"
@@ -63,6 +71,9 @@ def calibrate(scores: Array, truth: NDArray[np.bool_], several: bool = False) ->
     """
     readable = np.isfinite(scores).all(1)
     scores, truth = scores[readable], truth[readable]
+    if len(scores) < LEAST:
+        error = _errors(scores, truth, several)
+        return Calibration(Decision(), None, len(scores), error, error)
     temperature = fit_temperature(scores, truth, several)
     tempered = at_temperature(scores, temperature, several)
     before, after = (_errors(s, truth, several) for s in (scores, tempered))
