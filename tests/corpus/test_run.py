@@ -183,6 +183,11 @@ def test_the_command(smnet: Callable[..., Called], run: Path, inbox: Path, tmp_p
     assert called.status == 0, called.err
     assert "14 videos: 0 done before, 12 new, 2 unreadable" in called.out
     assert f"written: {out} (predictions.parquet: 12, unreadable.parquet: 2" in called.out
+    page = (out / "summary.html").read_text()
+    assert "decoding: is not a video" in page or "broken.mp4" not in page
+    assert page.count("<video") >= 3
+    again = smnet("predict", run, inbox, "--out", out)
+    assert "14 videos: all done before" in again.out
     assert smnet("predict", run, inbox, "--out", out, "--share", "3/2").status == 1
     assert "write I/N" in smnet("predict", run, inbox, "--out", out, "--share", "x").err
     assert "belong to --out" in smnet("predict", run, inbox, "--retry").err

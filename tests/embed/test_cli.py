@@ -30,7 +30,8 @@ def test_embed_then_find(
 
     copy = tmp_path / "copy.mp4"
     shutil.copy(example, copy)
-    called = smnet("find", copy, "--in", index, "-k", 1)
+    called = smnet("find", copy, "--in", index, "-k", 1, "--page", tmp_path / "found.html")
+    assert (tmp_path / "found.html").read_text().count("<video") == 2
     assert called.status == 0, called.err
     assert called.out.splitlines()[1].split() == [str(example), "1.000"]
     assert "of near-duplicates" in smnet("find", "--duplicates", "--in", index).err

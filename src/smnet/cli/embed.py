@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from smnet.cli.hints import check_order
-from smnet.cli.options import AsJson, Device, Views, Workers
+from smnet.cli.options import AsJson, Device, Overwrite, Views, Workers
 from smnet.cli.predict import parse_share, print_summary
 from smnet.errors import UserError
 
@@ -99,6 +99,11 @@ def find(
     ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
+    page: Annotated[
+        str | None,
+        typer.Option(metavar="OUT.html", help="Write a page on which the videos found play."),
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Find the videos of an index that are like an example, or its near-duplicates.
 
@@ -114,6 +119,11 @@ def find(
 
     if duplicates == bool(examples):
         raise UserError("give an example, or --duplicates")
+    if page is not None:
+        from smnet.files import check_outputs, check_suffix
+
+        check_suffix(page, (".html",), "a page")
+        check_outputs({"--page": page}, (*(examples or ()), *(unlike or ())), overwrite)
     opened = Index.load(index)
     if duplicates:
         groups = opened.duplicates(threshold)
@@ -125,6 +135,13 @@ def find(
     against = query(opened, unlike or (), checkpoint, device)
     known = [row for path in [*(examples or ()), *(unlike or ())] for row in opened.rows_of(path)]
     matches = opened.find(like, against, count, known)
+    if page is not None:
+        from smnet.files import write_text
+        from smnet.report.corpus_page import found_page
+
+        found = [(match.path, match.part, match.score) for match in matches]
+        write_text(page, found_page(examples or (), found))
+        typer.echo(f"written: {page}", err=True)
     if as_json:
         from smnet.console import json_text
 

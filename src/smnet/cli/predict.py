@@ -120,6 +120,7 @@ def predict(
                 checkpoint, sources, out, (device, backend), top, views, **common
             )
         print_summary(summary, out)
+        write_page(summary, out)
         return
     if share is not None or retry or engine is not None:
         raise UserError("--share, --retry and --engine belong to --out DIR")
@@ -179,6 +180,25 @@ def print_summary(summary: Summary, out: str) -> None:
     typer.echo(summary)
     rows = ", ".join(f"{name}: {count}" for name, count in summary.merged.items())
     typer.echo(f"written: {out} ({rows})")
+
+
+def write_page(summary: Summary, out: str) -> None:
+    """``summary.html`` beside the tables."""
+    from pathlib import Path
+
+    from smnet.corpus.summary import contents
+    from smnet.files import write_text
+    from smnet.report.corpus_page import summary_page
+
+    found, page = contents(Path(out)), Path(out) / "summary.html"
+    facts = [
+        (str(found.counts.total()), "videos"),
+        (str(len(found.counts)), "classes"),
+        (str(summary.merged.get("unreadable.parquet", 0)), "unreadable"),
+    ]
+    html = summary_page(facts, found.counts, found.scores, found.samples, found.reasons)
+    write_text(page, html)
+    typer.echo(f"page: {page}")
 
 
 def parse_share(text: str | None) -> tuple[int, int]:

@@ -102,7 +102,8 @@ class Results:
         self.lost_schema = pa.schema([*item_columns(), *reason], metadata=marks)
         self._tables = (("part", table, self.schema), ("lost", LOST, self.lost_schema))
         if not any(folder.glob("*/run.json")):
-            check_outputs({f"--out {name}": folder / name for name in (table, LOST)}, ())
+            outputs = (table, LOST, "summary.html")
+            check_outputs({f"--out {name}": folder / name for name in outputs}, ())
         self._rows: dict[str, list[dict[str, Any]]] = {"part": [], "lost": []}
         self._written = time.monotonic()
         self._settings = text

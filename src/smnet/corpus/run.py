@@ -93,6 +93,8 @@ class Summary:
         return "reading" if self.reading > self.decoding else "decoding"
 
     def __str__(self) -> str:
+        if not self.rows + self.lost:
+            return f"{self.listed} videos: all done before"
         rate = (self.rows + self.lost) / max(self.seconds, 1e-9)
         busy = max(self.seconds * self.workers, 1e-9)
         return (
