@@ -32,7 +32,7 @@ def features_of(backend: Backend) -> Callable[[NDArray[np.uint8]], NDArray[np.fl
     features: Any = getattr(backend, "features", None)
     if features is None:
         raise UserError("an exported file has no features; give the checkpoint")
-    return features  # type: ignore[no-any-return]
+    return features
 
 
 def pooled(features: NDArray[np.float32]) -> NDArray[np.float32]:
