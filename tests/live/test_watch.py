@@ -258,10 +258,7 @@ def test_the_command_prints_events_and_a_summary(
     assert lines[-1]["used"] == 24
     assert "120 frames seen, 24 used, 0 dropped" in called.err
     ids = {line["id"] for line in lines if line["type"] == "end"}
-    written = {
-        path.stem.rpartition("-")[0].rpartition("-")[2] for path in (tmp_path / "clips").iterdir()
-    }
-    assert len(ids) == len(list((tmp_path / "clips").glob("*.mp4"))) > 0, written
+    assert len(ids) == len(list((tmp_path / "clips").glob("*.mp4"))) > 0
     for path in (tmp_path / "clips").glob("*.mp4"):
         assert len(decode_all(path)) > 5
 

@@ -237,10 +237,15 @@ def stream_of(backend: Any, path: str | os.PathLike[str]) -> Stream:
 
     Raises:
         NotAStream: its model looks at later frames.
+        UserError: it was opened with ``backend="compile"``.
     """
     if not backend.spec.causal:
         raise NotAStream(
             f"{path}: {backend.spec.name} looks at later frames; use --mode window, or train it"
             " with options.causal=true"
+        )
+    if backend.compiled:
+        raise UserError(
+            "backend=compile: steps are not compiled; use backend=torch, or whole windows"
         )
     return TorchStream(backend)

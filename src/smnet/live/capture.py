@@ -86,6 +86,10 @@ class Capture:
         tell: receives lines for people.
         watch: receives every decoded frame with its time in seconds, in the thread.
         waits: see :data:`WAITS`.
+
+    Attributes:
+        live: whether frames are lost if nobody takes them.
+        counts: what became of the frames.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Capture:
         self._seconds = 0.0
         self._restart = ""
         self._container = source.open(silence)
+        self.live = source.is_live(self._container)
         self._thread = threading.Thread(target=self._run, name="smnet-capture", daemon=True)
 
     def start(self) -> None:
@@ -176,6 +181,7 @@ class Capture:
         recent: deque[av.VideoFrame] = deque(maxlen=self._length)
         base = time.monotonic()
         first: float | None = None
+        failed = False
         try:
             stream = picture_stream(source, container)
             for frame in container.decode(stream):
@@ -188,17 +194,19 @@ class Capture:
                     return None
                 recent.append(frame)
                 self._add(stamp, recent, convert)
-        except av.error.ExitError:
-            return f"no frame within {self._silence:g} seconds"
+            reason = "the stream ended"
         except av.error.EOFError:
-            pass
+            reason = "the stream ended"
+        except av.error.ExitError:
+            reason, failed = f"no frame within {self._silence:g} seconds", True
         except (FFmpegError, OSError, ValueError, UserError) as error:
-            if not source.live or not self.counts.seen:
-                reason = str(error).removeprefix(f"{source.name}: ")
-                raise UserError(f"{source.name}: cannot be decoded ({reason})") from None
-            return getattr(error, "strerror", None) or str(error)
-        endless = source.live and not source.is_file and container.duration is None
-        return "the stream ended" if endless else None
+            reason, failed = getattr(error, "strerror", None) or str(error), True
+        if self.live and not source.is_file and self.counts.seen:
+            return reason
+        if failed:
+            reason = reason.removeprefix(f"{source.name}: ")
+            raise UserError(f"{source.name}: cannot be read further ({reason})")
+        return None
 
     def _add(self, stamp: float, recent: deque[av.VideoFrame], convert: Converter) -> None:
         self.counts.seen += 1
@@ -223,7 +231,7 @@ class Capture:
 
     def _put(self, sample: Sample) -> None:
         with self._changed:
-            while not self.source.live and len(self._queue) >= self._capacity:
+            while not self.live and len(self._queue) >= self._capacity:
                 if self._stop.is_set():
                     return
                 self._changed.wait(0.5)

@@ -58,7 +58,7 @@ def run(
     with ExitStack() as stack:
         outboxes = [Outbox(channel, _say) for channel in channels]
         if page is not None:
-            shown = Page(f"{stream.source.name}: {Path(checkpoint).name}", page)
+            shown = Page(f"{Path(stream.source.name).name}: {Path(checkpoint).name}", page)
             stack.callback(shown.close)
             _say(f"page: {shown.address}")
         _say(_opening(stream))
@@ -102,9 +102,10 @@ def run(
 def _opening(stream: Watch) -> str:
     """What is about to happen, on one line."""
     scorer = stream.scorer
-    kept = f"state of {scorer.state_bytes / 2**20:.1f} MiB" if scorer.mode == "causal" else "window"
+    mode = scorer.mode
+    mode += f" (state of {scorer.state_bytes / 2**20:.1f} MiB)" if mode == "causal" else ""
     return (
-        f"{stream.source.name}: {scorer.spec.name}, mode {scorer.mode} ({kept}),"
+        f"{stream.source.name}: {scorer.spec.name}, mode {mode},"
         f" {stream.rate:.3g} frames/s ({stream.rate_from}); Ctrl-C ends"
     )
 

@@ -36,7 +36,7 @@ class Source:
     Attributes:
         name: for people, without a password.
         address: for FFmpeg.
-        live: its frames come at their own pace and are lost if nobody takes them.
+        live: its frames come at their own pace, and it is opened again when it is lost.
         format: the demuxer; None finds it.
         protocols, demuxers: what FFmpeg may use.
         options: further options of FFmpeg.
@@ -84,6 +84,11 @@ class Source:
         except (FFmpegError, OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{self.name}: cannot be opened ({reason}){self._hint()}")
+
+    def is_live(self, container: InputContainer) -> bool:
+        """Whether frames are lost if nobody takes them. A file at an address of HTTP waits."""
+        whole = container.duration is not None and self.address.startswith("http")
+        return self.live and not whole
 
     def _hint(self) -> str:
         if self.format in _CAMERAS.values():

@@ -106,7 +106,7 @@ class Watch:
     def _answers(self, samples: list[Sample]) -> Iterator[Answer]:
         """A window is scored once for all samples that wait; a causal network answers each."""
         waiting = len(samples)
-        if self.scorer.mode == "window" and self.source.live:
+        if self.scorer.mode == "window" and self.capture.live:
             waiting = 1  # the newest alone
         events: list[Event] = []
         restart = ""
@@ -159,11 +159,12 @@ class Watch:
 
     def __str__(self) -> str:
         s = self.summary()
-        line = (
-            f"{plural(s['seen'], 'frame')} seen, {s['used']} used, {s['dropped']} dropped; capture"
-            f" to answer {1000 * s['delay_median']:.0f} ms (median),"
-            f" {1000 * s['delay_p99']:.0f} ms (99th percentile)"
-        )
+        line = f"{plural(s['seen'], 'frame')} seen, {s['used']} used, {s['dropped']} dropped"
+        if self.capture.live:
+            line += (
+                f"; capture to answer {1000 * s['delay_median']:.0f} ms (median),"
+                f" {1000 * s['delay_p99']:.0f} ms (99th percentile)"
+            )
         for name, words in (
             ("repeated", "moments without a frame of their own"),
             ("restarts", "restarts"),
