@@ -23,7 +23,7 @@ from smnet.data.annotations.read import ClipSet
 from smnet.errors import UserError
 from smnet.experiments.profile import forward_pass
 from smnet.experiments.study import Candidate
-from smnet.experiments.table import Row, is_comparison, write_tables
+from smnet.experiments.table import TABLES, Row, is_comparison, write_tables
 from smnet.files import alone_in, check_outputs
 from smnet.measure import clock_for, in_turns
 from smnet.models import VideoModel, accelerate, multiply_adds, parameter_count, to_channels_last
@@ -116,7 +116,7 @@ def compare(
             " or remove the split column so that one is drawn"
         )
     if not is_comparison(str(out)):
-        check_outputs({name: out / name for name in ("table.md", "table.json", "table.png")}, ())
+        check_outputs({name: out / name for name in TABLES}, ())
     runs_of = [
         [_plan_run(recipe, candidate, model, seed, out) for seed in range(seeds)]
         for candidate, model in zip(candidates, names, strict=True)

@@ -12,7 +12,7 @@ from smnet.console import clock, console, progress_bar
 from smnet.data.annotations.read import ClipSet, read_clips
 from smnet.data.synthetic.motion import write_motion
 from smnet.evaluation.evaluate import evaluate_checkpoints
-from smnet.files import write_text
+from smnet.files import check_outputs, write_text
 from smnet.inference.recognizer import Recognizer
 from smnet.models import multiply_adds, parameter_count
 from smnet.recipes.recipe import read_recipe
@@ -29,6 +29,8 @@ def run_demo(out: Path, quick: bool = False) -> Path:
     """Run the demo in ``out`` and return the path of its ``report.html``. An interrupted demo is
     resumed. ``quick`` takes few clips and two epochs, which checks that everything works."""
     began = time.monotonic()
+    report = out / "report.html"
+    check_outputs({"report": report}, ())
     clips = draw(out / "motion-quick", 60, 20) if quick else draw(out / "motion", *DRAWN)
     changes = ["epochs=2", "warmup=0.5"] if quick else []
     trained = []
@@ -55,7 +57,6 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         trained,
         samples,
     )
-    report = out / "report.html"
     write_text(report, page)
     return report.resolve()
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+import shlex
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from smnet.console import console, finite, json_text
+from smnet.console import clock, console, finite, json_text
 from smnet.errors import UserError
 from smnet.files import write_text
 from smnet.recipes.recipe import Recipe
+from smnet.report import kit
 from smnet.report.plotting import draw_accuracy, load_pyplot, save_picture
 from smnet.system import describe_machine
+
+TABLES = ("table.md", "table.json", "table.png", "report.html")
+"""The files of a comparison, besides its runs."""
 
 # Two-sided 95 % quantiles of Student's t for 1 to 20 degrees of freedom; the last holds beyond.
 STUDENT = (
@@ -80,7 +86,8 @@ def half_width(values: Sequence[float]) -> float:
 
 
 def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> None:
-    """Write ``table.md``, ``table.json`` and, if matplotlib is installed, ``table.png``."""
+    """Write ``table.md``, ``table.json``, ``report.html`` and, if matplotlib is installed,
+    ``table.png``."""
     facts = {
         "machine": describe_machine(),
         "seeds": seeds,
@@ -90,10 +97,49 @@ def write_tables(rows: Sequence[Row], recipe: Recipe, seeds: int, out: Path) -> 
     text = json_text(finite({**facts, "rows": values}), indent=2)
     write_text(out / "table.json", text + "\n")
     write_text(out / "table.md", markdown(rows, recipe, seeds))
+    write_text(out / "report.html", page(rows, recipe, seeds, out.name))
     try:
         draw(rows, out / "table.png")
     except UserError as error:
         console.print(f"no picture: {error}", markup=False)
+
+
+def page(rows: Sequence[Row], recipe: Recipe, seeds: int, name: str) -> str:
+    """The comparison as a page: result, differences, cost, and what decides the ranking."""
+    cells = []
+    for row in rows:
+        mean, half = row.over(rows[0])
+        over = "-" if row is rows[0] else f"{100 * mean:+.1f}{_interval(half)}"
+        latency = "-" if math.isnan(row.latency) else f"{1000 * row.latency:.0f} ms"
+        cost = [f"{row.parameters / 1e6:.2f} M", f"{row.gmacs:.3g}", latency]
+        top1 = f"{100 * row.mean:.1f}{_interval(row.half_width)}"
+        cells.append([row.label, top1, over, *cost, clock(statistics.fmean(row.seconds))])
+    heads = ["model", "top-1, %", "to the first row", "parameters", "GMAC", "latency", "training"]
+    unsure = [
+        row.label
+        for row in rows[1:]
+        if seeds > 1 and abs(row.over(rows[0])[0]) <= row.over(rows[0])[1]
+    ]
+    advice = (
+        [f"Not told from {rows[0].label} by these seeds: {', '.join(unsure)}."] if unsure else []
+    )
+    if seeds < 3:
+        advice.append("One or two seeds say little about small differences: use --seeds 3 or more.")
+    bars = [
+        (row.label, row.mean, f"{100 * row.mean:.1f}{_interval(row.half_width)}") for row in rows
+    ]
+    machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
+    return kit.page(
+        f"Comparison: {name}",
+        [
+            kit.row(kit.bars(bars)),
+            kit.section("Numbers", kit.table(heads, cells)),
+            kit.section("What to do next", kit.bullets(advice)),
+            kit.section("Protocol", kit.paragraph(_budget(rows, recipe, seeds))),
+            kit.section("Machine", kit.paragraph(machine)),
+            kit.section("Repeat it", kit.command("smnet " + shlex.join(sys.argv[1:]))),
+        ],
+    )
 
 
 def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
@@ -115,6 +161,11 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
             f" | {learned} | {row.parameters / 1e6:.2f} M | {row.gmacs:.3g} | {ratio} |"
         )
     machine = ", ".join(f"{k} {v}" for k, v in describe_machine().items())
+    return "\n".join([*lines, "", _budget(rows, recipe, seeds), "", f"Machine: {machine}.", ""])
+
+
+def _budget(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
+    """The budget and the protocol of all runs."""
     options = "".join(f" {key}={value}," for key, value in recipe.options.items())
     if recipe.temporal_lr != 1:
         options += f" temporal_lr={recipe.temporal_lr:g},"
@@ -128,7 +179,7 @@ def markdown(rows: Sequence[Row], recipe: Recipe, seeds: int) -> str:
     not_read = max(row.not_read for row in rows)
     if not_read:
         budget += f"; {not_read} validation clips could not be read and count as wrong"
-    return "\n".join([*lines, "", f"{budget}.", "", f"Machine: {machine}.", ""])
+    return f"{budget}."
 
 
 def _from_where(recipe: Recipe) -> str:
