@@ -41,7 +41,6 @@ WINGS = {
         "a network adapted to few clips",
         "models data recipes distributed checkpoints inference evaluation training",
     ),
-    "live": ("what happens now, in streams", "models data checkpoints inference"),
     "report": ("tables, pages and pictures", "data checkpoints inference evaluation"),
     "corpus": (
         "many files, into tables that are resumed",
@@ -55,6 +54,7 @@ WINGS = {
         "when actions happen in long recordings",
         "models data checkpoints inference evaluation report",
     ),
+    "live": ("what happens now, in streams", "models data checkpoints inference timeline"),
     "experiments": (
         "comparisons, studies, profiles, the demo",
         "models data recipes distributed checkpoints inference evaluation training report timeline",

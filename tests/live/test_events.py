@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from smnet.live.events import Event, EventRule, Limits
+from smnet.live.events import Event, EventRule
+from smnet.timeline.segments import Limits
 
 
 def play(rule: EventRule, rows: list[tuple[float, ...]], step: float = 0.25) -> list[Event]:

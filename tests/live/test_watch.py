@@ -18,9 +18,9 @@ from smnet.inference.backends import open_backend
 from smnet.inference.recognizer import Recognizer
 from smnet.inference.streams import open_stream, score_clip
 from smnet.live.capture import Capture
-from smnet.live.events import Limits
 from smnet.live.sources import source_of
 from smnet.live.watch import Answer, Watch, watch
+from smnet.timeline.segments import Limits
 from tests.conftest import Called
 from tests.videos import decode_all, moving_frames, write_video
 
@@ -249,7 +249,7 @@ def test_a_playlist_cannot_lead_to_a_local_file(tmp_path: Path, film: Path) -> N
 def test_the_command_prints_events_and_a_summary(
     smnet: Callable[..., Called], causal: Path, film: Path, tmp_path: Path
 ) -> None:
-    words = ["live", causal, film, "--json", "--scores", "--start", 0, "--stop", 0]
+    words = ["live", causal, film, "--json", "--scores", "--high", 0, "--low", 0]
     called = smnet(*words, "--shortest", 0, "--record", tmp_path / "clips", "--device", "cpu")
     assert called.status == 0, called.err
     lines = [json.loads(line) for line in called.out.splitlines()]
@@ -267,7 +267,7 @@ def test_mistakes_on_the_command_line(
     smnet: Callable[..., Called], causal: Path, film: Path
 ) -> None:
     for words, message in (
-        (["--start", 0.2, "--stop", 0.4], "above --start"),
+        (["--high", 0.2, "--low", 0.4], "above --high"),
         (["--scores"], "add --json"),
         (["--mode", "both"], "use auto, window, causal"),
         (["--rate", 1000], "0.1 to 240"),

@@ -8,6 +8,7 @@ import typer
 
 from smnet.cli.hints import check_order
 from smnet.cli.options import Device
+from smnet.cli.timeline import Overlap, Thresholds
 from smnet.errors import UserError
 
 
@@ -34,18 +35,18 @@ def live(
     realtime: Annotated[
         bool, typer.Option("--realtime", help="Play a file at its own pace.")
     ] = False,
-    start: Annotated[
-        float, typer.Option(min=0, max=1, help="Score at which an event starts.")
-    ] = 0.5,
-    stop: Annotated[
-        float, typer.Option(min=0, max=1, help="Score below which an event ends.")
-    ] = 0.3,
+    high: Annotated[float, typer.Option(min=0, max=1, help="An event starts at this score.")] = 0.5,
+    low: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, help="It lasts while the score is at least this. Default: 0.6 high."
+        ),
+    ] = None,
     shortest: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Shorter events are not reported.")
     ] = 0.5,
-    overlap: Annotated[
-        bool, typer.Option("--overlap", help="Several classes may happen at the same time.")
-    ] = False,
+    overlap: Overlap = False,
+    thresholds: Thresholds = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line per event.")] = False,
     scores: Annotated[
         bool, typer.Option("--scores", help="With --json: also a line per answer.")
@@ -89,14 +90,14 @@ def live(
       smnet live runs/mine http://camera/video.mjpg --page --record events/
       smnet live runs/causal clip.mp4 --realtime
     """
-    from smnet.live.events import Limits
     from smnet.live.run import run
+    from smnet.timeline.calibrate import read_calibration
+    from smnet.timeline.segments import Limits
 
     check_order(checkpoint)
-    if stop > start:
-        raise UserError(
-            f"--stop {stop:g} is above --start {start:g}; an event ends at a lower score"
-        )
+    low = 0.6 * high if low is None else low
+    if low > high:
+        raise UserError(f"--low {low:g} is above --high {high:g}; an event ends at a lower score")
     if scores and not as_json:
         raise UserError("--scores adds lines to --json; add --json")
     run(
@@ -105,7 +106,8 @@ def live(
         mode=mode,
         rate=rate,
         realtime=realtime,
-        limits=Limits(start, stop, shortest),
+        limits=Limits(high, low, shortest),
+        by_class=read_calibration(thresholds).limits if thresholds else None,
         overlap=overlap,
         top=top,
         silence=silence,

@@ -11,24 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.inference.decision import BACKGROUND
+from smnet.timeline.segments import Limits
 
 UPDATE_SECONDS = 1.0
 """Seconds between two updates of an event."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """When a class begins and ends.
-
-    Attributes:
-        high: an event reaches this score.
-        low: it lasts while the score is at least this; at most ``high``.
-        shortest: seconds; shorter events are not reported.
-    """
-
-    high: float = 0.5
-    low: float = 0.3
-    shortest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,7 +75,7 @@ class EventRule:
     """
 
     classes: Sequence[str]
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     by_class: Mapping[str, Limits] = field(default_factory=dict)
     overlap: bool = False
     _runs: dict[int, _Run] = field(default_factory=dict)

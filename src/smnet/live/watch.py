@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from smnet.console import plural
 from smnet.errors import UserError
 from smnet.live.capture import SILENCE, Capture, Counts, Sample
-from smnet.live.events import Event, EventRule, Limits
+from smnet.live.events import Event, EventRule
 from smnet.live.scoring import Scorer, open_scorer
 from smnet.live.sources import Source, source_of
 from smnet.models.spec import ModelSpec
+from smnet.timeline.curves import window_and_step
+from smnet.timeline.segments import Limits
 
 BACKLOG = 2.0
 """Seconds of samples that may wait for a causal network; more is dropped."""
-DEFAULT_WINDOW = 2.0
-"""Seconds of a clip where the checkpoint does not state the length of its training clips."""
 _REMEMBERED = 100_000
 """Delays of which the summary takes the median."""
 
@@ -182,7 +182,7 @@ def watch(
     rate: float | None = None,
     realtime: bool = False,
     limits: Limits | None = None,
-    by_class: dict[str, Limits] | None = None,
+    by_class: Mapping[str, Limits] | None = None,
     overlap: bool = False,
     top: int = 5,
     silence: float = SILENCE,
@@ -247,7 +247,6 @@ def rate_of(spec: ModelSpec, given: float | None = None) -> tuple[float, str]:
         return given, "given"
     if spec.rate:
         return spec.rate, "as trained"
-    seconds = getattr(spec, "clip_seconds", None)
-    known = "its training clips last" if seconds else "assumed (--rate sets it): clips of"
-    seconds = seconds or DEFAULT_WINDOW
+    seconds, _ = window_and_step(spec)
+    known = "its training clips last" if spec.clip_seconds else "assumed (--rate sets it): clips of"
     return spec.num_segments / seconds, f"{spec.num_segments} segments, {known} {seconds:.3g} s"

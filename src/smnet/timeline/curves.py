@@ -95,11 +95,12 @@ def window_and_step(
     """Length and distance of the windows, seconds.
 
     Args:
-        spec: states the length of the training clips.
+        spec: states the length of the training clips, or their rate.
         window: None is that length, or :data:`DEFAULT_WINDOW` where it is not stated.
         every: None is a quarter of the window.
     """
-    length = window or spec.clip_seconds or DEFAULT_WINDOW
+    trained = spec.num_segments / spec.rate if spec.rate else spec.clip_seconds
+    length = window or trained or DEFAULT_WINDOW
     return length, every or length / STEPS
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.data.loading.views import Cropper, Scale, Scaler, ViewPlan, scale_with_pillow
+from smnet.data.sampling.rate import sample_at_rate
 from smnet.data.sampling.rules import sample
 from smnet.data.video.base import Video
 from smnet.errors import UserError
@@ -83,6 +84,11 @@ def window_frames(
     first, stop = bisect_left(times, start), bisect_left(times, end)
     if first == stop:
         return np.empty((0, 0), np.int64)
+    if plan.rate is not None:
+        inside = np.asarray(times[first:stop])
+        return first + sample_at_rate(
+            inside, plan.segments, plan.rate, plan.clips, plan.frames_per_segment
+        )
     return first + sample(
         stop - first,
         plan.segments,
