@@ -24,7 +24,7 @@ _HEADS = {
         b"path,label,predicted,score:",
         b"video,label,start,end,score",
     ),
-    ".json": (b'{\n "data":', b'{\n  "file":'),
+    ".json": (b'{\n "data":', b'{\n  "file":', b'{\n  "top1":'),
 }
 """How the text files begin that smnet writes; annotations begin otherwise."""
 _MARKS = (WRITTEN_BY.encode(), b"smnet-video/", b"smnet-onnx/", b"smnet.json")

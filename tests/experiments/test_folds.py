@@ -39,6 +39,10 @@ def test_folds_are_trained_resumed_and_put_together(
         return train(own, folder, resume=resume)
 
     monkeypatch.setattr(folds_module, "train", interrupted)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "folds.json").write_text("{}")
+    with pytest.raises(UserError, match=r"folds\.json: was not written by smnet"):
+        cross_validate(recipe, tmp_path / "mine")
     assert cross_validate(recipe, tmp_path / "cv") is None
     with pytest.raises(UserError, match="contains a cross-validation already; resume it"):
         cross_validate(recipe, tmp_path / "cv")

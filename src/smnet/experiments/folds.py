@@ -18,11 +18,14 @@ from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.evaluation.results import Evaluation, write_predictions
 from smnet.experiments.table import half_width
-from smnet.files import write_text
+from smnet.files import is_ours, write_text
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.report.tables import plain_table, say
 from smnet.training.loop import train
 from smnet.training.setup import check_folder_is_not_data, read_training_clips, start_folder
+
+FOLDS, PREDICTIONS = "folds.json", "predictions.csv"
+"""The results in the folder of a cross-validation."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,9 @@ def cross_validate(recipe: Recipe, folder: Path, *, resume: bool = False) -> Cro
     recipes = [recipe.model_copy(update={"fold": fold}) for fold in range(1, recipe.folds + 1)]
     for own in recipes:  # what the data of a later fold would refuse
         check_folder_is_not_data(folder, read_training_clips(own))
+    for name in (FOLDS, PREDICTIONS):
+        if (folder / name).exists() and not is_ours(folder / name):
+            raise UserError(f"{folder / name}: was not written by smnet; choose another --out")
     if not resume:
         if (folder / "fold-1").exists():
             raise UserError(
@@ -135,8 +141,8 @@ def cross_validate(recipe: Recipe, folder: Path, *, resume: bool = False) -> Cro
         rows = map(json.loads, (place / "log.jsonl").read_text(encoding="utf-8").splitlines())
         seconds.append(sum(row["seconds"] for row in rows if row["kind"] == "train"))
     done = CrossValidation(tuple(results), tuple(seconds))
-    write_predictions(folder / "predictions.csv", done.together)
-    write_text(folder / "folds.json", json.dumps(done.summary(), indent=2))
+    write_predictions(folder / PREDICTIONS, done.together)
+    write_text(folder / FOLDS, json.dumps(done.summary(), indent=2))
     return done
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from smnet.data.clips import Clip
@@ -63,7 +64,14 @@ def keep_clips(
     items = [(clip, dataset.plan) for dataset, _, clip in todo]
     work = partial(decode_whole, limit=limit)
     kept = size = 0
-    with ProcessPool(work, max(workers, 1), window=4 * max(workers, 1), queue=1) as pool:
+    pool = ProcessPool(
+        work,
+        max(workers, 1),
+        window=4 * max(workers, 1),
+        queue=1,
+        prepare=partial(torch.set_num_threads, 1),  # OpenMP's threads do not survive a fork
+    )
+    with pool:
         results = pool.map(items) if workers else map(work, items)
         for (dataset, index, _), frames in zip(todo, results, strict=True):
             if frames is None or isinstance(frames, Lost):
