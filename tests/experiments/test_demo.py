@@ -47,7 +47,7 @@ TSN = Trained(
 class Strict(HTMLParser):
     """Every element that is opened is closed, in order."""
 
-    VOID = frozenset({"meta", "line", "polyline", "br"})
+    VOID = frozenset({"meta", "line", "polyline", "br", "input"})
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -161,6 +161,11 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
             less = ["options.width=8", "size=32", "short_side=32", "segments=4", "workers=0"]
             return read_recipe(name, [*words, *less], given)
 
+        def short(root: Path, **options: object) -> Path:
+            return record(root, **{**options, "size": 32})  # type: ignore[arg-type]
+
+        record = demo.write_recordings
+        patch.setattr(demo, "write_recordings", short)
         patch.setattr(demo, "write_motion", few)
         patch.setattr(demo, "read_recipe", small)
         assert demo.run_demo(out, quick=True) == (out / "report.html").resolve()
@@ -169,11 +174,13 @@ def quick(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_demo_reports(quick: Path) -> None:
     page = parsed((quick / "report.html").read_text(encoding="utf-8"))
-    assert sum(tag == "video" for tag, _ in page.seen) == len(MOTION_CLASSES)
+    assert sum(tag == "video" for tag, _ in page.seen) == len(MOTION_CLASSES) + 1  # the recording
     text = "".join(page.text)
     for words in ("smnet_resnet18", "tsn_resnet18", "10 held-out clips, 10 classes", "GMAC"):
         assert words in text
-    assert sum(tag == "polyline" for tag, _ in page.seen) == 4
+    assert sum(tag == "polyline" for tag, _ in page.seen) >= 4
+    assert "A long recording" in text
+    assert "F1@25" in text
 
 
 def test_both_models_have_the_same_budget(quick: Path) -> None:

@@ -10,13 +10,26 @@ from typing import Any
 from smnet.checkpoints.file import load
 from smnet.console import clock, console, progress_bar
 from smnet.data.annotations.read import ClipSet, read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.data.synthetic.motion import write_motion
+from smnet.data.synthetic.recordings import write_recordings
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.files import check_outputs, write_text
+from smnet.inference.backends import open_backend
 from smnet.inference.recognizer import Recognizer
 from smnet.models import multiply_adds, parameter_count
 from smnet.recipes.recipe import read_recipe
+from smnet.report import kit
 from smnet.report.page import Sample, Trained, report_page
+from smnet.timeline.curves import RecordingUse
+from smnet.timeline.page import STYLE, describe, timeline_sections
+from smnet.timeline.run import (
+    calibrate_on,
+    evaluate_recordings,
+    read_recordings,
+    settings,
+    with_calibration,
+)
 from smnet.training.loop import train
 
 FAMILIES = ("smnet", "tsn")
@@ -46,6 +59,7 @@ def run_demo(out: Path, quick: bool = False) -> Path:
             raise KeyboardInterrupt
         trained.append(examine(family, folder, clips))
     samples = predict_samples(out, clips, quick)
+    recordings = show_recordings(out, quick)
     for model in trained:
         console.print(f"{model.name:16} top-1 {model.result.top(1)} on validation clips")
     console.print(f"the demo took {clock(time.monotonic() - began)}")
@@ -56,6 +70,8 @@ def run_demo(out: Path, quick: bool = False) -> Path:
         " no unordered set of frames tells them apart.",
         trained,
         samples,
+        recordings,
+        STYLE,
     )
     write_text(report, page)
     return report.resolve()
@@ -116,3 +132,32 @@ def predict_samples(out: Path, clips: ClipSet, quick: bool) -> list[Sample]:
         )
         for k, clip in enumerate(samples)
     ]
+
+
+def show_recordings(out: Path, quick: bool) -> list[str]:
+    """Sections of the report: how well the timelines of a long recording agree with its marks, and
+    the timeline of the first network. The thresholds are calibrated on another recording."""
+    marks = write_recordings(out / "recordings", train=1, val=1, scenes=10, size=72)
+    source, used = ClipSource(marks), RecordingUse()
+    rows, shown = [], []
+    for family in FAMILIES:
+        folder = out / f"{family}-quick" if quick else out / family
+        backend = open_backend(folder / "last.safetensors")
+        chosen = settings(
+            backend, every=backend.spec.clip_seconds and backend.spec.clip_seconds / 3
+        )
+        limits = calibrate_on(chosen, read_recordings(source, "train", backend), str(marks), used)
+        chosen = with_calibration(chosen, limits)
+        result, timelines = evaluate_recordings(
+            chosen, read_recordings(source, "val", backend), used
+        )
+        shares = (result.mean_average_precision([0.5]), result.f1(0.25), result.accuracy)
+        rows.append([f"{family}_{TRUNK}", *(f"{share.value:.1%}" for share in shares)])
+        shown += timelines
+    console.print(f"timelines: {used}", soft_wrap=True)
+    table = kit.table(["model", "mAP@0.5", "F1@25", "accuracy in time"], rows)
+    note = (
+        f"Ten scenes with pauses between them ({describe(shown[0])}). The lanes are those of"
+        f" {FAMILIES[0]}_{TRUNK}. Neither network has seen a pause in training."
+    )
+    return [kit.section("A long recording", table, note=note), *timeline_sections(shown[0])]

@@ -31,8 +31,21 @@ class Sample:
     predictions: Mapping[str, Prediction]
 
 
-def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequence[Sample]) -> str:
-    """The page as HTML. Names are escaped; videos are embedded."""
+def report_page(
+    title: str,
+    intro: str,
+    models: Sequence[Trained],
+    clips: Sequence[Sample],
+    more: Sequence[str] = (),
+    style: str = "",
+) -> str:
+    """The page as HTML. Names are escaped; videos are embedded.
+
+    Args:
+        title, intro: plain text.
+        models, clips: what is shown.
+        more, style: further sections, and their CSS.
+    """
     first = models[0].result
     rows = [
         [m.name, str(m.result.top(1)), f"{m.result.mean_class.value:.1%}", *m.cost.values()]
@@ -77,8 +90,10 @@ def report_page(title: str, intro: str, models: Sequence[Trained], clips: Sequen
                 " them.",
             ),
             kit.section("Held-out clips", kit.row(*map(_clip, clips))),
+            *more,
         ],
         intro,
+        style,
     )
 
 

@@ -33,25 +33,35 @@ def timeline_page(timeline: Timeline, path: Path | None = None) -> str:
         timeline: the timeline.
         path: of the page, from which the page names the video; None embeds the video.
     """
+    title = Path(timeline.curves.path).name
+    return kit.page(title, timeline_sections(timeline, path), describe(timeline), STYLE)
+
+
+def describe(timeline: Timeline) -> str:
+    """Length, windows and number of segments in one line."""
     curves = timeline.curves
-    title = Path(curves.path).name
+    labels = {s.label for s in timeline.segments}
+    return (
+        f"{clock(curves.duration)}; windows of {curves.window:.3g} s every {curves.every:.3g} s;"
+        f" {plural(len(timeline.segments), 'segment')} of {plural(len(labels), 'label')}"
+    )
+
+
+def timeline_sections(timeline: Timeline, path: Path | None = None) -> list[str]:
+    """Player, lanes, list and script, for one place on a page with :data:`STYLE`."""
+    curves = timeline.curves
     names = {s.label for s in timeline.segments}
     shown = [name for name in curves.classes if name in names]
-    facts = (
-        f"{clock(curves.duration)}; windows of {curves.window:.3g} s every {curves.every:.3g} s;"
-        f" {plural(len(timeline.segments), 'segment')} of {plural(len(shown), 'label')}"
-    )
     kept = [s for s in timeline.segments if s.label in shown[:_LANES]]
     values = [{"start": s.start, "end": s.end, "score": s.score} for s in kept]
     script = SCRIPT.replace("DURATION", json.dumps(curves.duration))
     script = script.replace("SEGMENTS", json.dumps(values, allow_nan=False))
-    sections = [
+    return [
         _player(_source(curves.path, path)),
         _lanes(timeline, kept, shown),
         kit.section("Segments", _list(kept)),
         f"<script>{script}</script>",
     ]
-    return kit.page(title, sections, facts, STYLE)
 
 
 def _player(source: str) -> str:

@@ -63,7 +63,7 @@ def test_a_pair_differs_by_the_order_of_frames_alone(pair: tuple[int, int]) -> N
 def test_coding_leaves_no_trace_of_the_direction_of_time() -> None:
     clip = draw_clip(1, np.random.default_rng(4), size=64)
     forwards, backwards = (
-        decoded(io.BytesIO(motion._encode(frames))) for frames in (clip, clip[::-1])
+        decoded(io.BytesIO(motion.encode(frames))) for frames in (clip, clip[::-1])
     )
     assert np.array_equal(forwards, backwards[::-1])
     # and the pictures survive it
@@ -231,7 +231,7 @@ def test_files_are_h264_and_decode_whole(data: Path) -> None:
 def test_a_file_holds_the_clip_of_its_seed_split_and_number(data: Path) -> None:
     path = data / "val" / MOTION_CLASSES[3] / "00003.mp4"
     drawn = draw_clip(3, np.random.default_rng([7, 1, 3]), size=32)
-    assert np.array_equal(decoded(path), decoded(io.BytesIO(motion._encode(drawn))))
+    assert np.array_equal(decoded(path), decoded(io.BytesIO(motion.encode(drawn))))
 
 
 def test_classes_are_balanced_and_numbers_used_once(data: Path) -> None:

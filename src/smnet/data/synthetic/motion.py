@@ -17,9 +17,10 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,7 @@ _VERSION = 1
 # the direction of time. Keyframes at a fixed quantiser are coded independently: the file of the
 # reversed frames decodes bit for bit to the reversed frames.
 _ENCODER: Final = "libx264"
+_MILLISECOND = Fraction(1, 1000)
 _OPTIONS = {"preset": "veryfast", "g": "1", "qp": "28"}
 
 
@@ -227,11 +229,16 @@ def _encoded(jobs: list[_Job], workers: int) -> Iterator[tuple[_Job, bytes]]:
 
 def _video(job: _Job) -> bytes:
     rng = np.random.default_rng(job.seed)
-    return _encode(draw_clip(job.label, rng, size=job.size))
+    return encode(draw_clip(job.label, rng, size=job.size))
 
 
-def _encode(clip: NDArray[np.uint8]) -> bytes:
-    """Encode the frames (T, H, W, 3) as an mp4 file."""
+def encode(clip: NDArray[np.uint8], stamps: Sequence[int] | None = None) -> bytes:
+    """Encode the frames (T, H, W, 3) as an mp4 file.
+
+    Args:
+        clip: the frames.
+        stamps: when each is shown, milliseconds; None is 12 frames per second.
+    """
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
         try:
@@ -245,7 +252,12 @@ def _encode(clip: NDArray[np.uint8]) -> bytes:
         stream.pix_fmt = "yuv420p"
         # One thread per clip: clips run in parallel, and the bytes do not depend on the machine.
         stream.codec_context.thread_count = 1
-        for frame in clip:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        if stamps is not None:
+            stream.codec_context.time_base = _MILLISECOND
+        for number, picture in enumerate(clip):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            if stamps is not None:
+                frame.pts, frame.time_base = stamps[number], _MILLISECOND
+            container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return file.getvalue()

@@ -337,8 +337,26 @@ def draw_clip(
 
     action, backwards = _ACTIONS[MOTION_CLASSES[label]]
     shake = rng.normal(0, 0.004, (2, frames)).astype(np.float32)
-    objects = action(rng, frames)
-    objects += [_distractor(rng, frames) for _ in range(rng.integers(1, 4))]
+    clip = _paint(rng, action(rng, frames), shake, size)
+    return np.ascontiguousarray(clip[::-1] if backwards else clip)
+
+
+def draw_pause(rng: np.random.Generator, *, size: int = 96, frames: int = 24) -> NDArray[np.uint8]:
+    """Draw a scene in which none of the actions happens: background and small objects that drift.
+
+    Returns:
+        (frames, size, size, 3) uint8 RGB.
+    """
+    shake = rng.normal(0, 0.004, (2, frames)).astype(np.float32)
+    return _paint(rng, [], shake, size)
+
+
+def _paint(
+    rng: np.random.Generator, objects: list[_Object], shake: Floats, size: int
+) -> NDArray[np.uint8]:
+    """The frames (T, size, size, 3) of some objects among others before a background."""
+    frames = int(shake.shape[1])
+    objects = objects + [_distractor(rng, frames) for _ in range(rng.integers(1, 4))]
     canvas = _paint_background(rng, shake, size)
     for index in rng.permutation(len(objects)):
         _paint_object(rng, objects[index], canvas, shake)
@@ -348,4 +366,4 @@ def draw_clip(
     canvas += np.float32(rng.uniform(1, 5)) * noise
     canvas += 0.5
     clip = np.clip(canvas, 0, 255, out=canvas).astype(np.uint8).transpose(0, 2, 3, 1)
-    return np.ascontiguousarray(clip[::-1] if backwards else clip)
+    return np.ascontiguousarray(clip)
