@@ -15,7 +15,8 @@ from smnet.distributed import Processes
 from smnet.models import VideoModel, create_model
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.training import budget as budget_module
-from smnet.training.budget import MOST_EPOCHS, fit_epochs
+from smnet.training import loop as train_module
+from smnet.training.budget import MOST_EPOCHS, fit_epochs, refit_epochs
 from smnet.training.loop import train
 from tests.conftest import tiny
 
@@ -79,3 +80,32 @@ def test_a_run_by_minutes(
     monkeypatch.setattr(budget_module, "fit_epochs", measured.append)
     assert train(stored, tmp_path / "r", resume=True).finished
     assert measured == []
+
+
+def test_the_first_epoch_corrects_the_plan() -> None:
+    plan = Recipe(minutes=10, epochs=99, warmup=2)
+    recipe, note = refit_epochs(plan, time.monotonic() - 30, 21.0, ALONE)
+    assert recipe.epochs == 1 + int((0.95 * 600 - 30) / 21)
+    assert note == "budget: 26 epochs by the first, about 8:45 left"
+    late, _ = refit_epochs(plan, time.monotonic() - 600, 20.0, ALONE)
+    assert (late.epochs, late.warmup) == (1, 0.1)
+
+
+def test_a_corrected_plan_is_stored_and_resumed(
+    clips: Path, tmp_path: Path, said: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitted(recipe: Recipe, *_: object) -> tuple[Recipe, str]:
+        return recipe.model_copy(update={"epochs": 9}), "budget: 9"
+
+    def corrected(recipe: Recipe, *_: object) -> tuple[Recipe, str]:
+        return recipe.model_copy(update={"epochs": 2}), "budget: 2"
+
+    monkeypatch.setattr(train_module, "fit_epochs", fitted)
+    monkeypatch.setattr(train_module, "refit_epochs", corrected)
+    outcome = train(tiny(clips, minutes=1), tmp_path / "r")
+    assert (outcome.finished, outcome.epoch) == (True, 2)
+    assert "epoch 1/2" in said.getvalue()
+    stored = read_recipe(str(tmp_path / "r" / "recipe.yaml"))
+    assert stored.epochs == 2
+    longer = stored.model_copy(update={"epochs": 3})  # as if it had stopped before the correction
+    assert train(longer, tmp_path / "r", resume=True).epoch == 3

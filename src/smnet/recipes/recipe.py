@@ -35,12 +35,13 @@ def other_values(earlier: Mapping[str, Any], recipe: Recipe) -> list[str]:
 
     Args:
         earlier: plain values of the earlier recipe. Keys that it lacks are ignored.
-        recipe: the present recipe.
+        recipe: the present recipe. In a run by ``minutes`` the epochs follow from the speed.
     """
+    may_change = MAY_CHANGE | ({"epochs", "warmup"} if recipe.minutes else set())
     return [
         f"{key}: {earlier[key]} then, {value} now"
         for key, value in recipe.model_dump(mode="json").items()
-        if key not in MAY_CHANGE and key in earlier and earlier[key] != value
+        if key not in may_change and key in earlier and earlier[key] != value
     ]
 
 

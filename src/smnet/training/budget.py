@@ -83,6 +83,25 @@ def fit_epochs(
     return fitted, note
 
 
+def refit_epochs(
+    recipe: Recipe, started: float, seconds: float, processes: Processes
+) -> tuple[Recipe, str]:
+    """Choose the epochs again after the first one, which took ``seconds``.
+
+    Args:
+        recipe: the recipe of the run by :func:`fit_epochs`.
+        started: ``time.monotonic()`` at the start of the run.
+        seconds: duration of the first epoch, with validation and saving.
+        processes: this process among the others, which all get the same result.
+    """
+    seconds = max(processes.gather(seconds))
+    left = 60 * recipe.minutes * _MARGIN - max(processes.gather(time.monotonic() - started))
+    epochs = min(1 + max(int(left / seconds), 0), MOST_EPOCHS)
+    update = {"epochs": epochs, "warmup": min(recipe.warmup, epochs / 10)}
+    note = f"budget: {epochs} epochs by the first, about {clock((epochs - 1) * seconds)} left"
+    return recipe.model_copy(update=update), note
+
+
 def _seconds_per_batch(
     recipe: Recipe,
     model: VideoModel,

@@ -90,7 +90,8 @@ class RunLog:
         if self._task is None:
             self._task = self._bar.add_task("", total=self.epochs * self.steps, note="")
         label = f"epoch {epoch + 1}/{self.epochs}"
-        self._bar.update(self._task, completed=step, description=label, note=note)
+        total = self.epochs * self.steps
+        self._bar.update(self._task, completed=step, total=total, description=label, note=note)
         now = time.monotonic()
         if not console.is_terminal and now - self.spoke > self.every:
             self.spoke = now

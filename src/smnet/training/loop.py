@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from smnet.checkpoints.file import Checkpoint, save_checkpoint
-from smnet.data.loading.dataset import ClipDataset, TrainBatches
+from smnet.data.loading.dataset import ClipDataset
 from smnet.data.loading.loader import make_loader
 from smnet.distributed import join
 from smnet.errors import UserError
@@ -24,7 +24,7 @@ from smnet.files import alone_in
 from smnet.models import accelerate, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
-from smnet.training.budget import fit_epochs, trial_step
+from smnet.training.budget import fit_epochs, refit_epochs, trial_step
 from smnet.training.calibration import calibrate_best
 from smnet.training.checkpointing import checkpoint_gradients
 from smnet.training.freeze import freeze_parameters, needs_temporal_weights, train_mode
@@ -45,6 +45,8 @@ from smnet.training.setup import (
     seed_everything,
     start_folder,
     stop_on_signals,
+    store_recipe,
+    train_batches,
     training_plan,
 )
 from smnet.training.start_weights import start_from
@@ -128,7 +130,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
     folder = Path(folder)
     with join(recipe.device) as processes, stop_on_signals() as stopping, ExitStack() as stack:
         # Data. The whole list is checked before the first step.
-        began = time.monotonic()
+        started = time.monotonic()
         check_trackers(recipe.track)
         clips = read_training_clips(recipe)
         check_folder_is_not_data(folder, clips)
@@ -137,14 +139,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         seed_everything(recipe, processes)
         dataset = ClipDataset(clips.splits["train"], plan, recipe.seed)
         labels = [clip.label for clip in clips.splits["train"]]
-        batches = TrainBatches(
-            len(dataset),
-            recipe.batch,
-            recipe.seed,
-            processes.rank,
-            processes.world,
-            labels if recipe.balance == "classes" else None,
-        )
+        batches = train_batches(recipe, labels, processes)
         pinned = processes.device.type == "cuda"
         loader = make_loader(dataset, batches, recipe.workers, pin_memory=pinned)
 
@@ -156,11 +151,6 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             weights_note = start_from(model, recipe.weights, needs_temporal=fixed)
         freeze_note = freeze_parameters(model, recipe.freeze)
         val_loader = validation_loader(recipe, clips, model.spec, processes)
-        if recipe.patience and val_loader is None:
-            raise UserError(
-                f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are"
-                " none; leave patience out"
-            )
         model.to(processes.device)
         if recipe.channels_last:
             to_channels_last(model)
@@ -173,7 +163,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             step = trial_step(recipe, loss_of, augmentation, autocast, processes.device)
             val_clips = len(val_loader.dataset) if val_loader else 0
             recipe, budget_note = fit_epochs(
-                recipe, model, loader, val_clips, step, processes, began
+                recipe, model, loader, val_clips, step, processes, started
             )
         learner = Learner(
             model=model,
@@ -231,7 +221,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             return Outcome(folder, False, state.best, state.epoch, stop_requested=True)
 
         held_out: Evaluation | None = None  # the validation of the best epoch
-        for epoch in range(state.epoch, recipe.epochs):
+        while (epoch := state.epoch) < recipe.epochs:
             if out_of_patience(state, recipe):
                 log.say(f"stopped early: no better validation top-1 in {recipe.patience} epochs")
                 break
@@ -318,7 +308,12 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 state.improved = epoch + 1
             if verdict:
                 state.best, held_out = measured, result
+            if recipe.minutes and state.epoch == 1:  # a whole epoch measures better than few steps
+                seconds = totals.seconds + time.monotonic() - began
+                recipe, budget_note = refit_epochs(recipe, started, seconds, processes)
+                log.epochs = recipe.epochs
             if processes.first:
+                store_recipe(folder, recipe)
                 checkpoint = Checkpoint(
                     learner.averaged.spec,
                     learner.averaged.state_dict(),
@@ -331,6 +326,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.row("val", epoch + 1, state.step, measured)
             save_state(folder, recipe, state, learner, processes)
             log.say(epoch_line(recipe, epoch, totals, measured, verdict))
+            if recipe.minutes and state.epoch == 1:
+                log.say(budget_note)
             if processes.any(stopping.is_set()) and epoch + 1 < recipe.epochs:
                 return stopped()
         if state.best is not None and val_loader is not None:

@@ -24,7 +24,7 @@ from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource
 from smnet.data.loading.cache import SHARE, keep_clips
-from smnet.data.loading.dataset import ViewPlan
+from smnet.data.loading.dataset import TrainBatches, ViewPlan
 from smnet.data.loading.loader import ClipLoader
 from smnet.data.open import check_decoder, median_seconds
 from smnet.data.sampling.rules import check
@@ -156,6 +156,13 @@ def keep_decoded(recipe: Recipe, loaders: Sequence[ClipLoader | None], processes
     return f"cache: {kept} of {count} clips in memory, {size / 1e6:.0f} MB"
 
 
+def train_batches(recipe: Recipe, labels: Sequence[int], processes: Processes) -> TrainBatches:
+    """The order of the training clips, whose classes are ``labels``."""
+    balanced = labels if recipe.balance == "classes" else None
+    where = (processes.rank, processes.world)
+    return TrainBatches(len(labels), recipe.batch, recipe.seed, *where, balanced)
+
+
 def seed_everything(recipe: Recipe, processes: Processes) -> None:
     """Seed PyTorch and choose fast kernels, or reproducible ones with ``deterministic=true``."""
     torch.manual_seed(recipe.seed)
@@ -260,7 +267,14 @@ def start_folder(folder: Path, recipe: Recipe) -> None:
     own = folder / "recipe.yaml"
     if own.exists() and not own.read_bytes().startswith(RECIPE_HEADER.encode()):
         raise UserError(f"{own}: exists and was not written by a run; choose another --out")
-    write_text(own, RECIPE_HEADER + dump_recipe(recipe))
+    store_recipe(folder, recipe)
+
+
+def store_recipe(folder: Path, recipe: Recipe) -> None:
+    """Write the ``recipe.yaml`` of a run, unless it is there already."""
+    file, text = folder / "recipe.yaml", RECIPE_HEADER + dump_recipe(recipe)
+    if not file.exists() or file.read_text(encoding="utf-8") != text:
+        write_text(file, text)
 
 
 def check_folder_is_not_data(folder: Path, clips: ClipSet) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from smnet.data.annotations.read import ClipSet
 from smnet.data.loading.loader import ClipLoader
 from smnet.distributed import Processes
+from smnet.errors import UserError
 from smnet.evaluation.results import Evaluation, truth_of
 from smnet.evaluation.scoring import in_order, protocol_loader, score_clips, validation_plan
 from smnet.inference.torch_backend import TorchBackend
@@ -25,8 +26,17 @@ from smnet.training.state import RunState
 def validation_loader(
     recipe: Recipe, clips: ClipSet, spec: ModelSpec, processes: Processes
 ) -> ClipLoader | None:
-    """The loader of the validation clips under the single-view protocol; None without clips."""
+    """The loader of the validation clips under the single-view protocol; None without clips.
+
+    Raises:
+        UserError: there are none and the recipe has ``patience``.
+    """
     val = validation_clips(clips)
+    if not val and recipe.patience:
+        raise UserError(
+            f"{recipe.data}: patience={recipe.patience} needs validation clips, and there are none;"
+            " leave patience out"
+        )
     if not val:
         return None
     plan = replace(validation_plan(spec), decoder=recipe.decoder)
