@@ -210,6 +210,8 @@ def test_scores_of_an_exported_file(bright: Path) -> None:
     logits = views.mean(axis=(2, 3, 4, 5))[..., None] / 32 * np.array([-1, 0, 1])
     each = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
     assert np.allclose(scores, each.mean(1), atol=1e-5)
+    with pytest.raises(UserError, match="exported without features; export it with --features"):
+        backend.features(views)
 
 
 def test_a_recogniser_on_an_exported_file(bright: Path, movie: Path) -> None:

@@ -38,6 +38,13 @@ def export(
             " and out with every frame.",
         ),
     ] = False,
+    features: Annotated[
+        bool,
+        typer.Option(
+            "--features",
+            help="Add the feature maps as a second output, for smnet explain and smnet embed.",
+        ),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Export a checkpoint for deployment.
@@ -58,6 +65,7 @@ def export(
       smnet export runs/mine --to openvino --precision fp16 --calibration clips/
       smnet export runs/mine --to torch --out model.pt2
       smnet export runs/causal --stream
+      smnet export runs/mine --features
     """
     from smnet.console import output
     from smnet.data.annotations.source import ClipSource
@@ -76,6 +84,7 @@ def export(
         calibration=calibration and ClipSource(calibration, format, root, labels, first_label),
         opset=opset,
         stream=stream,
+        features=features,
         overwrite=overwrite,
         say=lambda line: typer.echo(line, err=True),
     )

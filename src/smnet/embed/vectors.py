@@ -21,7 +21,7 @@ from smnet.data.packed.storage import arrow
 from smnet.embed.index import TABLE, Index
 from smnet.errors import UserError
 from smnet.inference.backends import Backend
-from smnet.inference.vectors import features_of, pooled
+from smnet.inference.vectors import pooled
 
 
 def embedding_work(
@@ -39,11 +39,10 @@ def embedding_work(
         UserError: an exported file without features.
     """
     pa = arrow()
-    features = features_of(backend)
-    width = 3 * features(np.zeros((1, *plan.shape), np.uint8)).shape[-1]
+    width = 3 * backend.features(np.zeros((1, *plan.shape), np.uint8)).shape[-1]
 
     def compute(views: NDArray[np.uint8]) -> Rows:
-        vectors = pooled(features(views)).mean(1)
+        vectors = pooled(backend.features(views)).mean(1)
         problems = {
             int(row): "the network's features are not finite numbers"
             for row in np.flatnonzero(~np.isfinite(vectors).all(1))

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from smnet.checkpoints.file import open_model
@@ -45,6 +46,7 @@ from smnet.export.writers import (
     run_onnx,
 )
 from smnet.files import atomic_path, check_outputs, temporary_folder, write_text
+from smnet.inference.classifier import features_metadata
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.torch_backend import TorchBackend
 from smnet.models import ModelSpec, VideoModel
@@ -79,6 +81,7 @@ def export(
     calibration: Source | None = None,
     opset: int | None = None,
     stream: bool = False,
+    features: bool = False,
     overwrite: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Exported:
@@ -97,6 +100,7 @@ def export(
         opset: version of the ONNX operators; None is PyTorch's default.
         stream: export one step of a causal model, with its state as inputs and outputs. The scores
             of clips that are stepped frame by frame are compared.
+        features: add the feature maps as a second output, for ``smnet explain`` and ``embed``.
         overwrite: replace existing files that smnet did not write.
         say: receives lines of progress.
 
@@ -105,7 +109,7 @@ def export(
             the checkpoint's, or an fp16 or int8 file that loses more than
             ``smnet.export.parity.MAX_DROP`` points of top-1. Nothing is written then.
     """
-    engine = _check(to, precision, calibration, opset, stream)
+    engine = _check(to, precision, calibration, opset, stream, features)
     if out is None and not is_path(checkpoint):
         raise UserError(f"{checkpoint}: is not a file here; give the file to write with --out")
     source = checkpoint_file(checkpoint)
@@ -129,6 +133,8 @@ def export(
         )
     run = run_step if stream else engine.run
     metadata = onnx_metadata(spec, recipe, precision=precision)
+    if features:
+        metadata |= _features(source, model)
     clips = data and data.with_split(recipe)
     quantised = None
     with (
@@ -226,6 +232,16 @@ def _place(made: Path, target: Path) -> int:
     return sum(file.stat().st_size for file in files)
 
 
+def _features(source: Path, model: VideoModel) -> dict[str, str]:
+    """The metadata of a file with features."""
+    backend, spec = TorchBackend(model, "cpu"), model.spec
+    if backend.classifier is None:
+        raise UserError(f"{source}: --features needs a head with one linear layer")
+    views = np.zeros((1, 1, spec.frames_per_clip, 3, spec.input_size, spec.input_size), np.uint8)
+    shape = backend.features(views, pool=lambda maps: maps).shape[2:]
+    return features_metadata(shape, backend.classifier)
+
+
 def _scorer(model: VideoModel) -> Scorer:
     """A copy of the model as ``smnet predict`` and ``smnet evaluate`` run it."""
     backend = TorchBackend(model, "cpu")
@@ -233,7 +249,12 @@ def _scorer(model: VideoModel) -> Scorer:
 
 
 def _check(
-    to: str, precision: str, calibration: Source | None, opset: int | None, stream: bool
+    to: str,
+    precision: str,
+    calibration: Source | None,
+    opset: int | None,
+    stream: bool,
+    features: bool,
 ) -> Engine:
     """The engine of ``to``, after a check of the settings and of the installed packages."""
     if to not in ENGINES:
@@ -243,6 +264,10 @@ def _check(
         raise UserError(f"--precision {precision}: --to {to} has {', '.join(engine.precisions)}")
     if stream and to == "torch":
         raise UserError("--stream: use --to onnx or --to openvino; PyTorch has model.step")
+    if features and (stream or to == "torch" or precision == "int8"):
+        raise UserError(
+            "--features: use --to onnx or --to openvino, fp32 or fp16, without --stream"
+        )
     if opset is not None:
         if to == "torch":
             raise UserError("--opset is a version of ONNX operators; --to torch has none")

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from smnet import __version__
 from smnet.errors import UserError
 from smnet.export.parity import Scorer
-from smnet.inference.exported import INPUT, OUTPUT, SCOPES
+from smnet.inference.exported import FEATURES, INPUT, OUTPUT, SCOPES
 from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import SECTION, OpenVinoBackend, import_openvino
 from smnet.models import VideoModel, accelerate
@@ -35,12 +35,20 @@ OPSETS = range(18, 26)
 class Deployed(nn.Module):
     """A copy of a model with its normalisation and scores, accelerated for a purpose.
 
-    Frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32. With ``half``, weights and arithmetic
-    are in float16, except the softmax.
+    Frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32, and with ``features`` also the feature
+    maps (B, T', C, h, w) float32. With ``half``, weights and arithmetic are in float16, except the
+    softmax.
     """
 
-    def __init__(self, model: VideoModel, half: bool = False, purpose: Purpose = "export") -> None:
+    def __init__(
+        self,
+        model: VideoModel,
+        half: bool = False,
+        purpose: Purpose = "export",
+        features: bool = False,
+    ) -> None:
         super().__init__()
+        self.features = features
         self.model = accelerate(model, purpose)
         std = torch.tensor(model.spec.std).view(3, 1, 1)
         self.scale: Tensor
@@ -50,13 +58,16 @@ class Deployed(nn.Module):
         if half:
             self.half()
 
-    def forward(self, frames: Tensor) -> Tensor:
-        logits: Tensor = self.model(frames.to(self.scale.dtype) * self.scale + self.shift)
-        return probabilities(logits.float(), self.model.spec)
+    def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        clips = frames.to(self.scale.dtype) * self.scale + self.shift
+        features = self.model.forward_features(clips)
+        logits = self.model.forward_head(features)
+        scores = probabilities(logits.float(), self.model.spec)
+        return (scores, features.float()) if self.features else scores
 
 
 def trace(
-    model: VideoModel, half: bool = False, purpose: Purpose = "export"
+    model: VideoModel, half: bool = False, purpose: Purpose = "export", features: bool = False
 ) -> torch.export.ExportedProgram:
     """Trace :class:`Deployed` for batches of any size.
 
@@ -67,7 +78,7 @@ def trace(
     size = (2, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
     try:
         return torch.export.export(
-            Deployed(model, half, purpose).eval(),
+            Deployed(model, half, purpose, features).eval(),
             (torch.zeros(size, dtype=torch.uint8),),
             dynamic_shapes=({0: torch.export.Dim("batch", max=2**31 - 1)},),
             strict=False,
@@ -79,6 +90,12 @@ def trace(
 def refused(name: str, error: Exception) -> UserError:
     """The error that PyTorch cannot trace a model."""
     return UserError(f"PyTorch {torch.__version__} cannot export {name} ({_in_a_line(error)})")
+
+
+def outputs_of(metadata: dict[str, str]) -> tuple[bool, list[str]]:
+    """Whether a file of these metadata has features, and the names of its outputs."""
+    features = FEATURES in metadata
+    return features, [OUTPUT, *([FEATURES] if features else [])]
 
 
 def write_onnx(
@@ -204,7 +221,9 @@ class Engine:
             text = json.dumps(metadata, ensure_ascii=False)
             torch.export.save(trace(model, half), path, extra_files={"smnet.json": text})
         elif self.suffix == ".onnx":
-            write_onnx(trace(model, half), path, metadata, opset)
+            features, outputs = outputs_of(metadata)
+            program = trace(model, half, features=features)
+            write_onnx(program, path, metadata, opset, outputs=outputs)
         else:
             self.finish(self.write_fp32_onnx(model, path, metadata, opset), path, metadata, half)
 
@@ -213,7 +232,9 @@ class Engine:
     ) -> Path:
         """Write the ONNX file that is quantised or converted, beside ``path``."""
         source = path.with_name("fp32.onnx")
-        write_onnx(trace(model, purpose=self.purpose), source, metadata, opset, self.purpose)
+        features, outputs = outputs_of(metadata)
+        program = trace(model, purpose=self.purpose, features=features)
+        write_onnx(program, source, metadata, opset, self.purpose, outputs=outputs)
         return source
 
     def finish(self, onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:

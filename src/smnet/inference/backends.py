@@ -8,7 +8,7 @@ can predict from exported files.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from smnet.checkpoints.metadata import view_plan
 from smnet.data.clips import Part
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.errors import UserError, is_out_of_memory
+from smnet.inference.classifier import Classifier
 from smnet.models.spec import ModelSpec
 
 SUFFIXES = {"onnxruntime": ".onnx", "openvino": ".xml"}
@@ -63,6 +64,31 @@ class Backend(Protocol):
 
         Raises:
             UserError: the video cannot be read.
+        """
+
+    @property
+    def classifier(self) -> Classifier | None:
+        """The linear layer of the head; None for another kind of head.
+
+        Raises:
+            UserError: as :meth:`features`.
+        """
+
+    def features(
+        self, views: NDArray[np.uint8], pool: Callable[[Any], Any] = ...
+    ) -> NDArray[np.float32]:
+        """What the network sees before its classifier.
+
+        Args:
+            views: (B, V, T*L, 3, h, w) uint8.
+            pool: of feature maps (N, T', C, h, w), arrays or tensors of the engine. The mean over
+                space by default.
+
+        Returns:
+            (B, V, ...) float32; (B, V, T', C) by default.
+
+        Raises:
+            UserError: the file was exported without features.
         """
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:

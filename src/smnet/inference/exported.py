@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,11 +20,12 @@ from smnet.data.annotations.source import split_of
 from smnet.data.clips import Part
 from smnet.data.loading.views import Damage, Scaler, ViewPlan, read_views
 from smnet.errors import UserError
+from smnet.inference.classifier import Classifier, read_features
 from smnet.models.spec import ModelSpec
 
 ONNX_FORMAT = "smnet-onnx/1"
 """Version of the metadata and the interface, in ONNX and OpenVINO files alike."""
-INPUT, OUTPUT = "frames", "scores"
+INPUT, OUTPUT, FEATURES = "frames", "scores", "features"
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Key under which PyTorch's exporter writes the modules that a node comes from."""
 CLIPS_AT_ONCE = 4
@@ -72,6 +73,10 @@ class ExportedBackend(ABC):
             )
         self.spec = _specification(self.path, metadata)
         self.recipe = _split(metadata.get("division", ""))
+        try:
+            self._maps, self._classifier = read_features(metadata, self.spec.num_classes)
+        except ValueError as error:
+            raise UserError(f"{self.path}: its metadata are damaged ({error})") from None
         ports, expected = self._interface()
         if ports != expected:
             raise UserError(f"{self.path}: its inputs and outputs do not match its metadata")
@@ -88,12 +93,22 @@ class ExportedBackend(ABC):
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of clips (B, T*L, 3, h, w)."""
 
+    @abstractmethod
+    def run_features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Feature maps (B, T', C, h, w) of clips (B, T*L, 3, h, w), of a file that has them."""
+
     @property
     def shapes(self) -> tuple[list[int], list[int]]:
-        """Shapes of the input and the output, without the batch."""
+        """Shapes of the input and the scores, without the batch."""
         spec = self.spec
         frames = [spec.frames_per_clip, 3, spec.input_size, spec.input_size]
         return frames, [spec.num_classes]
+
+    @property
+    def outputs(self) -> dict[str, list[int]]:
+        """Shapes of the outputs, without the batch."""
+        scores = {OUTPUT: self.shapes[1]}
+        return scores | ({FEATURES: self._maps} if self._maps else {})
 
     @property
     def side(self) -> int | None:
@@ -108,19 +123,41 @@ class ExportedBackend(ABC):
     ) -> NDArray[np.uint8]:
         return read_views(path, plan, part=part, damage=damage)
 
+    @property
+    def classifier(self) -> Classifier:
+        if self._classifier is None:
+            raise UserError(
+                f"{self.path}: was exported without features; export it with --features, or give"
+                " the checkpoint"
+            )
+        return self._classifier
+
+    def features(
+        self,
+        views: NDArray[np.uint8],
+        pool: Callable[[Any], Any] = lambda maps: maps.mean((3, 4)),
+    ) -> NDArray[np.float32]:
+        _ = self.classifier
+        pooled = self._each(lambda clips: pool(self.run_features(clips)), views)
+        return pooled.reshape(*views.shape[:2], *pooled.shape[1:]).astype(np.float32)
+
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._each(self.run, views).reshape(*views.shape[:2], -1).mean(1)
+
+    def _each(
+        self,
+        run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+        views: NDArray[np.uint8],
+    ) -> NDArray[np.float32]:
+        """The results (B*V, ...) of all views, a few clips at a time."""
         if os.getpid() != self._process:
             raise UserError(
                 f"{self.path}: opened before this process was forked, and its engine does not work"
                 " in a forked child; open it in the child, or start the child by spawn"
             )
-        batch, count = views.shape[:2]
         clips = views.reshape(-1, *views.shape[2:])
-        parts = [
-            self.run(clips[first : first + CLIPS_AT_ONCE])
-            for first in range(0, len(clips), CLIPS_AT_ONCE)
-        ]
-        return np.concatenate(parts).reshape(batch, count, -1).mean(1)
+        starts = range(0, len(clips), CLIPS_AT_ONCE)
+        return np.concatenate([run(clips[first : first + CLIPS_AT_ONCE]) for first in starts])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.path, self.device, self.threads)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import UserError, missing_extra
-from smnet.inference.exported import INPUT, OUTPUT, ExportedBackend, bounded
+from smnet.inference.exported import FEATURES, INPUT, OUTPUT, ExportedBackend, bounded
 from smnet.system import available_cores
 
 MAX_NETWORK = 2 * 2**30
@@ -46,12 +46,15 @@ class OnnxBackend(ExportedBackend):
     def _interface(self) -> tuple[list[Any], list[Any]]:
         ports = (self._session.get_inputs(), self._session.get_outputs())
         inputs, outputs = ([(p.name, p.type, p.shape[1:]) for p in side] for side in ports)
-        frames, classes = self.shapes
-        expected = [(INPUT, "tensor(uint8)", frames), (OUTPUT, "tensor(float)", classes)]
+        expected = [(INPUT, "tensor(uint8)", self.shapes[0])]
+        expected += [(name, "tensor(float)", shape) for name, shape in self.outputs.items()]
         return [*inputs, *outputs], expected
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._session.run([OUTPUT], {INPUT: clips})[0]
+
+    def run_features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._session.run([FEATURES], {INPUT: clips})[0]
 
 
 def _providers(device: str, available: list[str]) -> list[Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import UserError
-from smnet.inference.exported import INPUT, OUTPUT, ExportedBackend, bounded
+from smnet.inference.exported import FEATURES, INPUT, OUTPUT, ExportedBackend, bounded
 from smnet.system import available_cores
 
 SECTION = "smnet"
@@ -79,14 +79,21 @@ class OpenVinoBackend(ExportedBackend):
             (port.any_name, port.element_type, str(port.partial_shape))
             for port in (*self._model.inputs, *self._model.outputs)
         ]
+        expected = [(INPUT, types.u8, self.shapes[0])]
+        expected += [(name, types.f32, shape) for name, shape in self.outputs.items()]
         # The library writes an open first dimension as "?".
-        frames, classes = (f"[?,{','.join(map(str, shape))}]" for shape in self.shapes)
-        return ports, [(INPUT, types.u8, frames), (OUTPUT, types.f32, classes)]
+        return ports, [(n, t, f"[?,{','.join(map(str, shape))}]") for n, t, shape in expected]
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._output(clips, OUTPUT)
+
+    def run_features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self._output(clips, FEATURES)
+
+    def _output(self, clips: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
         with self._turn:
-            scores: NDArray[np.float32] = self._request.infer({INPUT: clips})[OUTPUT].copy()
-        return scores
+            output: NDArray[np.float32] = self._request.infer({INPUT: clips})[name].copy()
+        return output
 
 
 def _metadata(model: Any) -> dict[str, str]:

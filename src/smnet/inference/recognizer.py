@@ -19,9 +19,10 @@ from smnet.data.workers.prefetch import Job, Prefetcher
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, open_backend, plan_views, score_each
 from smnet.inference.decision import BACKGROUND, decide
+from smnet.inference.evidence import Evidence, evidence_of
 from smnet.inference.sources import Source, each_source
 from smnet.inference.utilisation import Utilisation
-from smnet.inference.vectors import features_of, pooled
+from smnet.inference.vectors import pooled
 from smnet.system import available_cores
 
 Views = tuple[NDArray[np.uint8], Damage]
@@ -166,11 +167,39 @@ class Recognizer:
         Raises:
             UserError: the video cannot be read, or the file was exported without features.
         """
-        features = features_of(self.backend)
         part = None if start is None and end is None else Part(start, end)
         views, _ = self._read(replace(Source.of(source), part=part))
-        vector: NDArray[np.float32] = pooled(features(views[None])).mean(1)[0]
+        vector: NDArray[np.float32] = pooled(self.backend.features(views[None])).mean(1)[0]
         return vector
+
+    def explain(
+        self, source: Any, *, start: float | None = None, end: float | None = None
+    ) -> Evidence:
+        """The evidence of frames and places for each class, see :mod:`smnet.inference.evidence`.
+
+        One view is explained: one clip and the centre crop, whatever ``views`` are averaged in
+        :meth:`predict`.
+
+        Args:
+            source, start, end: as in :meth:`predict`.
+
+        Raises:
+            UserError: the video cannot be read, its scores are not finite, or the file was exported
+                without features.
+
+        Example:
+            >>> found = recognizer.explain("clip.mp4")       # doctest: +SKIP
+            >>> found.label, found.curve().round(2)          # doctest: +SKIP
+            ('rising', array([0.02, 0.11, 0.94, 1.27]))
+        """
+        part = None if start is None and end is None else Part(start, end)
+        opened = replace(Source.of(source), part=part)
+        with opened.readable() as content:
+            views = self.backend.read(content, plan_views(self.backend), None, part)
+        found = evidence_of(self.backend, views, part_name(opened.name, part), self.classes)
+        if not np.isfinite(found.scores).all():
+            raise UserError(f"{found.path}: the model's scores are not finite numbers")
+        return found
 
     def predict_many(
         self,

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from smnet.checkpoints.file import open_model
 from smnet.data.clips import Part
@@ -18,6 +19,7 @@ from smnet.data.loading.transforms import normalise
 from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.distributed import choose_device
 from smnet.errors import UserError
+from smnet.inference.classifier import Classifier
 from smnet.models import VideoModel, accelerate, to_channels_last
 from smnet.models.base import over_space, probabilities
 from smnet.models.spec import ModelSpec
@@ -112,16 +114,6 @@ class TorchBackend:
         views: NDArray[np.uint8],
         pool: Callable[[torch.Tensor], torch.Tensor] = over_space,
     ) -> NDArray[np.float32]:
-        """What the network sees before its classifier.
-
-        Args:
-            views: (B, V, T*L, 3, h, w) uint8.
-            pool: of feature maps (N, T', C, h, w), such as :func:`smnet.models.base.over_space` or
-                :func:`smnet.models.base.over_time`.
-
-        Returns:
-            (B, V, ...) float32; (B, V, T', C) by default.
-        """
         parts = []
         for part in torch.from_numpy(views).flatten(0, 1).split(VIEWS_AT_ONCE):
             frames = part.to(self.device, non_blocking=True)
@@ -130,6 +122,33 @@ class TorchBackend:
                 parts.append(pool(self.model.forward_features(clips)).float())
         array: NDArray[np.float32] = torch.cat(parts).unflatten(0, views.shape[:2]).cpu().numpy()
         return array
+
+    @property
+    def classifier(self) -> Classifier | None:
+        linear = self.model.fc
+        if not isinstance(linear, nn.Linear):
+            return None
+        weight, bias = (x.detach().float().cpu().numpy() for x in (linear.weight, linear.bias))
+        return Classifier(weight, bias)
+
+    def gradients(
+        self, views: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Gradient times features of one view (1, T*L, 3, h, w), for any head.
+
+        Returns:
+            (K, T', h, w), summed over the channels, and the logits (K,).
+        """
+        frames = torch.from_numpy(views).to(self.device)
+        clips = normalise(frames, self.spec.mean, self.spec.std)
+        with torch.no_grad(), self._autocast():
+            features = self.model.forward_features(clips)
+        with torch.enable_grad(), self._autocast():
+            features.requires_grad_()
+            logits = self.model.forward_head(features)[0]
+            slopes = [torch.autograd.grad(x, features, retain_graph=True)[0] for x in logits]
+        maps = torch.cat([(slope * features.detach()).sum(2) for slope in slopes])
+        return maps.float().cpu().numpy(), logits.detach().float().cpu().numpy()
 
     def _forward(self, clips: torch.Tensor) -> torch.Tensor:
         try:

@@ -13,26 +13,9 @@ played backwards has the opposite trend where the network itself does not tell d
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from smnet.errors import UserError
-from smnet.inference.backends import Backend
-
-
-def features_of(backend: Backend) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """The function of a backend that maps views (B, V, ...) to features (B, V, T', C).
-
-    Raises:
-        UserError: a file that was exported without features.
-    """
-    features: Any = getattr(backend, "features", None)
-    if features is None:
-        raise UserError("an exported file has no features; give the checkpoint")
-    return features
 
 
 def pooled(features: NDArray[np.float32]) -> NDArray[np.float32]:
