@@ -67,7 +67,13 @@ def test_a_broken_link_is_reported(
     broken = data / "val" / "rising" / "0.mp4"
     broken.unlink()
     broken.symlink_to(tmp_path / "moved" / "0.mp4")
-    if verb in ("train", "adapt", "label", "compare", "export"):  # these go on without a validation clip, or refuse
+    if verb in (
+        "train",
+        "adapt",
+        "label",
+        "compare",
+        "export",
+    ):  # these go on without a validation clip, or refuse
         pytest.skip("covered by the reading of the data set: data show")
     called = smnet(*words(verb, run, data, tmp_path))
     assert called.status == 0 if verb in ("data show", "data stats") else called.status == 1

@@ -100,7 +100,6 @@ def test_lists_that_only_look_like_several_labels(
         (["1", "3,7", "0"], "3, 7"),
         (["1", "3 7 8", "0"], "3, 7, 8"),
         (["run", "jump", "run; jump"], "run, jump"),
-        (["run", "jump", "run|jump"], "run, jump"),
     ],
 )
 def test_several_labels_in_a_csv(labels: list[str], message: str, tmp_path: Path) -> None:
@@ -110,6 +109,34 @@ def test_several_labels_in_a_csv(labels: list[str], message: str, tmp_path: Path
     assert f"all.csv:{4 if 'run' in labels else 3}: several labels for one clip ({message})" in (
         error_of(tmp_path)
     )
+
+
+def test_a_bar_separates_several_labels(tmp_path: Path) -> None:
+    tree(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    rows = "a.mp4,run|jump\nb.mp4, jump |swim|jump\nc.mp4,run\n"
+    (tmp_path / "all.csv").write_text("path,label\n" + rows)
+    found = read_clips(ClipSource(tmp_path, val_fraction=0.0))
+    assert found.classes == ("jump", "run", "swim")
+    assert found.several
+    assert [clip.labels for clip in found.splits["train"]] == [(1, 0), (0, 2), (1,)]
+    assert [clip.label for clip in found.splits["train"]] == [1, 0, 1]
+    assert "several of a clip separated by |" in found.why
+
+
+def test_numbers_with_a_bar(tmp_path: Path) -> None:
+    tree(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    (tmp_path / "all.csv").write_text("path,label\na.mp4,0|2\nb.mp4,1\nc.mp4,2|9\n")
+    (tmp_path / "labels.txt").write_text("x\ny\nz\n")
+    assert "label '9' is not in 0..2" in error_of(tmp_path)
+
+
+def test_a_listed_class_name_may_hold_a_bar(tmp_path: Path) -> None:
+    tree(tmp_path, "a.mp4", "b.mp4", "c.mp4")
+    (tmp_path / "all.csv").write_text("path,label\na.mp4,sit|stand\nb.mp4,run\n")
+    (tmp_path / "labels.txt").write_text("run\nsit|stand\n")
+    found = read_clips(tmp_path)
+    assert not found.several
+    assert found.classes == ("run", "sit|stand")
 
 
 def test_class_names_may_hold_commas(tmp_path: Path) -> None:

@@ -181,7 +181,12 @@ def _unique(rows: Iterable[Row], problems: Problems) -> list[Row]:
 
 
 def _idle_classes(rows: list[Row], classes: Sequence[str]) -> list[int]:
-    trained = {row.label for row in rows if row.split in (None, "train")}
+    trained = {
+        label
+        for row in rows
+        if row.split in (None, "train")
+        for label in row.labels or (row.label,)
+    }
     return [index for index in range(len(classes)) if trained and index not in trained]
 
 

@@ -58,9 +58,9 @@ def read(reading: Reading) -> ClipSet:
     classes, indices, labels_note = _labels(raw, folder, reading)
     base = list_base(folder, reading.root, [item.path for item in raw], reading.finder)
     rows = [
-        _row(item, index, base.place(reading.finder, item.path), folder, reading.problems)
-        for item, index in zip(raw, indices, strict=True)
-        if index is not None
+        _row(item, found, base.place(reading.finder, item.path), folder, reading.problems)
+        for item, found in zip(raw, indices, strict=True)
+        if found is not None
     ]
     root = reading.root or folder
     why = [_reason(files), labels_note, *notes_on([base], root)]
@@ -125,7 +125,9 @@ def _rows(
         problems.add("malformed row", source, text)
 
 
-def _row(item: _Raw, label: int, place: Place, folder: Path, problems: Problems) -> Row | None:
+def _row(
+    item: _Raw, labels: tuple[int, ...], place: Place, folder: Path, problems: Problems
+) -> Row | None:
     part = item.part
     if item.fps and not place.folder:
         raise UserError(
@@ -149,8 +151,9 @@ def _row(item: _Raw, label: int, place: Place, folder: Path, problems: Problems)
         )
         part = Part(start, end, "frames")
     return Row(
-        *(place, label, item.split, item.source, item.frames),
+        *(place, labels[0] if labels else -1, item.split, item.source, item.frames),
         part=part,
+        labels=labels,
         group=item.group,
         fold=item.fold,
     )
@@ -158,11 +161,17 @@ def _row(item: _Raw, label: int, place: Place, folder: Path, problems: Problems)
 
 def _labels(
     raw: list[_Raw], folder: Path, reading: Reading
-) -> tuple[tuple[str, ...], list[int | None], str]:
-    """(class names, index per row or None where the label is wrong, a note for the user)."""
-    written = {item.label for item in raw if item.label}
+) -> tuple[tuple[str, ...], list[tuple[int, ...] | None], str]:
+    """(class names, indices per row or None where a label is wrong, a note for the user).
+
+    A bar separates several labels, unless the whole cell is the name of a listed class.
+    """
     named = find_class_names(folder, reading.labels)
-    check_labels([(item.source, item.label) for item in raw], named[0] if named else ())
+    listed = set(named[0]) if named else set()
+    cells = [_several(item.label, listed) for item in raw]
+    written = {label for cell in cells for label in cell}
+    single = [(item.source, *cell) for item, cell in zip(raw, cells, strict=True) if len(cell) == 1]
+    check_labels(single, listed)
     numbers = {text: whole_number(text) for text in written}
     numeric = bool(written) and all(number is not None for number in numbers.values())
     if named and not (numeric and not written <= set(named[0])):
@@ -185,16 +194,25 @@ def _labels(
     else:
         classes, note = tuple(sorted(written)), "labels are names"
         index = {name: position for position, name in enumerate(classes)}
-    indices: list[int | None] = []
-    for item in raw:
-        label = index.get(item.label) if item.label else -1
-        if label is None:
+    indices: list[tuple[int, ...] | None] = []
+    for item, cell in zip(raw, cells, strict=True):
+        wrong = [label for label in cell if label not in index]
+        if wrong:
             kind = "label out of range" if numeric else "unknown label"
             known = f"0..{len(classes) - 1}" if numeric else (named[1] if named else "the classes")
-            text = f"label {item.label!r} is not in {known}"
+            text = f"label {wrong[0]!r} is not in {known}"
             reading.problems.add(kind, item.source, text, item.path)
-        indices.append(label)
+        indices.append(None if wrong else tuple(index[label] for label in cell))
+    if any(len(cell) > 1 for cell in cells):
+        note += ", several of a clip separated by |"
     return classes, indices, note
+
+
+def _several(cell: str, listed: set[str]) -> tuple[str, ...]:
+    """The labels of a cell, each once."""
+    if not cell or cell in listed or "|" not in cell:
+        return (cell,) if cell else ()
+    return tuple(dict.fromkeys(label.strip() for label in cell.split("|") if label.strip()))
 
 
 FORM = Form(
