@@ -23,7 +23,7 @@ from smnet.checkpoints.file import Checkpoint, read_checkpoint, save_checkpoint
 from smnet.console import clip_progress, clock, console
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet
-from smnet.data.annotations.source import ClipSource
+from smnet.data.annotations.source import source_of
 from smnet.data.annotations.splits import draw_folds
 from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
@@ -383,15 +383,11 @@ def _fine_tune(
     if not outcome.finished:
         return "stopped"
     last = str(run / "last.safetensors")
-    result = evaluate_checkpoints([last], _source(recipe), views=recipe.views, device=recipe.device)
+    result = evaluate_checkpoints(
+        [last], source_of(recipe), views=recipe.views, device=recipe.device
+    )
     assert result is not None  # None is for further processes
     return result
-
-
-def _source(recipe: Recipe) -> ClipSource:
-    """The data set of a recipe, for evaluation."""
-    assert recipe.data is not None
-    return ClipSource(recipe.data, recipe.format, recipe.root, recipe.labels, recipe.first_label)
 
 
 def _epoch_seconds(start: Checkpoint, recipe: Recipe, clips: int) -> float:

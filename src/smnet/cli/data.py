@@ -17,6 +17,7 @@ from smnet.cli.options import (
     Overwrite,
     Processes,
     Root,
+    Target,
     Timeout,
 )
 from smnet.data.annotations.source import ClipSource
@@ -34,6 +35,7 @@ def show(
     root: Root = None,
     labels: Labels = None,
     first_label: FirstLabel = 0,
+    target: Target = None,
     fold: Fold = 1,
     rows: Annotated[int, typer.Option(min=0, help="Rows of each split to show.")] = 3,
     as_json: AsJson = False,
@@ -54,7 +56,7 @@ def show(
     from smnet.report.data_tables import clips_summary, print_clips
 
     problems: list[Problem] = []
-    source = ClipSource(data, format, root, labels, first_label, fold)
+    source = ClipSource(data, format, root, labels, first_label, fold, target=target)
     clips = read_clips(source, missing="report", problems=problems)
     if as_json:
         typer.echo(json.dumps(clips_summary(clips, rows, len(problems)), indent=2))
@@ -77,6 +79,7 @@ def check(
     root: Root = None,
     labels: Labels = None,
     first_label: FirstLabel = 0,
+    target: Target = None,
     fold: Fold = 1,
     report: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the findings: .json or .csv.")
@@ -126,7 +129,7 @@ def check(
     check_outputs(outputs, (data, root, labels), overwrite)
     with clip_progress("checking", "found") as progress:
         result = check_clips(
-            ClipSource(data, format, root, labels, first_label, fold),
+            ClipSource(data, format, root, labels, first_label, fold, target=target),
             decode=not quick,
             workers=workers,
             timeout=timeout,
@@ -156,6 +159,7 @@ def stats(
     root: Root = None,
     labels: Labels = None,
     first_label: FirstLabel = 0,
+    target: Target = None,
     fold: Fold = 1,
     picture: Annotated[
         str | None,
@@ -185,7 +189,7 @@ def stats(
         check_outputs({"--picture": picture}, (data, root, labels), overwrite)
     with clip_progress("reading", "unreadable") as progress:
         survey = survey_clips(
-            ClipSource(data, format, root, labels, first_label, fold),
+            ClipSource(data, format, root, labels, first_label, fold, target=target),
             workers=workers,
             timeout=timeout,
             progress=lambda done, total: progress(done, total, 0),
@@ -216,6 +220,7 @@ def pack(
     root: Root = None,
     labels: Labels = None,
     first_label: FirstLabel = 0,
+    target: Target = None,
     fold: Fold = 1,
     on_error: Annotated[
         str, typer.Option(help="raise; or skip: note unreadable clips in the set and continue.")
@@ -247,7 +252,7 @@ def pack(
         raise UserError(f"--on-error {on_error}: use raise or skip")
     with clip_progress("packing", "unreadable") as progress:
         report = pack_clips(
-            ClipSource(data, format, root, labels, first_label, fold),
+            ClipSource(data, format, root, labels, first_label, fold, target=target),
             out,
             short_side=short_side,
             frames=None if frames == "all" else int(frames),

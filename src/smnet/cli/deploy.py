@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from smnet.cli.options import Checkpoint, FirstLabel, Format, Labels, Overwrite, Root
+from smnet.cli.options import Checkpoint, FirstLabel, Format, Labels, Overwrite, Root, Target
 from smnet.errors import UserError
 
 
@@ -29,6 +29,7 @@ def export(
     root: Root = None,
     labels: Labels = None,
     first_label: FirstLabel = 0,
+    target: Target = None,
     opset: Annotated[int | None, typer.Option(help="Version of the ONNX operators.")] = None,
     stream: Annotated[
         bool,
@@ -72,7 +73,13 @@ def export(
     from smnet.export.export import export as run
     from smnet.export.parity import parity_table
 
-    given = {"--format": format, "--root": root, "--labels": labels, "--first-label": first_label}
+    given = {
+        "--format": format,
+        "--root": root,
+        "--labels": labels,
+        "--first-label": first_label,
+        "--target": target,
+    }
     if calibration is None and any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise UserError(f"{names}: these describe the data set of --calibration DATA; add it")
@@ -81,7 +88,8 @@ def export(
         out,
         to=to,
         precision=precision,
-        calibration=calibration and ClipSource(calibration, format, root, labels, first_label),
+        calibration=calibration
+        and ClipSource(calibration, format, root, labels, first_label, target=target),
         opset=opset,
         stream=stream,
         features=features,

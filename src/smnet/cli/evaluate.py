@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from smnet.cli.options import AsJson, Device, FirstLabel, Format, Labels, Overwrite, Root, Workers
+from smnet.cli.options import (
+    AsJson,
+    Device,
+    FirstLabel,
+    Format,
+    Labels,
+    Overwrite,
+    Root,
+    Target,
+    Workers,
+)
 from smnet.cli.reports import NoReport, evaluate_page
 from smnet.cli.timeline import Every, Overlap, Thresholds, Window, measure_recordings
 from smnet.errors import UserError
@@ -40,6 +50,7 @@ def evaluate(
     root: Root = None,
     labels: Labels = None,
     first_label: FirstLabel = 0,
+    target: Target = None,
     fold: Annotated[
         int | None,
         typer.Option(
@@ -144,7 +155,7 @@ def evaluate(
         raise UserError(f"--decoder {decoder}: use pyav or torchcodec")
     result = evaluate_checkpoints(
         checkpoints,
-        ClipSource(data, format, root, labels, first_label, fold),
+        ClipSource(data, format, root, labels, first_label, fold, target=target),
         split=split,
         views=views,
         weights=weights,

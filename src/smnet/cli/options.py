@@ -26,6 +26,14 @@ Labels = Annotated[str | None, typer.Option(help="File with the class names.")]
 FirstLabel = Annotated[
     int, typer.Option(min=0, max=1, help="1 for lists whose class numbers start at 1.")
 ]
+Target = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Which labels are the classes: a tier of ELAN, an attribute of VIA, a control of Label"
+        " Studio; verb, noun or action of EPIC-KITCHENS.",
+    ),
+]
 Fold = Annotated[int, typer.Option(min=1, max=3, help="Fold of UCF101 and HMDB51.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Workers = Annotated[

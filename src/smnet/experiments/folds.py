@@ -13,7 +13,7 @@ import numpy as np
 from rich.text import Text
 
 from smnet.console import clock, console, output
-from smnet.data.annotations.source import ClipSource
+from smnet.data.annotations.source import source_of
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.evaluation.results import Evaluation, write_predictions
@@ -126,10 +126,9 @@ def cross_validate(recipe: Recipe, folder: Path, *, resume: bool = False) -> Cro
             console.print(f"all folds: smnet train --resume {folder}", markup=False, soft_wrap=True)
             return None
         assert own.data is not None  # otherwise its clips could not be read
-        source = ClipSource(own.data, own.format, own.root, own.labels, own.first_label)
         result = evaluate_checkpoints(
             [str(place / "last.safetensors")],
-            source,
+            source_of(own),
             on_error=own.on_error,
             batch=own.batch,
             workers=own.workers,

@@ -83,6 +83,8 @@ class Recipe(BaseModel):
     """File with the class names."""
     first_label: int = Field(0, ge=0, le=1)
     """The number of the first class in lists of numbers."""
+    target: str | None = None
+    """Which labels are the classes: a tier of ELAN, an attribute of VIA, verb, noun or action."""
     fold: int = Field(1, ge=1, le=1000)
     """Official split of UCF101 and HMDB51, 1 to 3; or the one of folds to hold out."""
     folds: int = Field(0, ge=0, le=1000)

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from smnet.console import progress_bar
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
-from smnet.data.annotations.source import ClipSource
+from smnet.data.annotations.source import source_of
 from smnet.data.loading.cache import SHARE, keep_clips
 from smnet.data.loading.dataset import TrainBatches, ViewPlan
 from smnet.data.loading.loader import ClipLoader
@@ -49,12 +49,8 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
     """
     if recipe.data is None:
         raise UserError("no data: give --data DIR (a folder, a csv or a list), or set data=")
-    source = ClipSource(
-        data=recipe.data,
-        format=recipe.format,
-        root=recipe.root,
-        labels=recipe.labels,
-        first_label=recipe.first_label,
+    source = replace(
+        source_of(recipe),
         fold=recipe.fold,
         val_fraction=recipe.val_fraction,
         folds=recipe.folds,

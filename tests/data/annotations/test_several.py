@@ -148,16 +148,6 @@ def test_class_names_may_hold_commas(tmp_path: Path) -> None:
     assert "no training clip of 'a'" in error_of(tmp_path)
 
 
-def test_the_columns_of_charades(tmp_path: Path) -> None:
-    header = "id,subject,scene,quality,verified,script,objects,descriptions,actions,length"
-    (tmp_path / "train.csv").write_text(f"{header}\nX1,S,Pantry,4,No,x,y,z,c077 12 18;c079 1 2,9\n")
-    tree(tmp_path, "clips/x/1.jpg")
-    for data in (tmp_path, tmp_path / "train.csv"):
-        message = error_of(data)
-        assert "its columns are id, subject, scene" in message
-        assert "'actions' means further labels" in message
-
-
 def test_a_column_of_labels(tmp_path: Path) -> None:
     tree(tmp_path, *VIDEOS)
     (tmp_path / "train.csv").write_text('path,labels\na.mp4,1\nb.mp4,"1,2"\n')

@@ -13,7 +13,7 @@ from smnet.data.annotations.places import holds_frames, is_image, is_video, subf
 from smnet.data.annotations.text import lines, read_json
 from smnet.errors import UserError
 
-_ANNOTATIONS = (".csv", ".tsv", ".txt", ".lst", ".list", ".json")
+_ANNOTATIONS = (".csv", ".tsv", ".txt", ".lst", ".list", ".json", ".eaf")
 _LOOK = 20  # folders, and files in them
 
 
@@ -80,9 +80,9 @@ def _of_json(file: Path) -> str:
     entry = content[0] if isinstance(content, list) and content else content
     keys = ", ".join(list(map(str, entry))[:8]) if isinstance(entry, dict) else "none"
     return (
-        f"json with the keys {keys}. Only the json files of Something-Something V2 and Diving48 are"
-        " read, all of them in one folder; write other annotations as a csv with the columns"
-        " path,label"
+        f"json with the keys {keys}. Json is read of Something-Something V2, Diving48, ActivityNet,"
+        " CreateML (video, label, start, end) and Label Studio; write other annotations as a csv"
+        " with the columns path,label"
     )
 
 

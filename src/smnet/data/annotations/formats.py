@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from smnet.data.annotations.form import Form
 from smnet.data.annotations.forms import (
+    activitynet,
+    boris,
+    charades,
+    createml,
     csv_table,
     diving48,
+    elan,
+    epic,
     folders,
     kinetics,
+    label_studio,
     lists,
     packed,
+    thumos,
     twentybn,
     ucf_hmdb,
+    via,
 )
 
 FORMATS: dict[str, Form] = {
@@ -25,6 +34,15 @@ FORMATS: dict[str, Form] = {
         ucf_hmdb.UCF101,
         ucf_hmdb.HMDB51,
         diving48.FORM,
+        activitynet.FORM,
+        thumos.FORM,
+        charades.FORM,
+        epic.FORM,
+        elan.FORM,
+        boris.FORM,
+        label_studio.FORM,
+        via.FORM,
+        createml.FORM,
         csv_table.FORM,
         lists.FORM,
         folders.FORM,

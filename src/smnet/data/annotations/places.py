@@ -13,12 +13,13 @@ from typing import TypeVar
 
 from smnet.data.annotations.listing import listing, visible
 from smnet.data.packed.read import is_packed
+from smnet.errors import UserError
 
 T = TypeVar("T")
 
 VIDEO_SUFFIXES: tuple[str, ...] = (
     *(".mp4", ".webm", ".avi", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv"),
-    *(".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif"),
+    *(".flv", ".3gp", ".ts", ".mts", ".m2ts", ".ogv", ".gif", ".webp"),
 )
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -200,6 +201,43 @@ def _best(
         if most == len(sample):
             break
     return best
+
+
+def clips_below(root: Path, depth: int = 3) -> dict[str, list[Place]]:
+    """{name without suffix: its places} of the videos and folders of frames below ``root``.
+
+    Folders without an image or a video inside are not clips. Each folder is listed once.
+    """
+    found: dict[str, list[Place]] = {}
+    level = [str(root)]
+    for step in range(depth + 1):
+        deeper: list[str] = []
+        for folder in level:
+            try:
+                kinds = listing(folder).kinds
+            except OSError as error:
+                raise UserError(f"cannot list {folder}: {error.strerror or error}") from error
+            for name, is_dir in sorted(kinds.items()):
+                path = f"{folder}{os.sep}{name}"
+                if is_dir and visible(name):
+                    if holds_frames(path):
+                        found.setdefault(name, []).append(Place(path, True, exists=True))
+                    elif step < depth:
+                        deeper.append(path)
+                elif is_dir is False and is_video(name):
+                    found.setdefault(Path(name).stem, []).append(Place(path, False, exists=True))
+        level = deeper
+    return found
+
+
+def files_of(data: Path, *patterns: str) -> list[Path]:
+    """``data`` if it is a file that matches a pattern; of a folder, the first annotation files that
+    do, in it or in a folder of annotations in it."""
+    if data.is_file():
+        return [data] if any(fnmatch.fnmatch(data.name.lower(), p) for p in patterns) else []
+    both = [*patterns, *(pattern.upper() for pattern in patterns)]
+    found = (visible_files(folder, *both) for folder in annotation_folders(data))
+    return next(filter(None, found), [])
 
 
 @dataclass(frozen=True, slots=True)

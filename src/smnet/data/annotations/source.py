@@ -27,6 +27,8 @@ class ClipSource:
         format: a name in ``smnet.data.annotations.formats.FORMATS``; None looks at the data.
         root: the folder that holds the clips, if it is not the folder of the annotation.
         labels: a file with the class names, if it is not the file beside the annotation.
+        target: which labels are the classes, where an annotation has several kinds: a tier of ELAN,
+            an attribute of VIA, a control of Label Studio; verb, noun or action of EPIC-KITCHENS.
         first_label: the number of the first class in lists of numbers, 0 or 1.
         fold: the official split of UCF101 and HMDB51: 1, 2 or 3. With ``folds``, the fold to hold
             out, from 1.
@@ -52,6 +54,7 @@ class ClipSource:
     split_seed: int | None = None
     folds: int | None = None
     groups: str | None = None
+    target: str | None = None
 
     def with_split(self, recipe: Mapping[str, Any] | None) -> ClipSource:
         """This source, with open split options filled from ``recipe``, then from the defaults.
@@ -65,6 +68,16 @@ class ClipSource:
 
 Source = ClipSource | str | os.PathLike[str]
 """What functions take that read a data set: a source, or a plain path."""
+
+
+def source_of(recipe: Any) -> ClipSource:
+    """The data set of a recipe; the options of the split are left open.
+
+    Args:
+        recipe: an object with the keys of a recipe as attributes.
+    """
+    names = ("data", "format", "root", "labels", "first_label", "target")
+    return ClipSource(**{name: getattr(recipe, name) for name in names})
 
 
 def as_source(source: Source) -> ClipSource:

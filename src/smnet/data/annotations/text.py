@@ -95,6 +95,16 @@ def head(path: Path, count: int = 50) -> list[str]:
     return found
 
 
+def begins_with(path: Path, *words: str) -> bool:
+    """Whether the first 64 KiB of a file contain all words."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(MAX_LINE)
+    except OSError:
+        return False
+    return all(word.encode() in start for word in words)
+
+
 def table(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """(number of its first line, stripped fields) of every csv row that is not blank.
 

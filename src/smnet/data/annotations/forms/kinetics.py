@@ -1,5 +1,7 @@
 """Kinetics-400, -600 and -700: the official csv and clips named ``<id>_<start>_<end>.mp4``.
 
+Of a whole video, ``<id>.mp4``, the part between the times is the clip.
+
 The csv has the columns label, youtube_id, time_start, time_end and split; the test list of some
 releases has no label. Clips are flat, by split, or by class (with blanks or underscores): they are
 found by name, down to three folders below the root. Many of the videos are
@@ -8,31 +10,27 @@ lost; see ``missing`` of ``read_clips``.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
 from smnet.data.annotations.form import Form, Reading
-from smnet.data.annotations.listing import listing, visible
 from smnet.data.annotations.names import read_class_names
 from smnet.data.annotations.places import (
     Place,
     annotation_folders,
-    is_video,
+    clips_below,
     subfolders,
     visible_files,
 )
 from smnet.data.annotations.problems import Problems
 from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
 from smnet.data.annotations.text import header_of, name_of, table
-from smnet.data.clips import ClipSet
+from smnet.data.clips import ClipSet, Part
 from smnet.errors import UserError
 
 _WANTED = {"youtube_id", "time_start", "time_end"}
-_STEM = re.compile(r".{11}_[0-9]{6}_[0-9]{6}")
 _NAMED = re.compile("kinetics", re.IGNORECASE)
-_DEPTH = 3
-_Item = tuple[str, str, str, str]  # stem, class name or "", split, source
+_Item = tuple[str, Part, str, str, str]  # id, times, class name or "", split, source
 
 
 def recognise(data: Path) -> str | None:
@@ -49,22 +47,34 @@ def read(reading: Reading) -> ClipSet:
     if reading.labels is not None:
         classes = read_class_names(reading.labels)
     else:
-        classes = tuple(sorted({name for _, name, _, _ in items if name}))
+        classes = tuple(sorted({name for _, _, name, _, _ in items if name}))
     index = {name: position for position, name in enumerate(classes)}
     root = reading.root or (data if data.is_dir() else data.parent)
-    clips = _clips(root) if reading.finder.check else {}
+    clips = clips_below(root) if reading.finder.check else {}
     rows: list[Row] = []
-    for stem, name, split, source in items:
+    for video, part, name, split, source in items:
+        stem = f"{video}_{int(part.start or 0):06d}_{int(part.end or 0):06d}"
         label = index.get(name) if name else -1
         if label is None:
             problems.add("unknown label", source, f"{name!r} is not in {reading.labels}")
             continue
         places = _of_class(clips.get(stem, []), name)
+        whole = [] if places else clips.get(video, [])
+        places = places or whole
         if len(places) > 1:
             text = f"{places[0].path} and {places[1].path}"
             problems.add("two files", source, text, places[1].path)
         expected = Place(str(root / name / f"{stem}.mp4"), False, exists=not reading.finder.check)
-        rows.append(Row(places[0] if places else expected, label, split, source))
+        place = places[0] if places else expected
+        rows.append(
+            Row(
+                place,
+                label,
+                split,
+                source,
+                part=part if whole else None,
+            )
+        )
     return assemble(reading, "kinetics", rows, classes, [_reason(files)], root=root)
 
 
@@ -100,41 +110,19 @@ def _items(file: Path, problems: Problems) -> list[_Item]:
         start, end = _second(row["time_start"]), _second(row["time_end"])
         split = SPLIT_WORDS.get((row.get("split") or (word[0] if word else "")).lower())
         name = name_of(row.get("label", ""))
-        if start is None or end is None or not row["youtube_id"]:
+        if start is None or end is None or start >= end or not row["youtube_id"]:
             problems.add("malformed row", source, "expected an id and two times in seconds")
         elif split is None:
             problems.add("malformed row", source, "no split in the row or the file name")
         elif not name and split != "test":
             problems.add("malformed row", source, "the label is empty")
         else:
-            items.append((f"{row['youtube_id']}_{start:06d}_{end:06d}", name, split, source))
+            items.append((row["youtube_id"], Part(start, end), name, split, source))
     return items
 
 
-def _second(text: str) -> int | None:
-    return int(float(text)) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]*)?", text) else None
-
-
-def _clips(root: Path, depth: int = _DEPTH) -> dict[str, list[Place]]:
-    """{clip name without suffix: its places} of the videos and frame folders below ``root``."""
-    found: dict[str, list[Place]] = {}
-    level = [str(root)]
-    for step in range(depth + 1):
-        deeper: list[str] = []
-        for folder in level:
-            try:
-                listed = sorted(listing(folder).kinds.items())
-            except OSError as error:
-                raise UserError(f"cannot list {folder}: {error.strerror or error}") from error
-            for name, is_dir in listed:
-                path = f"{folder}{os.sep}{name}"
-                stem = name if is_dir else Path(name).stem
-                if _STEM.fullmatch(stem) and (is_dir or (is_dir is False and is_video(name))):
-                    found.setdefault(stem, []).append(Place(path, bool(is_dir), exists=True))
-                elif is_dir and visible(name) and step < depth:
-                    deeper.append(path)
-        level = deeper
-    return found
+def _second(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]*)?", text) else None
 
 
 def _of_class(places: list[Place], name: str) -> list[Place]:

@@ -1,0 +1,56 @@
+"""THUMOS14 as a csv: ``val_Annotation.csv`` and ``test_Annotation.csv``, as for AFSD and TadTR.
+
+Columns are video, type, start and end in seconds, among others. The validation recordings are the
+training set, as in all work on this data set; the test recordings are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from smnet.data.annotations.form import Form, Reading
+from smnet.data.annotations.intervals import Interval, assemble_intervals, chosen
+from smnet.data.annotations.places import files_of
+from smnet.data.annotations.problems import Problems
+from smnet.data.annotations.text import header_of, table
+from smnet.data.annotations.times import part_of
+from smnet.data.clips import ClipSet
+
+_WANTED = {"video", "type", "start", "end"}
+
+
+def recognise(data: Path) -> str | None:
+    files = _files(data)
+    return f"{' and '.join(f.name for f in files)} with the columns of THUMOS" if files else None
+
+
+def read(reading: Reading) -> ClipSet:
+    files = chosen(
+        _files(reading.data), reading.data, "csv with the columns video, type, start, end"
+    )
+    found = [item for file in files for item in _intervals(file, reading.problems)]
+    why = [str(recognise(reading.data)), "val is used for training"]
+    folder = files[0].parent
+    return assemble_intervals(reading, "thumos", found, why, folder=folder, several=True)
+
+
+def _files(data: Path) -> list[Path]:
+    return [file for file in files_of(data, "*.csv") if header_of(file, _WANTED)]
+
+
+def _intervals(file: Path, problems: Problems) -> Iterator[Interval]:
+    delimiter, columns = header_of(file, _WANTED) or (",", [])
+    name = file.stem.lower()
+    split = "val" if "test" in name else "train" if "val" in name or "train" in name else None
+    for number, fields in list(table(file, delimiter))[1:]:
+        row = dict(zip(columns, fields, strict=False))
+        part, wrong = part_of({("s", side): row.get(side, "") for side in ("start", "end")})
+        if part is None or not row.get("type"):
+            source = f"{file.name}:{number}"
+            problems.add("malformed row", source, wrong or "expected a type, a start and an end")
+        else:
+            yield Interval(row["video"], part, (row["type"],), f"{file.name}:{number}", split)
+
+
+FORM = Form("thumos", "csv files of THUMOS14 with video, type, start, end", 0, recognise, read)
