@@ -20,8 +20,8 @@ READERS = {
     "predict": "predict RUN CLIP",
     "live": "live RUN CLIP --device cpu",
     "evaluate": "evaluate RUN --data DATA --workers 0",
-    "train": "train --data DATA --out OUT/run epochs=1 options.width=8 size=32 segments=2"
-    " weights=none workers=0 batch=2 warmup=0 device=cpu",
+    "train": "train --data DATA --out OUT/run model=smnet_resnet18 epochs=1 options.width=8"
+    " size=32 segments=2 weights=none workers=0 batch=2 warmup=0 device=cpu",
     "adapt": "adapt DATA --from RUN --minutes 0 --out OUT/adapted workers=0 device=cpu",
     "label": "label DATA --from RUN --out OUT/labels.csv --no-browser",
     "compare": "compare --models tsn_resnet18 --data DATA --out OUT/compare epochs=1",
