@@ -59,11 +59,15 @@ class Processes:
 
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process."""
+        return bool(self.largest(int(flag)))
+
+    def largest(self, number: int) -> int:
+        """The largest of the processes' numbers, on every process."""
         if self.world == 1:
-            return flag
-        flags = torch.tensor([flag], dtype=torch.int32, device=self.device)
-        dist.all_reduce(flags, dist.ReduceOp.MAX)
-        return bool(flags.item())
+            return number
+        numbers = torch.tensor([number], dtype=torch.int32, device=self.device)
+        dist.all_reduce(numbers, dist.ReduceOp.MAX)
+        return int(numbers.item())
 
 
 @contextmanager

@@ -195,6 +195,9 @@ class Recipe(BaseModel):
     """Compile the model with torch.compile."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
+    save_minutes: float = Field(10.0, ge=0)
+    """Minutes between saves of the state within an epoch, from which a killed run is resumed. 0: at
+    the end of each epoch alone."""
     track: str = "auto"
     """Trackers, separated by commas: tensorboard, trackio, wandb; or none. auto: TensorBoard if it
     is installed."""

@@ -20,7 +20,7 @@ MAY_CHANGE = frozenset(
         *("about", "expected", "views"),
         *("data", "format", "root", "labels", "on_error", "decoder"),
         *("device", "channels_last", "compile", "workers", "deterministic"),
-        *("gradient_checkpointing", "track", "cache"),
+        *("gradient_checkpointing", "track", "cache", "save_minutes"),
     )
 )
 """Keys that may differ when a run is resumed. They say where and how it reads and computes, not

@@ -27,6 +27,7 @@ from smnet.training.augment import Augmentation
 from smnet.training.budget import fit_epochs, refit_epochs, trial_step
 from smnet.training.calibration import calibrate_best
 from smnet.training.checkpointing import checkpoint_gradients
+from smnet.training.elastic import batch_per_process, restarted, saved_launch
 from smnet.training.freeze import freeze_parameters, needs_temporal_weights, train_mode
 from smnet.training.log import RunLog, epoch_line
 from smnet.training.loss import Loss
@@ -122,7 +123,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
     Args:
         recipe: model, data, budget and protocol; ``recipe.data`` must be set.
         folder: folder of the run, created if it does not exist.
-        resume: continue from ``resume.pt`` in ``folder``.
+        resume: continue from ``resume.pt`` in ``folder``. A process that torchrun starts again
+            does so by itself.
 
     Raises:
         UserError: invalid data or recipe, a disk that cannot be written, or a non-finite loss.
@@ -139,7 +141,10 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         seed_everything(recipe, processes)
         dataset = ClipDataset(clips.splits["train"], plan, recipe.seed)
         labels = [clip.label for clip in clips.splits["train"]]
-        batches = train_batches(recipe, labels, processes)
+        resume = resume or restarted(folder)
+        then = saved_launch(folder)[0] if resume else processes.world
+        clips_each, world_note = batch_per_process(recipe, then, processes.world)
+        batches = train_batches(recipe, labels, processes, clips_each)
         pinned = processes.device.type == "cuda"
         loader = make_loader(dataset, batches, recipe.workers, pin_memory=pinned)
 
@@ -178,7 +183,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         torch.manual_seed(recipe.seed + processes.rank)  # dropout differs between processes
         steps_per_epoch = -(-len(batches) // recipe.accumulate)
         clips_per_step = (
-            min(recipe.batch * processes.world, len(dataset))
+            min(clips_each * processes.world, len(dataset))
             * min(recipe.accumulate, len(batches))  # the last step of an epoch may be smaller
         )
         base_lr, lr_note = scaled_lr(recipe, clips_per_step)
@@ -212,8 +217,9 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.say(data_difference(state.data, data))
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
-        notes = (weights_note, freeze_note, lr_note, loss_of.note, mirror_note, augmentation.note)
-        for note in filter(None, (*notes, no_val_note, cache_note, budget_note)):
+        notes = (world_note, weights_note, freeze_note, lr_note, loss_of.note, mirror_note)
+        notes += (augmentation.note, no_val_note, cache_note, budget_note)
+        for note in filter(None, notes):
             log.say(note)
 
         def stopped() -> Outcome:
@@ -228,7 +234,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             train_mode(network, recipe)
             batches.set(epoch, state.batch)
             meter = Meter(*state.meter)
-            began = time.monotonic()
+            began = saved = time.monotonic()
 
             for group, waited in grouped(loader, recipe.accumulate):
                 lr = base_lr * lr_factor(recipe, epoch + state.batch / len(batches))
@@ -263,8 +269,14 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
                 meter.seconds += time.monotonic() - began
                 began = time.monotonic()
                 log.step(epoch, state.step, meter.note(processes.world))
-                if processes.any(stopping.is_set()):
+                # One exchange for both questions, and one answer for all processes.
+                due = 0 < 60 * recipe.save_minutes < began - saved
+                asked = processes.largest(2 if stopping.is_set() else int(due))
+                if asked == 2:
                     break
+                if asked:
+                    saved, state.meter = began, astuple(meter)
+                    save_state(folder, recipe, state, learner, processes)
 
             stop = processes.any(stopping.is_set())
             totals = meter.of_all(processes)

@@ -152,11 +152,13 @@ def keep_decoded(recipe: Recipe, loaders: Sequence[ClipLoader | None], processes
     return f"cache: {kept} of {count} clips in memory, {size / 1e6:.0f} MB"
 
 
-def train_batches(recipe: Recipe, labels: Sequence[int], processes: Processes) -> TrainBatches:
-    """The order of the training clips, whose classes are ``labels``."""
+def train_batches(
+    recipe: Recipe, labels: Sequence[int], processes: Processes, batch: int
+) -> TrainBatches:
+    """The order of the training clips, whose classes are ``labels``, ``batch`` at a time."""
     balanced = labels if recipe.balance == "classes" else None
     where = (processes.rank, processes.world)
-    return TrainBatches(len(labels), recipe.batch, recipe.seed, *where, balanced)
+    return TrainBatches(len(labels), batch, recipe.seed, *where, balanced)
 
 
 def seed_everything(recipe: Recipe, processes: Processes) -> None:

@@ -19,6 +19,7 @@ from smnet.errors import UserError
 from smnet.files import atomic_path
 from smnet.models import VideoModel
 from smnet.recipes.recipe import Recipe, dump_recipe, other_values, read_yaml
+from smnet.training.elastic import batch_per_process, launch
 
 
 @dataclass
@@ -35,6 +36,7 @@ class RunState:
         data: see :func:`smnet.training.setup.data_fingerprint`.
         improved: the epoch after which the validation top-1 was higher than ever before.
         run_id: identifies the run at experiment trackers.
+        launch: see :func:`smnet.training.elastic.launch`.
     """
 
     epoch: int = 0
@@ -45,6 +47,7 @@ class RunState:
     data: dict[str, Any] = field(default_factory=dict)
     improved: int = 0
     run_id: str = field(default_factory=partial(secrets.token_hex, 4))
+    launch: str = ""
 
 
 @dataclass
@@ -98,7 +101,7 @@ def save_state(
     if not processes.first:
         return
     everything = {
-        "state": copy.deepcopy(vars(state)),
+        "state": {**copy.deepcopy(vars(state)), "launch": launch()},
         "recipe": dump_recipe(recipe),
         "model": learner.model.state_dict(),
         "ema": None if learner.ema is None else learner.ema.state_dict(),
@@ -132,16 +135,14 @@ def load_state(
         The counters; ``data`` is the fingerprint of the data set at the time of saving.
 
     Raises:
-        UserError: the file is missing or damaged, or was saved with another recipe, another data
-            set or another number of processes.
+        UserError: the file is missing or damaged, or was saved with another recipe or another data
+            set.
     """
     path = folder / "resume.pt"
     if not path.is_file():
         raise UserError(f"{folder}: no run to resume there (resume.pt is missing)")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        if (world := len(saved["generators"])) != processes.world:
-            raise UserError(_other_world(path, world, processes.world))
         if others := other_values(read_yaml(saved["recipe"]), recipe):
             raise UserError(
                 f"{folder}: the run was started with another recipe ({'; '.join(others)}); restore"
@@ -154,13 +155,15 @@ def load_state(
             learner.ema.load_state_dict(saved["ema"])
         learner.optimizer.load_state_dict(saved["optimizer"])
         learner.scaler.load_state_dict(saved["scaler"])
-        generators = saved["generators"][processes.rank]
-        torch.set_rng_state(generators["torch"])
-        learner.mixing.set_state(generators["mixing"])
-        if generators["cuda"] is not None and processes.device.type == "cuda":
-            torch.cuda.set_rng_state(generators["cuda"])
         state = RunState(**{**saved["state"], "data": then})
-        if "meters" in saved:  # older files have the one of rank 0 only
+        world = len(saved["generators"])
+        if processes.rank < world:
+            _restore_generators(saved["generators"][processes.rank], learner, processes)
+        if world != processes.world:
+            batch, _ = batch_per_process(recipe, world, processes.world)
+            done = state.batch * recipe.batch * world
+            state.batch, state.meter = done // (batch * processes.world), ()
+        elif "meters" in saved:  # older files have the one of rank 0 only
             state.meter = saved["meters"][processes.rank]
         return state
     except UserError:
@@ -209,11 +212,8 @@ def data_difference(then: dict[str, Any], now: dict[str, Any]) -> str:
     )
 
 
-def _other_world(path: Path, then: int, now: int) -> str:
-    """The message for a run that another number of processes saved."""
-    start = f"torchrun --nproc-per-node {then} -m smnet" if then > 1 else "smnet"
-    return (
-        f"{path}: was saved by {then} process{'es' * (then > 1)}, this run has {now}. Resume with"
-        f" the same number: {start} train --resume {path.parent}. Or start a new run from its"
-        f" weights: weights={path.parent / 'last.safetensors'}"
-    )
+def _restore_generators(generators: dict[str, Any], learner: Learner, processes: Processes) -> None:
+    torch.set_rng_state(generators["torch"])
+    learner.mixing.set_state(generators["mixing"])
+    if generators["cuda"] is not None and processes.device.type == "cuda":
+        torch.cuda.set_rng_state(generators["cuda"])
