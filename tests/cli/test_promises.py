@@ -19,6 +19,7 @@ Smnet = Callable[..., Called]
 READERS = {
     "predict": "predict RUN CLIP",
     "live": "live RUN CLIP --device cpu",
+    "timeline": "timeline RUN CLIP --device cpu",
     "evaluate": "evaluate RUN --data DATA --workers 0",
     "train": "train --data DATA --out OUT/run model=smnet_resnet18 epochs=1 options.width=8"
     " size=32 segments=2 weights=none workers=0 batch=2 warmup=0 device=cpu",
@@ -86,6 +87,7 @@ OUTPUTS = {
     "evaluate": ("evaluate RUN --data DATA --workers 0 --predictions OUT/p.csv", "p.csv"),
     "data check": ("data check DATA --workers 1 --report OUT/r.json --fix-list OUT/f.csv", "f.csv"),
     "predict": ("predict RUN DATA/val/rising/0.mp4 --annotate OUT/a.mp4", "a.mp4"),
+    "timeline": ("timeline RUN DATA/val/rising/0.mp4 --out OUT/t.html", "t.html"),
 }
 
 

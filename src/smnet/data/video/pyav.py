@@ -41,7 +41,8 @@ _PLANNED = {
 # Decoders that can skip frames to which no other refers.
 _CAN_SKIP = {"h264", "hevc"}
 
-_HELD_PACKETS = 32 << 20  # bytes; larger files are read again from the place that is needed
+_HELD_PACKETS = 16 << 20  # bytes; larger files are read again from the place that is needed
+_PACKET = 1 << 10  # bytes that a packet takes besides its data
 _HELD_FRAMES = 64 << 20
 _REPAIR_REACH = 250  # packets; the usual maximum distance of keyframes
 
@@ -212,7 +213,7 @@ class VideoFile(Video):
                 # Frames before the keyframe in time refer to packets before the window.
                 shown = shown and packet.pts >= (self._packets[0].pts or 0)
             self._packets.append(Packet(packet.pts, packet.is_keyframe, shown))
-            size += packet.size
+            size += packet.size + _PACKET
             if size > _HELD_PACKETS:
                 self._held = None
             if self._held is not None:
