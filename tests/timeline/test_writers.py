@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 from smnet.data.annotations.columns import columns_of
+from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 from smnet.evaluation.detection import Segment
 from smnet.files import is_ours
@@ -85,6 +88,22 @@ def test_elan_opens_in_pympi(timeline: Timeline, tmp_path: Path) -> None:
     ]
     assert sorted(found) == sorted(TIMES)
     assert eaf.get_linked_files()[0]["RELATIVE_MEDIA_URL"] == "./a film.mp4"
+
+
+@pytest.mark.parametrize("suffix", [".eaf", ".csv"])
+def test_a_timeline_is_read_as_a_data_set(
+    timeline: Timeline, film: Path, tmp_path: Path, suffix: str
+) -> None:
+    """Correct a timeline, and train on it."""
+    if suffix == ".eaf":
+        pytest.importorskip("pympi")
+    curves = replace(timeline.curves, path=str(film), duration=13.0)
+    segments = (Segment(1, 3, "b"), Segment(3, 4.5, "a"), Segment(7, 9, "b"))
+    write_timeline(tmp_path / f"out{suffix}", Timeline(curves, Rule(), segments))
+    clips = read_clips(ClipSource(tmp_path / f"out{suffix}", val_fraction=0.0))
+    found = [(c.start, c.end, clips.classes[c.label]) for c in clips.splits["train"]]
+    assert sorted(found) == [(1, 3, "b"), (3, 4.5, "a"), (7, 9, "b")]
+    assert {c.path for c in clips.splits["train"]} == {str(film)}
 
 
 def test_chapters_open_in_ffmpeg(timeline: Timeline, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import mimetypes
 import os
 import tempfile
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def as_edl(timeline: Timeline, path: Path) -> str:
 
 
 def as_eaf(timeline: Timeline, path: Path) -> str:
-    """ELAN, one tier per class.
+    """ELAN: a tier ``actions`` of all labels; or one per class if segments overlap, which a tier
+    cannot hold.
 
     Raises:
         UserError: pympi-ling is not installed.
@@ -87,13 +89,16 @@ def as_eaf(timeline: Timeline, path: Path) -> str:
     kind = mimetypes.guess_type(video.name)[0] or "video/mp4"
     relative = os.path.relpath(video, path.absolute().parent)
     eaf.add_linked_file(video.as_uri(), f"./{Path(relative).as_posix()}", kind)
-    names = dict.fromkeys(printable(s.label) for s in timeline.segments)
-    for name in names:
-        eaf.add_tier(name)
-    if names and "default" not in names:
-        eaf.remove_tier("default")
+    eaf.remove_tier("default")
+    apart = all(one.end <= other.start for one, other in pairwise(timeline.segments))
     for s in timeline.segments:
-        eaf.add_annotation(printable(s.label), *_milliseconds(s), value=printable(s.label))
+        label = printable(s.label)
+        tier = "actions" if apart else label
+        if tier not in eaf.get_tier_names():
+            eaf.add_tier(tier)
+        eaf.add_annotation(tier, *_milliseconds(s), value=label)
+    if not timeline.segments:
+        eaf.add_tier("actions")
     with tempfile.TemporaryDirectory() as folder:  # the library renames existing files
         file = Path(folder, "timeline.eaf")
         eaf.to_file(str(file))
