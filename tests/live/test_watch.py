@@ -6,6 +6,7 @@ import gc
 import json
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -173,6 +174,30 @@ def test_a_source_that_dies_many_times_leaves_nothing_behind() -> None:
     assert before is not None
     assert after[0] <= before[0] + 8  # connections of the server that are about to close
     assert after[1] <= before[1] + 4
+
+
+@pytest.mark.slow
+def test_a_long_stream_does_not_grow(causal: Path, tmp_path: Path) -> None:
+    """Seven minutes of stream: memory, threads and file handles stay what they are."""
+    stamps = [500 * k for k in range(800)]
+    frames = np.tile(moving_frames(40, 48, 32), (20, 1, 1, 1))
+    film = write_video(tmp_path / "long.mkv", frames, timestamps=stamps)
+
+    def size() -> tuple[int, int, int]:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        handles = len(list(Path("/proc/self/fd").iterdir()))
+        return pages * 4096 >> 20, threading.active_count(), handles
+
+    stream = watch(causal, str(film), rate=2.0, device="cpu")
+    stream.delays = deque(maxlen=100)
+    sizes = []
+    for number, _ in enumerate(stream):
+        if number in (200, 780):
+            gc.collect()
+            sizes.append(size())
+    early, late = sizes
+    assert late[0] - early[0] <= 8  # MiB
+    assert late[1:] == early[1:]
 
 
 @pytest.mark.parametrize("mode", ["window", "causal"])

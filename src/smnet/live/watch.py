@@ -144,8 +144,9 @@ class Watch:
         return Answer(sample.seconds, middle, labels, best, delay, tuple(events), restart)
 
     def summary(self) -> dict[str, Any]:
-        """Counts of frames, and the delays in seconds."""
+        """Counts of frames; of a live source also the delays in seconds."""
         delays = np.array(self.delays or [0.0])
+        median, p99 = (round(float(np.percentile(delays, share)), 4) for share in (50, 99))
         return {
             "seen": self.counts.seen,
             "used": self.counts.used,
@@ -153,8 +154,8 @@ class Watch:
             "repeated": self.counts.repeated,
             "restarts": self.counts.restarts,
             "reopened": self.counts.reopened,
-            "delay_median": round(float(np.median(delays)), 4),
-            "delay_p99": round(float(np.percentile(delays, 99)), 4),
+            "delay_median": median if self.capture.live else None,
+            "delay_p99": p99 if self.capture.live else None,
         }
 
     def __str__(self) -> str:
