@@ -25,6 +25,7 @@ from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet
 from smnet.data.annotations.source import source_of
 from smnet.data.annotations.splits import draw_folds
+from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
 from smnet.evaluation.evaluate import evaluate_checkpoints
@@ -56,6 +57,7 @@ GENTLE: dict[str, Any] = {
     "head_lr": 1.0,
     "dropout": 0.0,
     "freeze_norm": True,
+    "layer_decay": 0.7,
     "weight_decay": 1e-4,
 }
 """Keys of fine-tuning from a probe, where none is given."""
@@ -394,9 +396,13 @@ def _epoch_seconds(start: Checkpoint, recipe: Recipe, clips: int) -> float:
     """Seconds of a training epoch, from one step."""
     model = copy.deepcopy(start.build()).train()  # a step changes running statistics
     side, frames = model.spec.input_size, model.spec.frames_per_clip
-    blank = torch.zeros(min(recipe.batch, clips), frames, 3, side, side)
+    device = choose_device(recipe.device)
+    model.to(device)
+    blank = torch.zeros(min(recipe.batch, clips), frames, 3, side, side, device=device)
     began = time.monotonic()
     model(blank).sum().backward()
+    if device.type == "cuda":
+        torch.cuda.synchronize()
     return (time.monotonic() - began) / len(blank) * clips * 1.2
 
 

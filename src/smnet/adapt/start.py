@@ -15,7 +15,7 @@ from smnet.models.registry import new_model
 from smnet.models.weight_files import read_weight_file
 from smnet.recipes.recipe import Recipe, read_recipe
 
-IMAGES: dict[str, Any] = {"size": 160, "segments": 8}
+IMAGES: dict[str, Any] = {"size": 112, "segments": 8}
 """Input of a network that starts from the weights of an image network."""
 
 
