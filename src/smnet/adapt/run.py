@@ -282,7 +282,15 @@ def _cross_validated(
         used = samples
         folds = np.array(draw_folds(samples.clips, FOLDS, recipe.split_seed))
         _say(f"cross-validation: {len(set(folds.tolist()))} random folds of the training clips")
-    scores, _ = out_of_fold(used, folds, seed=recipe.split_seed)
+    with clip_progress("cross-validation", "") as update:
+        done = 0
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            update(done, len(used), 0)
+
+        scores, _ = out_of_fold(used, folds, seed=recipe.split_seed, progress=advance)
     return _evaluation(recipe, clips, used, scores)
 
 

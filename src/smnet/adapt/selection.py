@@ -15,7 +15,7 @@ from smnet.data.clips import Clip
 Array = NDArray[np.float64]
 HEADS = ("mean", "motion", "change")
 """What a probe may see: the mean, all that the option head=motion gives, or all but the mean."""
-INNER = 4
+INNER = 3
 """Folds by which the strength of the regularisation is chosen."""
 
 
