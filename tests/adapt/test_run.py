@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from smnet.adapt import run as module
-from smnet.adapt.features import FeatureCache
+from smnet.adapt.features import FeatureCache, _key
 from smnet.adapt.run import Adapted, adapt
 from smnet.adapt.start import start_recipe
 from smnet.checkpoints.file import read_checkpoint
+from smnet.data.clips import Clip
+from smnet.data.loading.views import ViewPlan
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.inference.recognizer import Recognizer
@@ -58,6 +60,20 @@ def test_features_are_computed_once(
     again = adapt(recipe, adapted.folder, minutes=0)
     assert again is not None
     assert again.verdict == adapted.verdict
+
+
+def test_features_are_kept_when_a_label_is_corrected() -> None:
+    plan = ViewPlan()
+    wrong = Clip("a.mp4", 0, "all.csv:2", group="x")
+    right = Clip("a.mp4", 1, "all.csv:3", labels=(1, 2))
+    assert _key(wrong, plan, "n", True) == _key(right, plan, "n", True)
+    part = Clip("a.mp4", 0, "all.csv:2", start=1.0)
+    keys = {
+        _key(part, plan, "n", True),
+        _key(wrong, plan, "m", True),
+        _key(wrong, plan, "n", False),
+    }
+    assert len(keys | {_key(wrong, plan, "n", True)}) == 4
 
 
 def test_a_damaged_cache_is_an_empty_one(tmp_path: Path) -> None:

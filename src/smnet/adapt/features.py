@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -129,6 +128,6 @@ def _key(clip: Clip, plan: ViewPlan, source: str, mirrored: bool) -> str:
         state = f"{stat.st_size} {stat.st_mtime_ns}"
     except OSError:
         state = ""
-    unlabelled = replace(clip, label=-1, source="")
-    text = f"{source}\n{unlabelled!r}\n{state}\n{plan!r}\n{mirrored}"
+    file = (clip.path, clip.part, clip.num_frames, clip.template)  # not its label or its group
+    text = f"{source}\n{file!r}\n{state}\n{plan!r}\n{mirrored}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]

@@ -372,8 +372,10 @@ def _fine_tune(
         tuning = read_recipe(str(run / "recipe.yaml"))
     else:
         left = max(deadline - time.monotonic(), 0.0)
-        seconds = _epoch_seconds(start, recipe, len(samples))
         given = recipe.model_fields_set
+        if not left and "epochs" not in given:
+            return "fine-tuning: left out, no time is left; --minutes gives more"
+        seconds = _epoch_seconds(start, recipe, len(samples))
         epochs = recipe.epochs if "epochs" in given else min(int(left / seconds), EPOCHS[-1])
         if epochs < EPOCHS.start and "epochs" not in given:
             return (
