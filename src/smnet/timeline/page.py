@@ -168,7 +168,7 @@ STYLE = """
 .card{margin-top:14px}
 .controls{display:flex;flex-wrap:wrap;gap:8px 24px;margin-bottom:10px;font-size:14px}
 .controls input{vertical-align:middle}
-.lanes{position:relative;--name:190px}
+.lanes{position:relative;--name:260px}
 .lane{display:flex;align-items:center;margin:3px 0}
 .name{width:var(--name);flex:none;font-size:13px;overflow:hidden;text-overflow:ellipsis;
 white-space:nowrap;padding-right:10px}
@@ -184,7 +184,8 @@ pointer-events:none}.plain polyline{display:none}
 .none{font-size:13px;color:var(--soft)}.list{overflow-x:auto}
 .list button{font:inherit;border:0;background:none;color:var(--c1);cursor:pointer;padding:0}
 .list tr.now td{background:rgba(var(--shade),.16)}
-.list td:nth-child(3),.list th:nth-child(3){text-align:left}
+.list td:nth-child(3),.list th:nth-child(3){text-align:left;white-space:normal}
+.list td:first-child,.list th:first-child{white-space:nowrap;overflow-wrap:normal}
 @media (max-width:640px){.lane{display:block}.name{width:auto;padding:4px 0 2px}
 .lane svg{width:100%}}
 """
