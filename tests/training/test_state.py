@@ -34,6 +34,7 @@ from smnet.training.elastic import batch_per_process
 from smnet.training.log import RunLog
 from smnet.training.loop import train
 from smnet.training.optim import make_optimizer
+from smnet.training.setup import stored_recipe
 from smnet.training.state import Learner, RunState, load_state, moving_average, save_state
 from tests.conftest import file_size_limit, tiny
 
@@ -507,3 +508,10 @@ def test_counters_are_plain() -> None:
     counters = {"epoch": 0, "batch": 0, "step": 0, "improved": 0}
     values = {"meter": (), "best": None, "data": {}, "launch": "", "run_id": "x"}
     assert asdict(RunState(run_id="x")) == {**counters, **values}
+
+
+def test_a_run_from_before_groups_were_guessed_keeps_its_split(run: Path, tmp_path: Path) -> None:
+    text = (run / "recipe.yaml").read_text()
+    assert stored_recipe(run).groups == "auto"
+    (tmp_path / "recipe.yaml").write_text(re.sub(r"(?m)^groups:.*\n", "", text))
+    assert stored_recipe(tmp_path) == read_recipe(str(run / "recipe.yaml"), ["groups='off'"])

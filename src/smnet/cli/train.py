@@ -55,6 +55,7 @@ def train(
     """
     from smnet.recipes.recipe import read_recipe
     from smnet.training.loop import train as run
+    from smnet.training.setup import stored_recipe
 
     if resume is not None:
         if words or data or out or format or minutes:
@@ -62,7 +63,7 @@ def train(
         file = Path(resume) / "recipe.yaml"
         if not file.is_file():
             raise UserError(f"{resume}: no run to resume here (recipe.yaml is missing)")
-        recipe, folder = read_recipe(str(file)), resume
+        recipe, folder = stored_recipe(Path(resume)), resume
         all_folds = recipe.folds and not (Path(resume) / "resume.pt").exists()
     else:
         name, keys = split_words(words)

@@ -33,7 +33,7 @@ from smnet.errors import UserError
 from smnet.files import write_text
 from smnet.models import VideoModel
 from smnet.models.registry import input_of, new_model
-from smnet.recipes.recipe import Recipe, dump_recipe
+from smnet.recipes.recipe import Recipe, dump_recipe, read_recipe, read_yaml
 from smnet.system import available_cores, keep_freed_memory
 
 RECIPE_HEADER = "# The whole recipe of the run in this folder.\n"
@@ -273,6 +273,21 @@ def store_recipe(folder: Path, recipe: Recipe) -> None:
     file, text = folder / "recipe.yaml", RECIPE_HEADER + dump_recipe(recipe)
     if not file.exists() or file.read_text(encoding="utf-8") != text:
         write_text(file, text)
+
+
+def stored_recipe(folder: Path) -> Recipe:
+    """The recipe of the run in ``folder``.
+
+    A run from before groups were guessed keeps its split.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    file = folder / "recipe.yaml"
+    recipe = read_recipe(str(file.absolute()))
+    if "groups" in read_yaml(file.read_text(encoding="utf-8")):
+        return recipe
+    return recipe.model_copy(update={"groups": "off"})
 
 
 def check_folder_is_not_data(folder: Path, clips: ClipSet) -> None:
