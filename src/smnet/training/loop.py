@@ -61,12 +61,11 @@ from smnet.training.state import (
 )
 from smnet.training.step import (
     Meter,
-    all_finite,
     blank_loss,
+    check_epoch,
     count_problems,
     forward,
     grouped,
-    how_to_stabilise,
     no_sync,
     not_finite,
     prepare,
@@ -280,16 +279,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
 
             stop = processes.any(stopping.is_set())
             totals = meter.of_all(processes)
-            if not totals.clips and not stop:
-                raise UserError(
-                    f"epoch {epoch + 1}: no training clip could be read;"
-                    f" `smnet data check {recipe.data}` reports the reason for each"
-                )
-            if not all(processes.gather(all_finite(model))):
-                raise UserError(
-                    f"epoch {epoch + 1}: the weights are not finite after its last step."
-                    f" {how_to_stabilise(recipe)}"
-                )
+            check_epoch(epoch, totals, stop, model, recipe, processes)
             # Saved before validation, which takes time and can fail on an unreadable clip.
             state.meter = astuple(meter)
             save_state(folder, recipe, state, learner, processes)

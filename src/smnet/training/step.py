@@ -205,3 +205,23 @@ def how_to_stabilise(recipe: Recipe) -> str:
 def all_finite(model: nn.Module) -> bool:
     """Whether all weights and running statistics are finite."""
     return all(bool(torch.isfinite(value).all()) for value in model.state_dict().values())
+
+
+def check_epoch(
+    epoch: int, totals: Meter, stopped: bool, model: nn.Module, recipe: Recipe, processes: Processes
+) -> None:
+    """Refuse an epoch (from 0) without a readable clip, or with weights that are not finite.
+
+    Raises:
+        UserError: with what to do.
+    """
+    if not totals.clips and not stopped:
+        raise UserError(
+            f"epoch {epoch + 1}: no training clip could be read;"
+            f" `smnet data check {recipe.data}` reports the reason for each"
+        )
+    if not all(processes.gather(all_finite(model))):
+        raise UserError(
+            f"epoch {epoch + 1}: the weights are not finite after its last step."
+            f" {how_to_stabilise(recipe)}"
+        )
