@@ -59,10 +59,14 @@ WINGS = {
         "comparisons, studies, profiles, the demo",
         "models data recipes distributed checkpoints inference evaluation training report timeline",
     ),
+    "serve": (
+        "predictions over HTTP, and a page",
+        "models data checkpoints inference live report corpus timeline",
+    ),
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " live corpus embed report timeline experiments",
+        " live corpus embed report timeline experiments serve",
     ),
     "__main__": ("python -m smnet", "cli"),
 }

@@ -26,6 +26,7 @@ from smnet.cli.label import label
 from smnet.cli.live import live
 from smnet.cli.models import models, recipes
 from smnet.cli.predict import predict
+from smnet.cli.serve import serve
 from smnet.cli.timeline import timeline
 from smnet.cli.train import train
 from smnet.cli.weights import weights
@@ -40,6 +41,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "predict": predict,
     "timeline": timeline,
     "live": live,
+    "serve": serve,
     "embed": embed,
     "find": find,
     "models": models,

@@ -286,7 +286,7 @@ class Recognizer:
                         source.name, error=f"{name}: {problems[row]}", part=source.part
                     )
                 else:
-                    predictions[number] = self._prediction(source, scores[row], top, damage)
+                    predictions[number] = self.prediction(source, scores[row], top, damage)
         failed = sum(bool(prediction.error) for prediction in predictions.values())
         used.failed += failed
         used.clips += len(jobs) - failed
@@ -294,9 +294,10 @@ class Recognizer:
         used.inference += time.perf_counter() - ready
         return [predictions[number] for number in range(len(jobs))]
 
-    def _prediction(
+    def prediction(
         self, source: Source, scores: NDArray[np.float32], top: int, damage: Damage
     ) -> Prediction:
+        """The answer for a video with these scores (K,)."""
         name, part = source.name, source.part
         if not np.isfinite(scores).all():
             text = f"{part_name(name, part)}: the model's scores are not finite numbers"

@@ -77,7 +77,7 @@ class ProcessPool(Generic[T, R]):
         self._work, self._prepare = work, prepare
         self._count = workers or available_cores()
         self._timeout, self._window, self._queue = timeout, window, queue
-        self._workers: list[_Worker[T, R]] = []
+        self._workers: list[Worker[T, R]] = []
         # Also when the pool is garbage or the program ends, before Python waits for its children.
         self._finalizer = Finalize(self, _end_all, args=(self._workers,), exitpriority=0)
 
@@ -142,28 +142,37 @@ class ProcessPool(Generic[T, R]):
             len(worker.queue) < self._queue for worker in self._workers
         )
 
-    def _next_worker(self) -> _Worker[T, R]:
+    def _next_worker(self) -> Worker[T, R]:
         """The worker with the shortest queue; a new one if all are busy and more may be started."""
         best = min(self._workers, key=lambda worker: len(worker.queue), default=None)
         if best is None or (best.queue and len(self._workers) < self._count):
-            best = _Worker(self._work, self._prepare, self._workers)
+            best = Worker(self._work, self._prepare, self._workers)
             self._workers.append(best)
         return best
 
-    def _end(self, which: Callable[[_Worker[T, R]], bool]) -> None:
+    def _end(self, which: Callable[[Worker[T, R]], bool]) -> None:
         for worker in [worker for worker in self._workers if which(worker)]:
             worker.end()
             self._workers.remove(worker)
 
 
-class _Worker(Generic[T, R]):
-    """A process and the items that it holds; it is working on the first one in ``queue``."""
+class Worker(Generic[T, R]):
+    """A process and the items that it holds; it is working on the first one in ``queue``.
+
+    Args:
+        work, prepare: see :class:`ProcessPool`.
+        others: workers whose connections a forked process would keep open.
+
+    Attributes:
+        connection: carries items and results.
+        process: the process.
+    """
 
     def __init__(
         self,
         work: Callable[[T], R],
         prepare: Callable[[], object] | None,
-        others: Sequence[_Worker[T, R]],
+        others: Sequence[Worker[T, R]],
     ) -> None:
         # Forked workers start at once and share the parent's memory.
         forks = "fork" in multiprocessing.get_all_start_methods()
@@ -182,6 +191,7 @@ class _Worker(Generic[T, R]):
         self.alive = True
 
     def give(self, item: tuple[int, T], timeout: float | None) -> None:
+        """Send a numbered item; it has ``timeout`` seconds from when work on it begins."""
         if not self.queue:
             self._start_clock(timeout)
         self.queue.append(item)
@@ -215,6 +225,7 @@ class _Worker(Generic[T, R]):
         return Lost("crash", f"the process working on it died ({_signal_name(-code)})")
 
     def end(self) -> None:
+        """Kill the process, whatever it is doing."""
         self.alive = False
         self.connection.close()
         if self.process.exitcode is None:
@@ -226,13 +237,13 @@ class _Worker(Generic[T, R]):
         self.deadline = None if timeout is None else time.monotonic() + timeout
 
 
-def _end_all(workers: list[_Worker[Any, Any]]) -> None:
+def _end_all(workers: list[Worker[Any, Any]]) -> None:
     for worker in workers:
         worker.end()
     workers.clear()
 
 
-def _wait(workers: Sequence[_Worker[Any, Any]]) -> None:
+def _wait(workers: Sequence[Worker[Any, Any]]) -> None:
     """Sleep until a worker has a result, dies, or runs out of time."""
     deadlines = [w.deadline for w in workers if w.queue and w.deadline is not None]
     rest = max(min(deadlines) - time.monotonic(), 0.0) + 0.01 if deadlines else None

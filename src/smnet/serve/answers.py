@@ -1,0 +1,106 @@
+"""The answers of the server; also their description in OpenAPI."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+
+class ModelInfo(BaseModel):
+    """A model that is served."""
+
+    name: str = Field(examples=["mine"])
+    version: str = Field(description="Of its file's SHA-256.", examples=["3f2a90c1d4be"])
+    family: str = Field(examples=["smnet_resnet50"])
+    classes: list[str] = Field(examples=[["falling", "rising"]])
+    several: bool = Field(description="Whether a video may have several labels.")
+    segments: int = Field(examples=[8])
+    size: int = Field(description="Side of the crop, pixels.", examples=[224])
+    steps: bool = Field(description="Whether it follows a camera frame by frame.")
+    embeds: bool = Field(description="Whether /v1/embed takes it.")
+
+
+class Models(BaseModel):
+    """What is served."""
+
+    models: list[ModelInfo]
+    version: str = Field(description="Of smnet.", examples=["0.1.0"])
+    addresses: bool = Field(description="Whether addresses may be given.")
+    upload: int = Field(description="Most bytes of a request.", examples=[104857600])
+
+
+class Named(BaseModel):
+    """A model, in an answer."""
+
+    name: str = Field(examples=["mine"])
+    version: str = Field(examples=["3f2a90c1d4be"])
+
+
+class Timing(BaseModel):
+    """Seconds."""
+
+    upload: float = Field(description="Receiving the request.", examples=[0.012])
+    decode: float = Field(description="Decoding, summed over the videos.", examples=[0.031])
+    total: float = Field(description="From the first byte to the answer.", examples=[0.094])
+
+
+class Score(BaseModel):
+    label: str = Field(examples=["rising"])
+    score: float = Field(examples=[0.93])
+
+
+class Predicted(BaseModel):
+    """The labels of one video, or why there are none."""
+
+    file: str = Field(examples=["clip.mp4"])
+    label: str = Field(default="", examples=["rising"])
+    score: float = Field(default=0.0, examples=[0.93])
+    answer: list[str] = Field(default=[], description="Classes that happen.", examples=[["rising"]])
+    unknown: bool = Field(
+        default=False, description="Whether the best score is below the threshold."
+    )
+    top: list[Score] = Field(default=[], description="Best first.")
+    damage: int = Field(default=0, description="Lost packets and frames.")
+    error: str = Field(default="", description="Why there are no labels.")
+
+
+class Predictions(BaseModel):
+    model: Named
+    seconds: Timing
+    results: list[Predicted]
+
+
+class Segment(BaseModel):
+    start: float = Field(description="Seconds.", examples=[2.25])
+    end: float = Field(description="Seconds.", examples=[5.0])
+    label: str = Field(examples=["rising"])
+    score: float = Field(description="Mean over the segment.", examples=[0.87])
+
+
+class Timeline(BaseModel):
+    model: Named
+    seconds: Timing
+    file: str = Field(examples=["recording.mp4"])
+    duration: float = Field(description="Seconds.", examples=[63.2])
+    window: float = Field(description="Seconds.", examples=[2.0])
+    every: float = Field(description="Seconds.", examples=[0.5])
+    segments: list[Segment]
+    times: list[float] = Field(description="Middle of each window, seconds.")
+    scores: dict[str, list[float]] = Field(description="Of each class, at these times.")
+
+
+class Vector(BaseModel):
+    file: str = Field(examples=["clip.mp4"])
+    vector: list[float] = Field(
+        default=[], description="Mean, deviation and trend of the features."
+    )
+    error: str = ""
+
+
+class Vectors(BaseModel):
+    model: Named
+    seconds: Timing
+    results: list[Vector]
+
+
+class Error(BaseModel):
+    error: str = Field(examples=["clip.mp4: is empty (0 bytes)"])
