@@ -72,6 +72,19 @@ def test_vectors_are_those_of_embed(served: Running, network: Path, clip: Path) 
     assert answer.json["results"][0]["vector"] == pytest.approx(expected.tolist(), abs=1e-4)
 
 
+def test_evidence_sums_to_the_logit(served: Running, clip: Path) -> None:
+    answer = served.ask("/v1/explain", ("blue.mp4", clip.read_bytes())).json
+    assert (answer["label"], answer["exact"]) == ("blue", True)
+    assert sum(answer["curve"]) + answer["constant"] == pytest.approx(answer["logit"], abs=1e-4)
+    assert np.shape(answer["maps"])[0] == len(answer["frames"]) == 2
+    assert answer["frames"][0].startswith("data:image/jpeg;base64,")
+    other = served.ask("/v1/explain?label=red", ("blue.mp4", clip.read_bytes())).json
+    assert other["score"] < answer["score"]
+    wrong = served.ask("/v1/explain?label=rad", ("blue.mp4", clip.read_bytes()))
+    assert wrong.status == 422
+    assert "did you mean 'red'" in wrong.json["error"]
+
+
 def test_segments_are_those_of_timeline(served: Running, network: Path, film: Path) -> None:
     chosen = settings(Recognizer.load(network, "cpu").backend)
     curves = score_recording(

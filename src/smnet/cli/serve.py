@@ -67,9 +67,9 @@ def serve(
 ) -> None:
     """Answer requests over HTTP, and serve a page.
 
-    The page takes videos and the camera. Requests: POST /v1/predict, /v1/timeline, /v1/embed;
-    GET /v1/models, /openapi.json, /healthz, /readyz, /metrics. Uploads are decoded in processes
-    with limits and are not kept. SIGTERM answers accepted requests and ends.
+    The page takes videos and the camera. Requests: POST /v1/predict, /v1/timeline, /v1/embed,
+    /v1/explain; GET /v1/models, /openapi.json, /healthz, /readyz, /metrics. Uploads are decoded in
+    processes with limits and are not kept. SIGTERM answers accepted requests and ends.
 
     \b
     Examples:

@@ -16,7 +16,7 @@ class ModelInfo(BaseModel):
     segments: int = Field(examples=[8])
     size: int = Field(description="Side of the crop, pixels.", examples=[224])
     steps: bool = Field(description="Whether it follows a camera frame by frame.")
-    embeds: bool = Field(description="Whether /v1/embed takes it.")
+    features: bool = Field(description="Whether /v1/embed and /v1/explain take it.")
 
 
 class Models(BaseModel):
@@ -100,6 +100,21 @@ class Vectors(BaseModel):
     model: Named
     seconds: Timing
     results: list[Vector]
+
+
+class Explanation(BaseModel):
+    model: Named
+    seconds: Timing
+    file: str = Field(examples=["clip.mp4"])
+    label: str = Field(description="The class that is explained.", examples=["rising"])
+    score: float = Field(examples=[0.93])
+    logit: float = Field(examples=[4.2])
+    constant: float = Field(description="What comes from no frame.", examples=[0.1])
+    exact: bool = Field(description="Whether maps and constant sum to the logit.")
+    meaning: str = Field(description="What the maps are, in words.")
+    curve: list[float] = Field(description="Evidence of each frame.", examples=[[0.4, 1.1]])
+    maps: list[list[list[float]]] = Field(description="Of each frame, by row and column.")
+    frames: list[str] = Field(description="What the network saw, JPEG as data: addresses.")
 
 
 class Error(BaseModel):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import io
 import json
 import secrets
 import shutil
@@ -32,6 +34,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from numpy.typing import NDArray
+from PIL import Image
 from starlette.exceptions import HTTPException as AnyHTTPException
 from starlette.websockets import WebSocketDisconnect
 
@@ -104,6 +107,7 @@ class Service:
             self.batchers.append(Batcher(batch, wait, ran))
         self.draining = False
         self.cameras = 0
+        self.explaining = asyncio.Semaphore(1)
 
     def warm_up(self) -> None:
         """Run every network once, so that the first request does not wait for it."""
@@ -169,6 +173,7 @@ def make_app(service: Service, token: str | None = None) -> Gate:
     )
     app.add_exception_handler(AnyHTTPException, _error)
     app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(UserError, _refused)
     app.add_exception_handler(Exception, _failure)
     gate = Gate(app, service.limits, service.metrics, token)
     _add_pages(app, service)
@@ -269,8 +274,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """The vectors of videos, as ``smnet embed`` writes them."""
         number = service.number(model)
         served = service.models[number]
-        if not served.embeds:
-            raise HTTPException(400, f"{served.name} has no features; serve the checkpoint")
+        _needs_features(served)
 
         async def one(upload: Upload) -> answers.Vector:
             answer = await service.read(upload.task("views", number))
@@ -287,6 +291,48 @@ def _add_answers(app: FastAPI, service: Service) -> None:
                 model=_named(service, number), seconds=_timing(request, uploads), results=results
             )
 
+    @app.post("/v1/explain", tags=["videos"], responses=ERRORS)
+    async def explain(
+        request: Request,
+        files: Files = [],  # noqa: B006
+        address: Addresses = [],  # noqa: B006
+        model: ModelName = None,
+        label: Annotated[str | None, Query(description="Default: the best class.")] = None,
+    ) -> answers.Explanation:
+        """Why one video gets its label: the evidence of each frame and place."""
+        number = service.number(model)
+        served = service.models[number]
+        _needs_features(served)
+        if served.recognizer.plan.views > 1:
+            raise HTTPException(400, "one view is explained; serve with --views 1x1")
+
+        async def one(upload: Upload) -> answers.Explanation:
+            answer = await service.read(upload.task("views", number))
+            upload.seconds = answer.read.decoding
+            if answer.read.stage or answer.views is None:
+                raise HTTPException(422, upload.reason(answer))
+            async with service.explaining:
+                found = await asyncio.to_thread(served.evidence, answer.views, upload.name)
+            name = label if label is not None else found.label
+            k = found.index(name)
+            return answers.Explanation(
+                model=_named(service, number),
+                seconds=_timing(request, [upload]),
+                file=upload.name,
+                label=name,
+                score=float(found.scores[k]),
+                logit=float(found.logits[k]),
+                constant=float(found.constant[k]),
+                exact=found.exact,
+                meaning=found.meaning,
+                curve=found.curve(name).tolist(),
+                maps=found.maps[k].tolist(),
+                frames=[jpeg_address(frame) for frame in found.frames],
+            )
+
+        async with _uploads(service, request, files, address) as uploads:
+            return await _unless_gone(service, request, one(_only(uploads)))
+
     @app.post("/v1/timeline", tags=["videos"], responses=ERRORS)
     async def timeline(
         request: Request,
@@ -297,9 +343,7 @@ def _add_answers(app: FastAPI, service: Service) -> None:
         """When actions happen in one recording, as ``smnet timeline`` finds them."""
         number = service.number(model)
         async with _uploads(service, request, files, address) as uploads:
-            if len(uploads) > 1:
-                raise HTTPException(400, "a timeline is made of one video; send one at a time")
-            (upload,) = uploads
+            upload = _only(uploads)
             work = service.read(upload.task("timeline", number))
             answer = await _unless_gone(service, request, work)
             if answer.read.stage:
@@ -404,6 +448,26 @@ async def _leaves(request: Request) -> None:
         pass
 
 
+def _only(uploads: Sequence[Upload]) -> Upload:
+    if len(uploads) > 1:
+        raise HTTPException(400, f"{len(uploads)} videos; send one at a time")
+    return uploads[0]
+
+
+def _needs_features(model: Model) -> None:
+    if not model.has_features:
+        raise HTTPException(
+            400, f"{model.name} has no features; serve the checkpoint, or export with --features"
+        )
+
+
+def jpeg_address(frame: NDArray[np.uint8]) -> str:
+    """A frame (H, W, 3) as a ``data:`` address."""
+    file = io.BytesIO()
+    Image.fromarray(frame).save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode("ascii")
+
+
 def _some(results: Sequence[Any]) -> None:
     """Refuse a request of whose videos none could be read."""
     errors = [result.error for result in results]
@@ -440,7 +504,7 @@ def _info(model: Model) -> answers.ModelInfo:
         segments=spec.num_segments,
         size=spec.input_size,
         steps=model.steps,
-        embeds=model.embeds,
+        features=model.has_features,
     )
 
 
@@ -498,6 +562,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
     return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 422)
 
 
 async def _failure(request: Request, error: Exception) -> Response:

@@ -10,18 +10,16 @@ from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 
 import numpy as np
-from numpy.typing import NDArray
 
-from smnet.serve.models import Rows
+from smnet.serve.models import Pixels, Rows
 
-Views = NDArray[np.uint8]
-Work = Callable[[Views], Rows]
+Work = Callable[[Pixels], Rows]
 
 
 @dataclass
 class _Job:
     work: Work
-    views: Views
+    views: Pixels
     future: Future[Rows] = field(default_factory=Future)
 
 
@@ -46,7 +44,7 @@ class Batcher:
         self._thread = threading.Thread(target=self._run, name="smnet-batch", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Work, views: Views) -> Future[Rows]:
+    def submit(self, work: Work, views: Pixels) -> Future[Rows]:
         """Queue videos.
 
         Args:

@@ -9,21 +9,16 @@ from collections import deque
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from smnet.data.clips import Part
-from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.errors import UserError
-from smnet.inference.backends import Backend
 from smnet.inference.streams import stream_of
 from smnet.live.capture import Sample
 from smnet.live.clock import Ticks
 from smnet.live.scoring import CausalScorer, Scorer, WindowScorer
 from smnet.live.watch import rate_of
-from smnet.models.spec import ModelSpec
 from smnet.serve.batching import Batcher
-from smnet.serve.models import Model
+from smnet.serve.models import Delegate, Model, Pixels, Values
 
 STAMP = struct.Struct(">d")
 """Seconds, before the JPEG in every message."""
@@ -48,7 +43,7 @@ class Camera:
         self.rate, _ = rate_of(self._scorer.spec)
         self._ticks = Ticks(self.rate)
         spec = self._scorer.spec
-        self._frames: deque[NDArray[np.uint8]] = deque(maxlen=spec.frames_per_segment)
+        self._frames: deque[Pixels] = deque(maxlen=spec.frames_per_segment)
         self._names = model.recognizer.classes
         self._samples = 0
 
@@ -104,7 +99,7 @@ def scorer_of(model: Model, batcher: Batcher) -> Scorer:
     return WindowScorer(_Batched(model, batcher))
 
 
-def picture(data: bytes) -> NDArray[np.uint8]:
+def picture(data: bytes) -> Pixels:
     """A frame (H, W, 3) of a JPEG file.
 
     Raises:
@@ -121,27 +116,14 @@ def picture(data: bytes) -> NDArray[np.uint8]:
         raise UserError("a frame that is no JPEG picture") from None
 
 
-class _Batched:
+class _Batched(Delegate):
     """A backend whose scores come from the batcher."""
 
     def __init__(self, model: Model, batcher: Batcher) -> None:
+        super().__init__(model.backend)
         self._model, self._batcher = model, batcher
-        self._backend: Backend = model.backend
-        self.spec: ModelSpec = self._backend.spec
-        self.recipe = self._backend.recipe
-        self.side = self._backend.side
-        self.scaler: Scaler = self._backend.scaler
 
-    def read(
-        self,
-        path: str | NDArray[np.uint8],
-        plan: ViewPlan,
-        damage: Damage | None = None,
-        part: Part | None = None,
-    ) -> NDArray[np.uint8]:
-        return self._backend.read(path, plan, damage, part)
-
-    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def score(self, views: Pixels) -> Values:
         rows, problems = self._batcher.submit(self._model.scores, views).result()
         if problems:
             raise UserError(next(iter(problems.values())))

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnet.corpus.run import settings_of
+from smnet.data.clips import Part
+from smnet.data.loading.views import Damage, Scaler, ViewPlan
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, is_exported, score_each
+from smnet.inference.classifier import Classifier
+from smnet.inference.evidence import Evidence, evidence_of
 from smnet.inference.recognizer import Recognizer
-from smnet.inference.vectors import features_of, pooled
+from smnet.inference.vectors import pooled
+from smnet.models.spec import ModelSpec
 from smnet.timeline.run import Settings, settings
 
-Rows = tuple[NDArray[np.float32], dict[int, str]]
+Pixels = NDArray[np.uint8]
+Values = NDArray[np.float32]
+Rows = tuple[Values, dict[int, str]]
 """A row of values per video, and why there are none, by row."""
 
 
@@ -48,17 +56,70 @@ class Model:
         return self.backend.spec.causal and not is_exported(self.path)
 
     @property
-    def embeds(self) -> bool:
-        """Whether it has features."""
-        return hasattr(self.backend, "features")
+    def has_features(self) -> bool:
+        """Whether it gives vectors and explanations; a file may be exported without."""
+        try:
+            return bool(self.backend.classifier) or not is_exported(self.path)
+        except UserError:
+            return False
 
-    def scores(self, views: NDArray[np.uint8]) -> Rows:
+    def scores(self, views: Pixels) -> Rows:
         """Scores (B, K) of views (B, V, T*L, 3, h, w)."""
         return score_each(self.backend, views)
 
-    def vectors(self, views: NDArray[np.uint8]) -> Rows:
+    def evidence(self, views: Pixels, name: str) -> Evidence:
+        """Why a video (1, T*L, 3, h, w) gets its scores."""
+        return evidence_of(self.backend, views, name, self.recognizer.classes)
+
+    def vectors(self, views: Pixels) -> Rows:
         """Vectors (B, 3C) of views (B, V, T*L, 3, h, w)."""
-        return pooled(features_of(self.backend)(views)).mean(1), {}
+        return pooled(self.backend.features(views)).mean(1), {}
+
+
+def _mean(maps: Any) -> Any:
+    return maps.mean((3, 4))
+
+
+class Delegate:
+    """A backend of which a subclass replaces a part."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+
+    @property
+    def spec(self) -> ModelSpec:
+        return self.backend.spec
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        return self.backend.recipe
+
+    @property
+    def side(self) -> int | None:
+        return self.backend.side
+
+    @property
+    def scaler(self) -> Scaler:
+        return self.backend.scaler
+
+    @property
+    def classifier(self) -> Classifier | None:
+        return self.backend.classifier
+
+    def features(self, views: Pixels, pool: Callable[[Any], Any] = _mean) -> Values:
+        return self.backend.features(views, pool)
+
+    def read(
+        self,
+        path: str | Pixels,
+        plan: ViewPlan,
+        damage: Damage | None = None,
+        part: Part | None = None,
+    ) -> Pixels:
+        return self.backend.read(path, plan, damage, part)
+
+    def score(self, views: Pixels) -> Values:
+        return self.backend.score(views)
 
 
 def open_models(

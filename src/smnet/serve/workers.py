@@ -18,13 +18,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from smnet.corpus.items import Item
 from smnet.corpus.run import Read, read_item
 from smnet.data.clips import Part
-from smnet.data.loading.views import Damage, Scaler, ViewPlan
+from smnet.data.loading.views import Damage, ViewPlan
 from smnet.data.video.base import MAX_PIXELS
 from smnet.data.video.container import open_container, video_stream
 from smnet.data.video.webp import is_webp
@@ -32,10 +29,9 @@ from smnet.data.workers.pool import Lost, Worker
 from smnet.data.workers.slots import Slots
 from smnet.errors import UserError
 from smnet.inference.backends import Backend
-from smnet.models.spec import ModelSpec
 from smnet.serve.batching import Batcher
 from smnet.serve.limits import Limits
-from smnet.serve.models import Model
+from smnet.serve.models import Delegate, Model, Pixels, Values
 from smnet.timeline.curves import score_recording
 from smnet.timeline.run import make_timeline
 
@@ -72,7 +68,7 @@ class Answer:
     """
 
     read: Read
-    views: NDArray[np.uint8] | None = None
+    views: Pixels | None = None
     timeline: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -251,42 +247,25 @@ class _Work:
         return make_timeline(curves, settings.rule).summary()
 
 
-class _RemoteBackend:
-    """Reads as a backend does and has its windows scored in the parent process."""
+class _RemoteBackend(Delegate):
+    """Reads within the limits, and has its windows scored in the parent process."""
 
-    def __init__(
-        self, backend: Backend, slot: NDArray[np.uint8], calls: Connection, limits: Limits
-    ) -> None:
-        self._backend, self._slot, self._calls, self._limits = backend, slot, calls, limits
+    def __init__(self, backend: Backend, slot: Pixels, calls: Connection, limits: Limits) -> None:
+        super().__init__(backend)
+        self._slot, self._calls, self._limits = slot, calls, limits
         self._parent = os.getppid()
-
-    @property
-    def spec(self) -> ModelSpec:
-        return self._backend.spec
-
-    @property
-    def recipe(self) -> Mapping[str, Any]:
-        return self._backend.recipe
-
-    @property
-    def side(self) -> int | None:
-        return self._backend.side
-
-    @property
-    def scaler(self) -> Scaler:
-        return self._backend.scaler
 
     def read(
         self,
-        path: str | NDArray[np.uint8],
+        path: str | Pixels,
         plan: ViewPlan,
         damage: Damage | None = None,
         part: Part | None = None,
-    ) -> NDArray[np.uint8]:
+    ) -> Pixels:
         check_video(str(path), self._limits)
-        return self._backend.read(path, plan, damage, part)
+        return super().read(path, plan, damage, part)
 
-    def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def score(self, views: Pixels) -> Values:
         self._slot[: len(views)] = views
         self._calls.send(len(views))
         while not self._calls.poll(_PARENT_CHECK):
@@ -295,7 +274,7 @@ class _RemoteBackend:
         rows = self._calls.recv()
         if isinstance(rows, str):
             raise UserError(rows)
-        scores: NDArray[np.float32] = rows
+        scores: Values = rows
         return scores
 
 

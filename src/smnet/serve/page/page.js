@@ -85,6 +85,9 @@ async function predict(file) {
   button.type = "button";
   const model = query();
   button.onclick = () => timeline(file, video, side, button, model);
+  const why = make("button", "Why?");
+  why.type = "button";
+  why.onclick = () => explain(file, side, why, model);
   side.append(make("h2", file.name), state, now);
   card.append(video, side);
   get("results").prepend(card);
@@ -95,7 +98,7 @@ async function predict(file) {
     state.textContent = (found.unknown ? "Unknown: no score is high enough. " : "")
       + (found.damage ? "The file is damaged. " : "")
       + `${answer.model.name}, ${Math.round(1000 * answer.seconds.total)} ms`;
-    side.append(button);
+    side.append(button, ...(chosen().features ? [why] : []));
   } catch (error) {
     state.className = "bad";
     state.textContent = error.message;
@@ -143,6 +146,42 @@ async function timeline(file, video, side, button, model) {
     button.textContent = "When does it happen?";
     side.append(make("p", error.message, "bad"));
   }
+}
+
+async function explain(file, side, button, model) {
+  button.disabled = true;
+  try {
+    const found = await ask(`v1/explain${model}`, form(file));
+    const most = Math.max(...found.maps.flat(2), 1e-9), pictures = make("div", "", "why");
+    for (const [number, address] of found.frames.entries()) {
+      const step = Math.floor(number * found.maps.length / found.frames.length);
+      const picture = make("figure"), canvas = make("canvas");
+      const value = found.curve[step].toFixed(2).replace("-", "−");
+      picture.append(canvas, make("figcaption", value));
+      pictures.append(picture);
+      draw(canvas, address, found.maps[step], most);
+    }
+    const text = `Evidence for “${found.label}” in each frame. ${found.meaning}`;
+    button.replaceWith(pictures, make("p", text, "soft"));
+  } catch (error) {
+    button.disabled = false;
+    side.append(make("p", error.message, "bad"));
+  }
+}
+
+async function draw(canvas, address, map, most) {
+  const image = new Image(), cells = document.createElement("canvas");
+  image.src = address;
+  await image.decode();
+  [canvas.width, canvas.height] = [image.width, image.height];
+  [cells.width, cells.height] = [map[0].length, map.length];
+  const small = cells.getContext("2d"), large = canvas.getContext("2d");
+  map.forEach((row, y) => row.forEach((value, x) => {
+    small.fillStyle = `rgba(255, 60, 0, ${0.75 * Math.max(value, 0) / most})`;
+    small.fillRect(x, y, 1, 1);
+  }));
+  large.drawImage(image, 0, 0);
+  large.drawImage(cells, 0, 0, canvas.width, canvas.height);
 }
 
 async function all(files) {
