@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import smnet.data.video.base
-from smnet.data.open import Video, open_video, probe
+from smnet.data.clips import Clip
+from smnet.data.open import Video, median_seconds, open_video, probe
 from smnet.data.video import pyav as video_file
 from smnet.errors import UserError
 from tests.videos import decode_all, lose_packets, moving_frames, rewrite, write_video
@@ -121,6 +122,36 @@ def test_exact_where_the_file_is_too_large_to_hold(
     with open_video(path) as video:
         assert video._held is None
         check_frames(video, truth, rounds=4)
+
+
+def test_a_file_too_large_to_hold_is_read_on_or_sought(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(video_file, "_HELD_PACKETS", 2000)
+    path, _ = make("b-frames")
+    with open_video(path) as video:
+        stored = video._stored
+        begun: list[int] = []
+        video._stored = lambda start: (  # type: ignore[method-assign]
+            begun.append(start),
+            stored(start),
+        )[1]
+        assert len(list(video.each(range(video.num_frames)))) == video.num_frames
+        assert begun == [0]  # one pass over all keyframes
+        video.read([video.num_frames - 1])
+        assert len(begun) == 2
+        assert next(stored(begun[1]))[0] > 0
+
+
+def test_the_median_length_of_clips(tmp_path: Path) -> None:
+    lengths = (10, 20, 60)
+    paths = [write_video(tmp_path / f"{n}.mp4", moving_frames(n), fps=20) for n in lengths]
+    clips = [Clip(str(path), 0, path.name) for path in paths]
+    assert median_seconds(clips) == pytest.approx(1.0)
+    parts = [Clip(str(paths[2]), 0, "x", start=a, end=b) for a, b in ((0, 0.5), (1, None))]
+    assert median_seconds(parts) == pytest.approx((0.5 + 2) / 2)
+    assert median_seconds([Clip("nowhere.mp4", 0, "x")]) is None
+    assert median_seconds([]) is None
 
 
 def test_only_the_needed_packets_are_decoded(make: Any) -> None:

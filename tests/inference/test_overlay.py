@@ -46,6 +46,15 @@ def test_the_picture_is_kept_and_the_label_is_on_its_lower_edge(tmp_path: Path) 
     assert (after[:, 182:].min(axis=3) > 215).any()  # letters
 
 
+def test_labels_of_the_moment(tmp_path: Path) -> None:
+    frames = np.full((20, 120, 160, 3), 200, dtype=np.uint8)
+    source = write_video(tmp_path / "in.mp4", frames, fps=10)
+    empty = Prediction("in.mp4")
+    write_annotated(source, tmp_path / "out.mp4", lambda time: ANSWER if time >= 1 else empty)
+    lower = [frame[-10:].mean() for frame in decode_all(tmp_path / "out.mp4")]
+    assert min(lower[:10]) > 180 > 150 > max(lower[10:])
+
+
 @pytest.mark.parametrize("size", [(33, 47), (16, 16), (8, 64), (641, 121)])
 def test_any_size(tmp_path: Path, size: tuple[int, int]) -> None:
     width, height = size

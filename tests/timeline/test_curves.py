@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 import pytest
 
+from smnet.checkpoints.header import read_header
 from smnet.data.clips import Part
 from smnet.data.loading.dataset import read_views
 from smnet.data.workers import prefetch
@@ -63,6 +64,11 @@ def test_lengths_of_windows(network: Path) -> None:
     assert window_and_step(spec) == (1.0, 0.25)  # the training clips take a second
     assert window_and_step(spec, 3, 0.5) == (3, 0.5)
     assert spec.clip_seconds == 1.0
+
+
+def test_training_states_the_length_of_its_clips(run: Path) -> None:
+    """Clips of 8 to 11 frames at 25 frames per second."""
+    assert read_header(run).spec.clip_seconds == pytest.approx(0.38, abs=0.07)
 
 
 def test_a_recording_shorter_than_a_window(network: Path, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def median_seconds(clips: Sequence[Clip], most: int = 48) -> float | None:
         most: number of clips to look at, evenly spread over the list.
     """
     lengths = []
-    for index in sorted({i * len(clips) // most for i in range(most)}):
+    for index in sorted({i * len(clips) // most for i in range(most) if clips}):
         clip = clips[index]
         part = clip.part
         if part is not None and part.unit == "s" and part.end is not None:
