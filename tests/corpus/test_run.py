@@ -127,6 +127,13 @@ def test_tables_of_another_program_stay(run: Path, inbox: Path, tmp_path: Path) 
         predict(run, tmp_path, inbox)
 
 
+def test_results_are_local(run: Path, inbox: Path) -> None:
+    backend = open_backend(run, "cpu")
+    work = prediction_work(backend, plan_views(backend), run)
+    with pytest.raises(UserError, match="written to a local folder"):
+        run_corpus(work, [str(inbox)], "s3://bucket/out")
+
+
 def test_a_damaged_part(run: Path, inbox: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     predict(run, out, inbox)

@@ -195,7 +195,7 @@ def run_on_ray(
     file = checkpoint if "://" in checkpoint else str(Path(checkpoint).absolute())
     backend = open_backend(file, "cpu")
     work = prediction_work(backend, plan_views(backend, *views), file, top)
-    results = Results(Path(out), work.table, work.settings, work.columns, "0of1")
+    results = Results(out, work.table, work.settings, work.columns, "0of1")
     began = time.monotonic()
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     resources = ray.cluster_resources()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 
 from smnet.console import json_text, printable
 from smnet.corpus.items import Item
+from smnet.data.addresses import is_url
 from smnet.data.packed.storage import arrow
 from smnet.errors import UserError
 from smnet.files import alone_in, atomic_path, check_outputs, write_text
@@ -72,7 +74,7 @@ class Results:
 
     def __init__(
         self,
-        folder: Path,
+        place: str | os.PathLike[str],
         table: str,
         settings: Mapping[str, Any],
         columns: Iterable[Any],
@@ -81,7 +83,7 @@ class Results:
         """Open or make the folder.
 
         Args:
-            folder: of the corpus.
+            place: the folder of the corpus.
             table: file name of the merged table.
             settings: checkpoint, its hash and whatever changes a row, as plain values; and under
                 "place" where the checkpoint was, which changes none.
@@ -92,6 +94,9 @@ class Results:
             UserError: the folder has tables of another program, or cannot be written.
         """
         pa = arrow()
+        folder = Path(place)
+        if is_url(str(place)):
+            raise UserError(f"{place}: results are written to a local folder; copy it afterwards")
         text = json_text(dict(settings), indent=1)
         identity = {key: value for key, value in settings.items() if key != "place"}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

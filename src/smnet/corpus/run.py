@@ -206,7 +206,7 @@ def run_corpus(
             another process with the same share writes to.
     """
     number, count = share
-    results = Results(Path(out), work.table, work.settings, work.columns, f"{number}of{count}")
+    results = Results(out, work.table, work.settings, work.columns, f"{number}of{count}")
     summary = Summary(workers=workers or min(available_cores(), 8))
     began = time.monotonic()
     with results.open(), clip_progress(work.settings["task"], "unreadable") as progress:
