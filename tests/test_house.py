@@ -84,7 +84,7 @@ DATA_ROOMS = {
     "synthetic": ("drawn data sets", "sampling"),
     "packed": ("packed sets: layout, storage, reading", "addresses clips video"),
     "open": ("the reader for a path", "clips video packed"),
-    "annotations": ("annotation files, read as clips", "addresses clips packed"),
+    "annotations": ("annotation files, read as clips", "addresses clips video packed"),
     "loading": (
         "views, transforms, data set, loader",
         "clips sampling video workers packed open annotations",

@@ -93,6 +93,8 @@ class Recipe(BaseModel):
     groups: Literal["auto", "off"] = "auto"
     """What a drawn split keeps together besides parts of one file and the column group. auto:
     identical files, and groups guessed from file names."""
+    background: Literal["auto", "off"] = "off"
+    """auto: draw clips of the class none from the time of recordings that no part covers."""
     val_fraction: float = Field(0.2, gt=0, lt=1)
     """Fraction held out for validation, if the data set has no validation split."""
     split_seed: int = Field(0, ge=0, lt=2**32)

@@ -55,6 +55,7 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
         val_fraction=recipe.val_fraction,
         folds=recipe.folds,
         groups=recipe.groups,
+        background=recipe.background,
         split_seed=recipe.split_seed,  # not the seed of the run: all runs share one validation set
     )
     clips = read_clips(

@@ -9,6 +9,7 @@ from typing import Literal
 
 from smnet.data.addresses import is_url
 from smnet.data.annotations.advice import nothing_recognised
+from smnet.data.annotations.background import draw_background
 from smnet.data.annotations.folds import hold_out
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.formats import ALIASES, FORMATS
@@ -75,7 +76,10 @@ def read_clips(
         clips = read_place(place, reading) if remote else form.read(reading)
     except OSError as error:
         raise _unreadable(path, error) from error
-    return hold_out(clips, folds, fold, source.split_seed or 0) if folds else clips
+    seed = source.split_seed or 0
+    if folds:
+        clips = hold_out(clips, folds, fold, seed)
+    return draw_background(clips, seed) if source.background == "auto" else clips
 
 
 @listing_once()

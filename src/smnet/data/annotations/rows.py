@@ -107,6 +107,8 @@ def assemble(
     elif idle:
         _refuse_idle(idle, classes, problems)
     drawn = any(row.split is None for row in kept)
+    if drawn and not reading.source.folds and any(row.fold is not None for row in kept):
+        why.append("the column fold is not used; folds=N (train) holds out one fold")
     if reading.source.groups == "auto" and (drawn or reading.source.folds):
         why += assign_groups(kept)
     if drawn:

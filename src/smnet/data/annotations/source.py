@@ -13,6 +13,7 @@ DEFAULT_SPLIT: dict[str, Any] = {
     "val_fraction": 0.2,
     "split_seed": 0,
     "groups": "auto",
+    "background": "off",
 }
 """The default split: the first of several, or a random one where the data have none."""
 MAX_FOLDS = 1000
@@ -39,6 +40,8 @@ class ClipSource:
         split_seed: the seed of that draw. A seed gives the same split on every machine.
         groups: clips that a draw keeps together: ``"auto"``, also identical files and groups
             guessed from file names; ``"off"``, only parts of one file and the column ``group``.
+        background: ``"auto"`` draws clips of the class ``none`` from what no part covers, see
+            :func:`smnet.data.annotations.background.draw_background`; ``"off"`` draws none.
 
     The options of the split are None where the caller leaves them open. A checkpoint then provides
     them, see :meth:`with_split`; otherwise they are those of :data:`DEFAULT_SPLIT`.
@@ -55,6 +58,7 @@ class ClipSource:
     folds: int | None = None
     groups: str | None = None
     target: str | None = None
+    background: str | None = None
 
     def with_split(self, recipe: Mapping[str, Any] | None) -> ClipSource:
         """This source, with open split options filled from ``recipe``, then from the defaults.
@@ -95,9 +99,12 @@ def split_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
     seed = recipe.get("split_seed", recipe.get("seed"))
     # Earlier checkpoints know neither cross-validation nor guessed groups.
     folds, groups = recipe.get("folds", 0), recipe.get("groups", "off")
+    background = recipe.get("background", "off")
     if type(fold) is not int or not 1 <= fold <= MAX_FOLDS:
         return None
     if type(folds) is not int or not 0 <= folds <= MAX_FOLDS or groups not in ("auto", "off"):
+        return None
+    if background not in ("auto", "off"):
         return None
     if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
         return None
@@ -109,4 +116,5 @@ def split_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
         "val_fraction": fraction,
         "split_seed": seed,
         "groups": groups,
+        "background": background,
     }

@@ -13,7 +13,7 @@ from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.places import annotation_folders, clip_root
 from smnet.data.annotations.rows import Row, assemble
 from smnet.data.annotations.text import name_of, read_json
-from smnet.data.clips import ClipSet
+from smnet.data.clips import ClipSet, Part
 from smnet.errors import UserError
 
 _VOCABULARY = "Diving48_vocab.json"
@@ -32,8 +32,7 @@ def read(reading: Reading) -> ClipSet:
         raise UserError(f"{data}: no Diving48_V2_train.json beside {_VOCABULARY}")
     folder, version = found
     classes = _classes(folder / _VOCABULARY)
-    entries: list[tuple[str, int, str, str, int | None]] = []
-    late = 0
+    entries: list[tuple[str, int, str, str, int | None, Part | None]] = []
     for split in ("train", "test"):
         file = folder / f"{version}{split}.json"
         content = read_json(file) if file.is_file() or split == "train" else []
@@ -50,18 +49,18 @@ def read(reading: Reading) -> ClipSet:
                 text = f"label {label} is not in 0..{len(classes) - 1}"
                 problems.add("label out of range", source, text, name)
             else:
-                late += start != 0
-                frames = end if type(end) is int and end > 0 and start == 0 else None
-                entries.append((name, label, split, source, frames))
+                known = type(end) is int and type(start) is int and 0 <= start < end
+                frames = end if known and start == 0 else None
+                # The files of most entries are cut already: they start at frame 0.
+                part = Part(start, end, "frames") if known and start > 0 else None
+                entries.append((name, label, split, source, frames, part))
     names = [entry[0] for entry in entries]
     root = clip_root(data, reading.root, names, lambda base, name: finder.place(base, name, ".mp4"))
     rows = [
-        Row(finder.place(root, name, ".mp4"), label, split, source, frames)
-        for name, label, split, source, frames in entries
+        Row(finder.place(root, name, ".mp4"), label, split, source, frames, part=part)
+        for name, label, split, source, frames, part in entries
     ]
     why = [_reason(version)]
-    if late:
-        why.append(f"{late} entries start after frame 0; their whole file is used")
     return assemble(reading, "diving48", rows, classes, why, root=root, allow_idle=True)
 
 
