@@ -214,14 +214,16 @@ def test_under_load_the_newest_frame_wins(causal: Path, mode: str) -> None:
             return quick(*words)
 
         setattr(scorer, slow, slowly)
-        began, delays = time.monotonic(), []
+        moments, delays = [time.monotonic()], []
         for answer in stream:
+            moments.append(time.monotonic())
             delays.append(answer.delay)
-            if time.monotonic() - began > 3:
+            if moments[-1] - moments[0] > 3:
                 break
         stream.close()
     assert stream.counts.dropped > 0 or mode == "window"
-    assert max(delays) < 2.0
+    slowest = max(np.diff(moments))
+    assert max(delays) < (2 * SEGMENTS + 1) * slowest  # what waits and what is at work
     assert "dropped" in str(stream)
     if mode == "causal":  # dropped frames never change the speed of motion
         assert stream.counts.restarts > 0
