@@ -216,8 +216,8 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             log.say(data_difference(state.data, data))
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
-        notes = (world_note, weights_note, freeze_note, lr_note, loss_of.note, mirror_note)
-        notes += (augmentation.note, no_val_note, cache_note, budget_note)
+        notes = [world_note, weights_note, freeze_note, lr_note, loss_of.note, mirror_note]
+        notes += [augmentation.note, no_val_note, cache_note, budget_note]
         for note in filter(None, notes):
             log.say(note)
 
