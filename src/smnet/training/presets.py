@@ -49,6 +49,7 @@ def choose_preset(
     budget = 60 * minutes * _SHARE
     chosen: Recipe | None = None
     lines: list[str] = []
+    reasons: dict[str, None] = {}  # why presets are left out, each once
     before: tuple[float, Preset] | None = None  # seconds per clip of the last preset
     for preset in PRESETS:
         recipe = read_recipe(preset.name, keys, values)
@@ -56,6 +57,7 @@ def choose_preset(
             _check_start(recipe, clips)
         except UserError as error:
             lines.append(f"preset {preset.name} is left out: {error}")
+            reasons[str(error)] = None
             continue
         epochs = recipe.epochs if "epochs" in given else EPOCHS[preset.name]
         passes = epochs * (count + val / 3)
@@ -76,7 +78,7 @@ def choose_preset(
             f" {recipe.size}, {1 / seconds:.2g} clips/s in training here"
         )
     if chosen is None:
-        raise UserError(lines[-1])
+        raise UserError(f"no preset can be trained: {'; '.join(reasons)}")
     return chosen, lines
 
 
