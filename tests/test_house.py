@@ -55,6 +55,10 @@ WINGS = {
         "models data checkpoints inference evaluation report",
     ),
     "live": ("what happens now, in streams", "models data checkpoints inference timeline"),
+    "explain": (
+        "why a network gives a score",
+        "models data checkpoints inference report",
+    ),
     "experiments": (
         "comparisons, studies, profiles, the demo",
         "models data recipes distributed checkpoints inference evaluation training report timeline",
@@ -66,7 +70,7 @@ WINGS = {
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " live corpus embed report timeline experiments serve",
+        " live corpus embed report timeline explain experiments serve",
     ),
     "__main__": ("python -m smnet", "cli"),
 }

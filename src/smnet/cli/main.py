@@ -22,6 +22,7 @@ from smnet.cli.embed import embed, find
 from smnet.cli.errors import fail, one_line, usage_line
 from smnet.cli.evaluate import evaluate
 from smnet.cli.experiments import compare, demo, profile
+from smnet.cli.explain import explain
 from smnet.cli.label import label
 from smnet.cli.live import live
 from smnet.cli.models import models, recipes
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "label": label,
     "evaluate": evaluate,
     "predict": predict,
+    "explain": explain,
     "timeline": timeline,
     "live": live,
     "serve": serve,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ BY_GRADIENT = (
     "The map is the gradient of the logit times the features, because this head is not linear in"
     " them. It shows what a small change would do. Its sum is not the logit."
 )
+AT_ONCE = 8
+"""Views that are scored in one call."""
 TOLERANCE = 0.02
 """Largest difference of a score from that of the sum. float16 needs it; float32 gives 1e-5."""
 
@@ -39,7 +42,8 @@ class Evidence:
         logits: (K,) before softmax or sigmoid.
         maps: (K, T', h, w), the share of each frame and place in the logit.
         constant: (K,) what of the logits comes from no frame. Logits are sums of maps, plus this.
-        frames: (T, H, W, 3) uint8, what the network saw; one frame of each segment.
+        view: (T*L, 3, H, W) uint8, what the network saw.
+        length: L, the frames of a segment.
         exact: whether the sum holds; otherwise ``maps`` are gradients times features.
     """
 
@@ -49,13 +53,20 @@ class Evidence:
     logits: Array
     maps: Array
     constant: Array
-    frames: NDArray[np.uint8]
+    view: NDArray[np.uint8]
+    length: int
     exact: bool
 
     @property
     def label(self) -> str:
         """The class with the highest score."""
         return self.classes[int(self.scores.argmax())]
+
+    @property
+    def frames(self) -> NDArray[np.uint8]:
+        """The middle frame of each segment, (T, H, W, 3)."""
+        middle = self.view[self.length // 2 :: self.length]
+        return np.ascontiguousarray(middle.transpose(0, 2, 3, 1))
 
     @property
     def meaning(self) -> str:
@@ -101,7 +112,6 @@ def evidence_of(
         UserError: a file that was exported without features.
     """
     spec = backend.spec
-    frames = key_frames(views[0], spec.frames_per_segment)
     scores = backend.score(views[None])[0]
     classifier = backend.classifier
     if classifier is None:
@@ -119,12 +129,16 @@ def evidence_of(
             raise RuntimeError(f"the sum of the maps misses the scores by {gap:.1e}")
     names = classes or spec.class_names or tuple(map(str, range(spec.num_classes)))
     exact = classifier is not None
-    return Evidence(path, names, scores, logits, maps, constant, frames, exact)
+    return Evidence(
+        path, names, scores, logits, maps, constant, views[0], spec.frames_per_segment, exact
+    )
 
 
-def key_frames(view: NDArray[np.uint8], length: int) -> NDArray[np.uint8]:
-    """The middle frame of each segment, (T*L, 3, h, w) -> (T, h, w, 3)."""
-    return np.ascontiguousarray(view[length // 2 :: length].transpose(0, 2, 3, 1))
+def scores_of(backend: Backend, clips: Sequence[NDArray[np.uint8]], label: int) -> NDArray[Any]:
+    """The scores of one class (N,) for N views (T*L, 3, h, w)."""
+    groups = [np.stack(clips[k : k + AT_ONCE]) for k in range(0, len(clips), AT_ONCE)]
+    scores = [backend.score(group[:, None])[:, label] for group in groups]
+    return np.concatenate(scores).astype(np.float64)
 
 
 def probabilities(logits: Array, spec: ModelSpec) -> Array:

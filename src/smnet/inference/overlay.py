@@ -91,7 +91,7 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
         for label, score in zip(prediction.labels[:3], prediction.scores[:3], strict=True)
     ]
     size = max(10, width // 26)
-    font, lines = _font(lines, size)
+    font, lines = font_for(lines, size)
     while size > 8 and max(font.getlength(line) for line in lines) > width - 2 * size:
         size -= 1
         font = font.font_variant(size=size)
@@ -104,9 +104,9 @@ def _banner(prediction: Prediction, width: int) -> Image.Image:
     return banner
 
 
-def _font(lines: list[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
-    """A font of the machine and the lines; or Pillow's font, which covers ASCII, and the lines in
-    ASCII."""
+def font_for(lines: list[str], size: int) -> tuple[ImageFont.FreeTypeFont, list[str]]:
+    """A font of the machine, ``size`` pixels high, and the lines; or Pillow's font, which covers
+    ASCII, and the lines in ASCII."""
     for name in _FONTS:
         with contextlib.suppress(OSError):
             return ImageFont.truetype(name, size), lines

@@ -192,11 +192,13 @@ class Recognizer:
             >>> found.label, found.curve().round(2)          # doctest: +SKIP
             ('rising', array([0.02, 0.11, 0.94, 1.27]))
         """
-        part = None if start is None and end is None else Part(start, end)
-        opened = replace(Source.of(source), part=part)
+        opened = Source.of(source)
+        if start is not None or end is not None:
+            opened = replace(opened, part=Part(start, end))
         with opened.readable() as content:
-            views = self.backend.read(content, plan_views(self.backend), None, part)
-        found = evidence_of(self.backend, views, part_name(opened.name, part), self.classes)
+            views = self.backend.read(content, plan_views(self.backend), None, opened.part)
+        name = part_name(opened.name, opened.part)
+        found = evidence_of(self.backend, views, name, self.classes)
         if not np.isfinite(found.scores).all():
             raise UserError(f"{found.path}: the model's scores are not finite numbers")
         return found

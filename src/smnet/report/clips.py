@@ -12,6 +12,7 @@ from PIL import Image
 from smnet.data.clips import Clip
 from smnet.data.open import open_video
 from smnet.errors import UserError
+from smnet.files import WRITTEN_BY
 
 FRAMES = 24
 """Frames of a copy, evenly spaced over the clip."""
@@ -45,6 +46,7 @@ def encode(frames: list[np.ndarray], rate: int = RATE) -> bytes:
     """Frames (H, W, 3) uint8 of even sides as an mp4."""
     file = io.BytesIO()
     with av.open(file, "w", format="mp4") as container:
+        container.metadata["comment"] = WRITTEN_BY
         stream = container.add_stream(
             "libx264", rate=Fraction(rate), options={"crf": "30", "threads": "1"}
         )

@@ -52,7 +52,8 @@ svg{max-width:100%;height:auto;display:block}svg text{fill:var(--soft);font-size
 figure{margin:0}figcaption{font-size:13px}.key{display:inline-block;width:12px;height:3px;
 vertical-align:middle;margin-right:5px}
 .clip{width:216px}.clip video,.clip img{width:100%;height:190px;object-fit:contain;
-background:#000;border-radius:6px;display:block}.clip p{font-size:13px;overflow-wrap:anywhere}
+background:#000;border-radius:6px;display:block}.clip.two{width:474px}.clip.two video{height:auto}
+.clip p{font-size:13px;overflow-wrap:anywhere}
 .good{color:var(--good)}.bad{color:var(--bad)}
 pre{overflow-x:auto;margin:6px 0;font-size:13px}ul{padding-left:20px;margin:6px 0}
 @media(max-width:560px){main{padding:14px}.clip{width:calc(50% - 8px)}.clip video,.clip img
@@ -155,6 +156,7 @@ def chart(
     series: Sequence[Series],
     *,
     top: float | None = None,
+    low: float = 0.0,
     percent: bool = False,
     span: tuple[float, float] | None = None,
     percent_x: bool = False,
@@ -166,7 +168,8 @@ def chart(
     Args:
         caption: below the chart.
         series: the lines.
-        top: end of the axis of y, which starts at 0; None fits the points.
+        top: end of the axis of y; None fits the points.
+        low: start of the axis of y.
         percent, percent_x: whether values are shares.
         span: ends of the axis of x; None fits the points.
         diagonal: whether to draw where y equals x.
@@ -176,12 +179,13 @@ def chart(
     if not points:
         return ""
     width, height, left, bottom, margin = 480, 240, 44, 26, 12
-    highest = top or max(max(y for _, y in points) * 1.05, 1e-9)
+    highest = top or max(max(y for _, y in points) * 1.05, low + 1e-9)
+    digits = max(2, 1 - math.floor(math.log10(highest - low)))
     first, last = span or (min(x for x, _ in points), max(x for x, _ in points))
 
     def place(x: float, y: float) -> tuple[float, float]:
         across = (x - first) / max(last - first, 1e-9)
-        up = min(y / highest, 1.0)
+        up = min((y - low) / (highest - low), 1.0)
         return (
             left + (width - left - margin) * across,
             margin + (height - bottom - margin) * (1 - up),
@@ -189,9 +193,9 @@ def chart(
 
     parts = []
     for k in range(5):
-        value = highest * k / 4
+        value = low + (highest - low) * k / 4
         y = place(first, value)[1]
-        label = f"{value:.0%}" if percent else f"{value:.2f}"
+        label = f"{value:.0%}" if percent else f"{value:.{digits}f}"
         parts.append(
             f'<line x1="{left}" x2="{width - margin}" y1="{y:.1f}" y2="{y:.1f}"'
             f' stroke="var(--line)"/><text x="{left - 6}" y="{y + 4:.1f}"'
@@ -256,14 +260,23 @@ def matrix(counts: NDArray[np.int64], names: Sequence[str], caption: str = "") -
     )
 
 
-def clip(video: bytes, *lines: str, mime: str = "video/mp4") -> str:
-    """A clip that plays in a loop, with lines of HTML below it."""
+def clip(video: bytes, *lines: str, mime: str = "video/mp4", wide: bool = False) -> str:
+    """A clip that plays in a loop, with lines of HTML below it; ``wide`` for two side by side."""
     data = base64.b64encode(video).decode("ascii")
     below = "".join(f'<p dir="auto">{line}</p>' for line in lines)
     return (
-        '<div class="clip card"><video autoplay loop muted playsinline'
+        f'<div class="clip{" two" if wide else ""} card"><video autoplay loop muted playsinline'
         ' onmouseenter="this.controls=true" onmouseleave="this.controls=false"'
         f' src="data:{mime};base64,{data}"></video>{below}</div>'
+    )
+
+
+def picture(data: bytes, caption: str) -> str:
+    """A picture (PNG) in its own size, which scrolls where the screen is narrow."""
+    source = base64.b64encode(data).decode("ascii")
+    return (
+        f'<figure class="card wide"><img style="display:block" alt="{text(caption)}"'
+        f' src="data:image/png;base64,{source}"><figcaption>{text(caption)}</figcaption></figure>'
     )
 
 
