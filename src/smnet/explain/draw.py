@@ -57,8 +57,7 @@ def overlay(frames: Frames, maps: NDArray[np.float32]) -> Frames:
     drawn = np.empty_like(frames)
     for number, frame in enumerate(frames):
         cell = maps[number * len(maps) // len(frames)] / limit
-        smooth = Image.fromarray(cell.astype(np.float32)).resize((width, height))
-        share = np.asarray(smooth)[..., None].clip(-1, 1)
+        share = _smooth(cell, width, height).clip(-1, 1)
         grey = 0.5 * frame + 0.5 * frame.mean(-1, keepdims=True)
         colour = np.where(share > 0, FOR, AGAINST)
         opacity = STRONGEST * np.abs(share)
@@ -90,8 +89,7 @@ def mask_strip(frames: Frames, masks: NDArray[np.float32], side: int = 96) -> Im
     shares = (masks - low) / max(high - low, 1e-9)
     cells = []
     for frame, share in zip(frames, shares, strict=True):
-        size = (frame.shape[1], frame.shape[0])
-        smooth = np.asarray(Image.fromarray(share.astype(np.float32)).resize(size))[..., None]
+        smooth = _smooth(share, frame.shape[1], frame.shape[0])
         cells.append(_resized((frame * (0.15 + 0.85 * smooth)).astype(np.uint8), side))
     return Image.fromarray(np.hstack(cells))
 
@@ -145,6 +143,12 @@ def _rows(panels: Sequence[Shown]) -> Frames:
         longer = video[np.arange(count) * len(video) // count]
         rows.append(np.pad(longer, ((0, 0), (0, 0), (0, width - video.shape[2]), (0, 0))))
     return np.concatenate(rows, axis=1)
+
+
+def _smooth(cells: NDArray[np.float32], width: int, height: int) -> NDArray[np.float32]:
+    """Cells (h, w) as (height, width, 1), without values beyond theirs."""
+    picture = Image.fromarray(cells.astype(np.float32))
+    return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))[..., None]
 
 
 def _resized(frame: Frames, height: int) -> Frames:
