@@ -18,6 +18,7 @@ Smnet = Callable[..., Called]
 # Verbs that read clips. DATA is a data set, CLIP one of its clips.
 READERS = {
     "predict": "predict RUN CLIP",
+    "explain": "explain RUN CLIP",
     "live": "live RUN CLIP --device cpu",
     "timeline": "timeline RUN CLIP --device cpu",
     "evaluate": "evaluate RUN --data DATA --workers 0",
