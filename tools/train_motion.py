@@ -32,13 +32,13 @@ from smnet.data.synthetic.world import (
     random_symmetry,
 )
 from smnet.files import atomic_path
-from smnet.models import VideoModel, accelerate, create_model
+from smnet.models import VideoModel, accelerate, create_model, to_channels_last
 from smnet.system import keep_freed_memory
 
 MODEL = "smnet_resnet18"
 OPTIONS: dict[str, Any] = {"width": 16, "modality": "rgb+rgbdiff", "dropout": 0.1}
 SIDE = 64
-STAGES = ((0.0, 4, 48), (0.65, 8, SIDE))
+STAGES = ((0.0, 4, 48), (0.38, 8, SIDE))
 """Share of the budget from which clips have this many segments of this many pixels."""
 PLAIN = 0.3
 """Share of the budget in which plain clips become rare."""
@@ -46,7 +46,7 @@ BATCH = 16
 DRAWN = 4
 """New clips per batch; the others come from a store of recent clips."""
 STORE = 1024
-TEXTURES = 120
+TEXTURES = 80
 RATE, DECAY, WARMUP = 1.5e-3, 0.05, 0.03
 AVERAGE = 0.998
 """Decay of the running average of the weights, which is the result."""
@@ -70,6 +70,7 @@ def train(out: Path, budget: float, seed: int) -> None:
     network = create_model(MODEL, len(BASIC_MOTIONS), **OPTIONS)
     averaged = create_model(MODEL, len(BASIC_MOTIONS), **OPTIONS)
     accelerate(network, "training").train()
+    to_channels_last(network)
     optimizer = torch.optim.AdamW(network.parameters(), RATE, weight_decay=DECAY)
     step, used_before = 0, 0.0
     if (state_file := out / "state.pt").exists():

@@ -1,4 +1,4 @@
-"""Networks by name: they are fetched once from a server on this machine."""
+"""Networks by name: one ships, the others are fetched once from a server on this machine."""
 
 from __future__ import annotations
 
@@ -244,9 +244,9 @@ def test_a_mistyped_name_is_recognised() -> None:
 
 
 def test_a_path_of_the_same_name_is_reached(tmp_path: Path) -> None:
-    assert not is_path(NAME)
-    assert is_path(f"./{NAME}")
-    assert is_path(tmp_path / NAME)
+    assert not is_path("motion")
+    assert is_path("./motion")
+    assert is_path(tmp_path / "motion")
 
 
 # --- the table ---------------------------------------------------------------------------------
@@ -305,6 +305,7 @@ def test_the_verb_lists_names_and_what_is_here(offered: Server) -> None:
     done = CliRunner().invoke(app, ["weights"])
     assert done.exit_code == 0
     lines = {line.split()[0]: line for line in done.output.splitlines()}
+    assert lines["motion"].split()[-1] == "ships"
     assert lines[NAME].split()[-1] == "yes"
     assert "73.22" in lines[NAME]
 

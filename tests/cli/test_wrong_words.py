@@ -22,6 +22,7 @@ WORDS = {
     "predict": "nowhere nowhere.mp4",
     "models": "nowhere*",
     "recipes": "nowhere",
+    "weights": "nowhere*",
     "compare": "--models nowhere",
     "profile": "nowhere",
     "demo": "--out file",

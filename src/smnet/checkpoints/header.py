@@ -37,9 +37,9 @@ def checkpoint_file(source: str | os.PathLike[str]) -> Path:
     """The file of a checkpoint, for every verb that takes one.
 
     Args:
-        source: the name of a network (``smnet weights``), which is fetched and converted once;
-            ``hf://owner/name`` on the hub; a run's folder, for its best checkpoint; or a file.
-            Names come before paths: ``./NAME`` is a path.
+        source: ``motion``, which ships; the name of a published network (``smnet weights``), which
+            is fetched and converted once; ``hf://owner/name`` on the hub; a run's folder, for its
+            best checkpoint; or a file. Names come before paths: ``./motion`` is a path.
 
     Raises:
         UserError: there is none.

@@ -25,7 +25,7 @@ from smnet.system import cache_folder
 
 HOST = "https://download.openmmlab.com/mmaction/v1.0/recognition/"
 NETWORKS = Path(__file__).parent / "networks"
-SHIPPED: dict[str, Path] = {}
+SHIPPED = {"motion": NETWORKS / "motion.safetensors"}
 """Networks whose checkpoint is part of the package."""
 DATASETS = {
     "kinetics400": "Kinetics-400",

@@ -85,6 +85,7 @@ def predict(
     \b
     Examples:
       smnet predict runs/mine clip.mp4
+      smnet predict motion clip.mp4
       smnet predict tsm_resnet50-kinetics400 clip.mp4
       smnet predict runs/mine 'clips/**/*.webm' --json > predictions.jsonl
       smnet predict runs/mine day.mp4 --start 1:02:03 --end 1:02:07

@@ -21,13 +21,14 @@ def weights(
 ) -> None:
     """List trained networks that every verb takes by name.
 
-    They are published by MMAction2, fetched at first use, checked by their hash, converted and kept
-    in the cache. Their accuracies are the published ones.
+    motion ships with smnet. The others are published by MMAction2, fetched at first use, checked by
+    their hash, converted and kept in the cache. Their accuracies are the published ones.
 
     \b
     Examples:
       smnet weights
       smnet weights '*somethingv2*'
+      smnet predict motion clip.mp4
       smnet predict tsm_resnet50-kinetics400 clip.mp4
       smnet train --data clips/ model=tsm_resnet50 weights=tsm_resnet50-kinetics400
     """
