@@ -20,7 +20,7 @@ from smnet.training.freeze import (
     train_mode,
 )
 from smnet.training.loop import train
-from tests.conftest import tiny
+from tests.conftest import OF_RUN, tiny
 from tests.families import ONE_OF_EACH
 
 
@@ -95,7 +95,7 @@ def test_frozen_norms_are_in_evaluation_mode() -> None:
 
 
 def test_a_frozen_part_stays_bit_for_bit(clips: Path, run: Path, tmp_path: Path) -> None:
-    train(tiny(clips, weights=str(run), freeze="res3"), tmp_path / "r")
+    train(tiny(clips, **{**OF_RUN, "epochs": 2}, weights=str(run), freeze="res3"), tmp_path / "r")
     start, after = load_file(run / "best.safetensors"), load_file(tmp_path / "r/last.safetensors")
     frozen = ("conv1", "bn1", "layer1", "layer2")
     assert all(torch.equal(after[key], start[key]) for key in after if key.startswith(frozen))
