@@ -21,6 +21,7 @@ READERS = {
     "explain": "explain RUN CLIP",
     "live": "live RUN CLIP --device cpu",
     "timeline": "timeline RUN CLIP --device cpu",
+    "serve": "serve CLIP --port 0",
     "evaluate": "evaluate RUN --data DATA --workers 0",
     "train": "train --data DATA --out OUT/run model=smnet_resnet18 epochs=1 options.width=8"
     " size=32 segments=2 weights=none workers=0 batch=2 warmup=0 device=cpu",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import signal
 import socket
 from collections.abc import Callable, Sequence
 
@@ -17,6 +18,7 @@ from smnet.serve.models import open_models
 from smnet.system import available_cores
 
 _MOST_CONNECTIONS = 512
+_BACKLOG = 128
 _LEAST_TOKEN = 16  # characters
 
 
@@ -59,11 +61,14 @@ def serve(
     service = Service(models, limits or Limits(), workers or min(available_cores(), 8), batch, wait)
     try:
         service.warm_up()
+        listening.listen(_BACKLOG)
         for model in models:
             say(f"{model.name} ({model.path}, version {model.version})")
         name = f"[{host}]" if ":" in host else host
         say(f"page and server: http://{name}:{listening.getsockname()[1]}/ (Ctrl-C ends)")
         server = Server(configuration(service, token, drain), service)
+        # The end is not the default one, which uvicorn asks for once it has drained.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         server.run([listening])
     finally:
         service.close()
@@ -96,6 +101,7 @@ def configuration(service: Service, token: str | None, drain: float) -> uvicorn.
         proxy_headers=False,
         limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=15,
+        backlog=_BACKLOG,
         timeout_graceful_shutdown=max(round(drain), 1),
     )
 
