@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from smnet.data.annotations.rows import STRENGTH
 from smnet.data.annotations.splits import groups_of
@@ -49,6 +50,25 @@ def part_problems(clip: Clip, facts: Facts | None) -> list[tuple[str, str]]:
         text = f"the part {part} ends after the recording, {end:.10g} {unit}"
         return [("part beyond the end", text)]
     return []
+
+
+def part_facts(clip: Clip, facts: Facts | None) -> Facts | None:
+    """The facts of a part, by its share of the time of its recording; None if it has no frame."""
+    part = clip.part
+    if part is None or facts is None:
+        return facts
+    length = facts.frames if part.unit == "frames" else facts.seconds
+    if not length:
+        return facts
+    share = (min(length, length if part.end is None else part.end) - (part.start or 0)) / length
+    if share <= 0:
+        return None
+    return replace(
+        facts,
+        frames=round(facts.frames * share),
+        seconds=None if facts.seconds is None else facts.seconds * share,
+        bytes=round(facts.bytes * share),
+    )
 
 
 def overlaps(listed: Sequence[Listed], classes: Sequence[str]) -> Iterator[tuple[int, str, str]]:

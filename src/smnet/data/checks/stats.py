@@ -13,6 +13,7 @@ import numpy as np
 from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.source import Source
 from smnet.data.checks.inspection import Facts, Inspection, inspect_clip
+from smnet.data.checks.parts import part_facts
 from smnet.data.clips import ClipSet
 from smnet.data.workers.pool import ProcessPool
 
@@ -138,11 +139,17 @@ def survey_clips(
     clips = [clip for side in clip_set.splits.values() for clip in side]
     facts: list[Facts | None] = [None] * len(clips)
     work = partial(inspect_clip, decode=False, digest=False)
+    files: dict[str, list[int]] = {}
+    for position, clip in enumerate(clips):
+        files.setdefault(clip.path, []).append(position)
+    done = 0
     with ProcessPool(work, workers, timeout=timeout, window=1024) as pool:
-        for position, result in enumerate(pool.map(clips)):
-            if isinstance(result, Inspection):
-                facts[position] = result.facts
-            progress(position + 1, len(clips))
+        results = pool.map([clips[first] for first, *_ in files.values()])
+        for positions, result in zip(files.values(), results, strict=True):
+            for position in positions if isinstance(result, Inspection) else ():
+                facts[position] = part_facts(clips[position], result.facts)
+            done += len(positions)
+            progress(done, len(clips))
     remaining = iter(facts)
     by_split = {s: [next(remaining) for _ in side] for s, side in clip_set.splits.items()}
     return Survey(clip_set, by_split, len(noted))
