@@ -117,6 +117,18 @@ def test_another_head_is_explained_by_its_gradient() -> None:
         assert np.allclose(found.maps[k], naive, atol=1e-5)
 
 
+def test_a_head_that_pools_in_its_own_way_is_explained_by_its_gradient() -> None:
+    model = small("tsn_resnet18")
+    own = {"forward_head": lambda self, maps: self.fc(maps.amax((1, 3, 4)))}
+    model.__class__ = type("Largest", (type(model),), own)
+    found = evidence_of(TorchBackend(model, "cpu"), view(model))
+    assert not found.exact
+    assert np.allclose(found.logits, logits_of(model, view(model)), atol=1e-4)
+    # A maximum is linear where it is taken: here the sum is the logit without its bias.
+    bias = model.fc.bias.detach().numpy()
+    assert np.allclose(found.constant, bias, atol=1e-4)
+
+
 def test_names_of_classes() -> None:
     model = small("tsn_resnet18")
     model.spec = replace(model.spec, class_names=("falling", "resting", "rising", "none"))

@@ -126,7 +126,8 @@ class TorchBackend:
     @property
     def classifier(self) -> Classifier | None:
         linear = self.model.fc
-        if not isinstance(linear, nn.Linear):
+        own_head = type(self.model).forward_head is not VideoModel.forward_head
+        if own_head or not isinstance(linear, nn.Linear):
             return None
         weight, bias = (x.detach().float().cpu().numpy() for x in (linear.weight, linear.bias))
         return Classifier(weight, bias)
