@@ -50,7 +50,6 @@ def test_a_column_of_splits_by_another_name(tmp_path: Path) -> None:
         ("offset", "part of the file"),
         ("timestamps", "part of the file"),
         ("Time", "part of the file"),
-        ("fps", "frame rate"),
         ("label2", "one label"),
         ("labels", "one label"),
         ("x1", "part of the picture"),

@@ -12,6 +12,7 @@ from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.names import find_class_names
 from smnet.data.annotations.places import Place, list_base, notes_on, visible_files
 from smnet.data.annotations.problems import Problems
+from smnet.data.annotations.rates import check_rates
 from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
 from smnet.data.annotations.several import check_labels
 from smnet.data.annotations.text import name_of, table, whole_number
@@ -57,13 +58,21 @@ def read(reading: Reading) -> ClipSet:
     folder = next(iter(files)).parent
     classes, indices, labels_note = _labels(raw, folder, reading)
     base = list_base(folder, reading.root, [item.path for item in raw], reading.finder)
+    places = [base.place(reading.finder, item.path) for item in raw]
     rows = [
-        _row(item, found, base.place(reading.finder, item.path), folder, reading.problems)
-        for item, found in zip(raw, indices, strict=True)
+        _row(item, found, place, reading.problems)
+        for item, found, place in zip(raw, indices, places, strict=True)
         if found is not None
     ]
     root = reading.root or folder
     why = [_reason(files), labels_note, *notes_on([base], root)]
+    rated = [
+        (f"{folder / item.source}", place.path, item.fps)
+        for item, place in zip(raw, places, strict=True)
+        if item.fps and not place.folder
+    ]
+    if rated:
+        why.append(check_rates(rated))
     if ignored := [name for columns in files.values() for name in columns.ignored]:
         why.append(f"columns not used: {', '.join(dict.fromkeys(ignored))}")
     return assemble(reading, "csv", filter(None, rows), classes, why, root=root)
@@ -125,15 +134,8 @@ def _rows(
         problems.add("malformed row", source, text)
 
 
-def _row(
-    item: _Raw, labels: tuple[int, ...], place: Place, folder: Path, problems: Problems
-) -> Row | None:
+def _row(item: _Raw, labels: tuple[int, ...], place: Place, problems: Problems) -> Row | None:
     part = item.part
-    if item.fps and not place.folder:
-        raise UserError(
-            f"{folder / item.source}: the column 'fps' {Columns.meaning('fps')}, or delete the"
-            " column if it does not matter"
-        )
     if place.folder and part is not None and part.unit == "s":
         fps = seconds(item.fps)
         if not fps:
