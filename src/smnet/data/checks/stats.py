@@ -146,8 +146,9 @@ def survey_clips(
     with ProcessPool(work, workers, timeout=timeout, window=1024) as pool:
         results = pool.map([clips[first] for first, *_ in files.values()])
         for positions, result in zip(files.values(), results, strict=True):
-            for position in positions if isinstance(result, Inspection) else ():
-                facts[position] = part_facts(clips[position], result.facts)
+            if isinstance(result, Inspection):
+                for position in positions:
+                    facts[position] = part_facts(clips[position], result.facts)
             done += len(positions)
             progress(done, len(clips))
     remaining = iter(facts)
