@@ -9,22 +9,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
-pytest.importorskip("fastapi")
-pytest.importorskip("prometheus_client")
-
 from smnet.inference.exported import INPUT, OUTPUT, onnx_metadata
 from smnet.models.spec import ModelSpec
-from smnet.serve.app import Service
 from smnet.serve.limits import Limits
-from smnet.serve.models import open_models
-from smnet.serve.run import Server, configuration, listen
 from tests.live.conftest import causal  # noqa: F401, a fixture
 from tests.timeline.conftest import NAMES, film, network  # noqa: F401, fixtures
+
+if TYPE_CHECKING:
+    from smnet.serve.app import Service
+    from smnet.serve.run import Server
 
 LIMITS = Limits(idle=5.0, timeout=20.0)
 
@@ -134,6 +132,11 @@ def running(
     token: str | None = None,
     workers: int = 2,
 ) -> Iterator[Running]:
+    # Imported here, so that the tests are skipped without the extra.
+    from smnet.serve.app import Service
+    from smnet.serve.models import open_models
+    from smnet.serve.run import Server, configuration, listen
+
     service = Service(open_models([str(p) for p in paths], "cpu"), limits, workers)
     server = Server(configuration(service, token, 20.0), service)
     listening = listen("127.0.0.1", 0)

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
+
 from smnet.corpus.run import read_item
 from smnet.inference.recognizer import Recognizer
 from smnet.serve import workers

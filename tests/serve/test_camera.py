@@ -13,6 +13,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
+
 from smnet.live.capture import Sample
 from smnet.live.scoring import WindowScorer
 from smnet.serve.camera import STAMP

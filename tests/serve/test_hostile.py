@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
+
 from smnet.errors import UserError
 from smnet.serve.app import shown_name
 from smnet.serve.limits import check_address, check_prefixes

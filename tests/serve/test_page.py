@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
+
 from smnet.serve.app import page_file
 from tests.serve.conftest import Running
 

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
+
 from smnet.serve.models import model_name
 from tests.conftest import Called
 from tests.serve.conftest import form
