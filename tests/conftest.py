@@ -163,15 +163,26 @@ def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def short_networks() -> Iterator[None]:
+def shorten(patch: pytest.MonkeyPatch) -> None:
     """ResNet-18 and -50 with one block a stage, MobileNetV2 with two or one, for slow work."""
+    for depth in (18, 50):
+        patch.setitem(resnet.LAYERS, depth, (1, 1, 1, 1))
+    rows = tuple(row._replace(blocks=2 - (row.stage > 2)) for row in mobilenetv2.GROUPS)
+    patch.setattr(mobilenetv2, "GROUPS", rows)
+
+
+@pytest.fixture(scope="module")
+def short_networks(run: Path) -> Iterator[None]:
+    """Short networks in a module. The run that all tests share is made before, with whole ones."""
     with pytest.MonkeyPatch.context() as patch:
-        for depth in (18, 50):
-            patch.setitem(resnet.LAYERS, depth, (1, 1, 1, 1))
-        rows = tuple(row._replace(blocks=2 - (row.stage > 2)) for row in mobilenetv2.GROUPS)
-        patch.setattr(mobilenetv2, "GROUPS", rows)
+        shorten(patch)
         yield
+
+
+@pytest.fixture
+def short_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Short networks in a test."""
+    shorten(monkeypatch)
 
 
 @pytest.fixture(params=DEVICES)

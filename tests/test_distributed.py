@@ -53,7 +53,7 @@ def by_two(
 
 IN_ONE_LINE = (
     ("predict run clip.mp4", "predict runs in one process: start it without torchrun"),
-    ("train --data nowhere", "data: cannot open"),
+    (f"train --data nowhere {' '.join(SMALL)}", "data: cannot open"),
     (f"train --data clips --out clips/run {' '.join(SMALL)}", "clips/run: "),
 )
 

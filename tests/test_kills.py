@@ -80,6 +80,7 @@ def assert_same_run(one: Path, other: Path) -> None:
     for name in ("last.safetensors", "best.safetensors"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
     left, right = (torch.load(f / "resume.pt", weights_only=True) for f in (one, other))
+    del left["state"]["run_id"], right["state"]["run_id"]
     assert left["state"] == right["state"]
     assert all(torch.equal(value, right["model"][k]) for k, value in left["model"].items())
     assert rows(one / "log.jsonl") == rows(other / "log.jsonl")

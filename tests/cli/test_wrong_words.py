@@ -45,7 +45,7 @@ WORDS = {
 NUMBERS = ("many", "-1000000", "1e400", "nan", "9" * 40, "0x10")
 TEXTS = ("", "nowhere", "a" * 5000, "café\udcff", "=", "../" * 50, "*", "@", "hf://", "s3://")
 VALUES = (*NUMBERS, *TEXTS)
-LONG = "SMNET_FUZZ_SECONDS" in os.environ  # every value for every option, not two of them
+LONG = "SMNET_FUZZ_SECONDS" in os.environ  # every value for every option, not one of them
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -71,8 +71,9 @@ def wrong_lines(verb: str, command: Any) -> Iterator[list[str]]:
             continue
         yield [*words, option]
         if verb != "demo":  # every value of --out would start it
-            two = (NUMBERS[number % len(NUMBERS)], TEXTS[number % len(TEXTS)])
-            yield from ([*words, option, value] for value in (VALUES if LONG else two))
+            kind = (NUMBERS, TEXTS)[number % 2]
+            one = (kind[number // 2 % len(kind)],)
+            yield from ([*words, option, value] for value in (VALUES if LONG else one))
     if any(p.param_type_name == "argument" and p.required for p in command.params):
         yield verb.split()
         for value in TEXTS if LONG else TEXTS[:4]:

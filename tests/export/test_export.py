@@ -133,6 +133,7 @@ def write(model: VideoModel, path: Path, purpose: Purpose = "export") -> None:
         pytest.skip(str(error))
 
 
+@pytest.mark.usefixtures("short_network")
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
     model = small(name)
@@ -154,6 +155,7 @@ def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
     assert not (unfolded and name.startswith(("tsn", "tsm", "smnet")))
 
 
+@pytest.mark.usefixtures("short_network")
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_clips_of_one_segment(name: str) -> None:
     """Nothing is before or after it, and the number of frames is that of clips."""
@@ -260,6 +262,7 @@ def test_a_norm_whose_convolution_is_used_elsewhere_stays() -> None:
     assert folded.state_dict().keys() == model.state_dict().keys()
 
 
+@pytest.mark.usefixtures("short_network")
 @pytest.mark.parametrize(
     ("name", "engine"),
     [
@@ -502,7 +505,7 @@ def test_int8_that_costs_too_much_is_refused(
     smnet: Callable[..., Called],
 ) -> None:
     monkeypatch.setattr(export_module, "drop_of", lambda *_: 3.0)
-    monkeypatch.setattr(quantise_module, "_rank", lambda maker, _: list(maker.parts))
+    monkeypatch.setattr(quantise_module, "_rank", lambda maker, *_: list(maker.parts))
     path = tmp_path / "new" / "int8.onnx"
     refused = smnet("export", net, "--precision", "int8", "--calibration", data, "--out", path)
     assert refused.status == 1

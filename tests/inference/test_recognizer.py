@@ -24,7 +24,6 @@ import smnet
 from smnet.checkpoints.file import read_checkpoint, save_checkpoint
 from smnet.console import json_text
 from smnet.data.loading.dataset import read_views
-from smnet.data.loading.views import Damage, ViewPlan
 from smnet.errors import UserError
 from smnet.inference.recognizer import Prediction, Recognizer
 from smnet.inference.utilisation import Utilisation
@@ -129,10 +128,10 @@ def test_a_video_that_hangs_costs_its_own_prediction(
 ) -> None:
     read, end = recognizer.backend.read, threading.Event()
 
-    def hostile(path: str, plan: ViewPlan, damage: Damage) -> NDArray[np.uint8]:
+    def hostile(path: str, *more: Any) -> NDArray[np.uint8]:
         if path.startswith("stuck"):
             end.wait()  # as a loop in C is: other threads go on, this one does not come back
-        return read(path, plan, damage)
+        return read(path, *more)
 
     monkeypatch.setattr(recognizer.backend, "read", hostile)
     mixed = ["stuck1.mp4", *videos, "stuck2.mp4", "gone.mp4"]

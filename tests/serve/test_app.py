@@ -193,7 +193,7 @@ def stubborn(backend: Any, plan: Any, item: Any) -> Any:
     if content == b"crash":
         os.kill(os.getpid(), signal.SIGKILL)
     if content == b"memory":
-        np.ones(1 << 32, np.uint8)
+        np.empty(1 << 40, np.uint8)
     return read_item(backend, plan, item)
 
 

@@ -451,7 +451,7 @@ def test_resuming_with_another_number_of_processes(saved: Path) -> None:
     twice["state"]["batch"] = 3
     torch.save(twice, saved)
     state = load_state(saved.parent, RECIPE, learner(RECIPE), HERE, DATA)
-    assert (state.batch, state.meter) == (3, ())  # a step has as many clips as before
+    assert (state.batch, state.meter) == (3, (5.0, 7, 9))  # a step has as many clips as before
     third = Processes(torch.device("cpu"), 2, 3)  # rank 2 had no generator
     state = load_state(saved.parent, RECIPE, learner(RECIPE), third, DATA)
     each, _ = batch_per_process(RECIPE, 2, 3)

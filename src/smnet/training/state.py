@@ -162,7 +162,9 @@ def load_state(
         if world != processes.world:
             batch, _ = batch_per_process(recipe, world, processes.world)
             done = state.batch * recipe.batch * world
-            state.batch, state.meter = done // (batch * processes.world), ()
+            state.batch = done // (batch * processes.world)
+            sums = zip(*saved.get("meters", [state.meter]), strict=True)
+            state.meter = tuple(map(sum, sums)) if processes.first else ()
         elif "meters" in saved:  # older files have the one of rank 0 only
             state.meter = saved["meters"][processes.rank]
         return state
