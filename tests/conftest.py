@@ -181,7 +181,7 @@ def short_networks(run: Path) -> Iterator[None]:
 
 @pytest.fixture
 def short_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Short networks in a test."""
+    """Short networks in a test. The shared run has whole ones and cannot be opened there."""
     shorten(monkeypatch)
 
 

@@ -104,7 +104,7 @@ def test_intervals() -> None:
         assert 0.1 - 1e-9 <= row.low < 0.2 < row.high <= 0.3 + 1e-9
 
 
-@pytest.mark.usefixtures("short_networks")
+@pytest.mark.usefixtures("short_network")
 def test_networks_of_random_weights() -> None:
     """The same weights give the same map, and others give another one."""
     spec = ModelSpec("smnet_resnet18", 3, 3, {"width": 8}, input_size=96, short_side=96)

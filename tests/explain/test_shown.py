@@ -35,7 +35,7 @@ def test_orange_for_and_blue_against_the_class() -> None:
     assert np.array_equal(longer[0], longer[1])
 
 
-@pytest.mark.usefixtures("short_networks")
+@pytest.mark.usefixtures("short_network")
 def test_masks_and_gates_are_those_of_the_article() -> None:
     torch.manual_seed(0)
     model = create_model("smnet_resnet18", 3, 4, width=8).eval()

@@ -133,7 +133,6 @@ def write(model: VideoModel, path: Path, purpose: Purpose = "export") -> None:
         pytest.skip(str(error))
 
 
-@pytest.mark.usefixtures("short_network")
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
     model = small(name)
@@ -155,7 +154,6 @@ def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
     assert not (unfolded and name.startswith(("tsn", "tsm", "smnet")))
 
 
-@pytest.mark.usefixtures("short_network")
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_clips_of_one_segment(name: str) -> None:
     """Nothing is before or after it, and the number of frames is that of clips."""
@@ -262,7 +260,6 @@ def test_a_norm_whose_convolution_is_used_elsewhere_stays() -> None:
     assert folded.state_dict().keys() == model.state_dict().keys()
 
 
-@pytest.mark.usefixtures("short_network")
 @pytest.mark.parametrize(
     ("name", "engine"),
     [

@@ -23,7 +23,7 @@ from smnet.models import VideoModel, create_model
 from smnet.models.base import over_time
 from tests.families import ONE_OF_EACH
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("short_network")
 
 
 def small(name: str, **options: object) -> VideoModel:
@@ -139,7 +139,10 @@ def test_names_of_classes() -> None:
         found.map_of("risin")
 
 
-def test_a_recogniser_explains_a_video(run: Path, clips: Path) -> None:
+def test_a_recogniser_explains_a_video(
+    run: Path, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()  # the run has a whole network
     recognizer = Recognizer.load(run, "cpu")
     video = clips / "val" / "rising" / "0.mp4"
     found, prediction = recognizer.explain(video), recognizer.predict(video)
