@@ -142,8 +142,9 @@ class Recognizer:
                 (T, 3, H, W) uint8, as an array or a tensor; the bytes of a video file; an open
                 binary file; or an open container of PyAV.
             top: number of classes to report.
-            start, end: the part, in seconds from the first frame; see
-                :class:`smnet.data.clips.Part`.
+            start: the beginning of the part, in seconds from the first frame, see
+                ``smnet.data.clips.Part``.
+            end: its end.
 
         Raises:
             UserError: the video cannot be read, has no frame in the part, or its scores are not
@@ -159,10 +160,12 @@ class Recognizer:
     def embed(
         self, source: Any, *, start: float | None = None, end: float | None = None
     ) -> NDArray[np.float32]:
-        """The vector (3C,) of one video, see :mod:`smnet.inference.vectors`.
+        """The vector (3C,) of one video, see ``smnet.inference.vectors``.
 
         Args:
-            source, start, end: as in :meth:`predict`.
+            source: as in ``predict``.
+            start: as in ``predict``.
+            end: as in ``predict``.
 
         Raises:
             UserError: the video cannot be read, or the file was exported without features.
@@ -175,13 +178,15 @@ class Recognizer:
     def explain(
         self, source: Any, *, start: float | None = None, end: float | None = None
     ) -> Evidence:
-        """The evidence of frames and places for each class, see :mod:`smnet.inference.evidence`.
+        """The evidence of frames and places for each class, see ``smnet.inference.evidence``.
 
         One view is explained: one clip and the centre crop, whatever ``views`` are averaged in
-        :meth:`predict`.
+        ``predict``.
 
         Args:
-            source, start, end: as in :meth:`predict`.
+            source: as in ``predict``.
+            start: as in ``predict``.
+            end: as in ``predict``.
 
         Raises:
             UserError: the video cannot be read, its scores are not finite, or the file was exported

@@ -196,14 +196,17 @@ def watch(
 
     Args:
         checkpoint: a checkpoint, or an exported file.
-        source: a camera, an address or a file, see :func:`smnet.live.sources.source_of`.
-        mode: ``"window"``, ``"causal"`` or ``"auto"``, see :func:`smnet.live.scoring.open_scorer`.
+        source: a camera, an address or a file, see ``smnet.live.sources.source_of``.
+        mode: ``"window"``, ``"causal"`` or ``"auto"``, see ``smnet.live.scoring.open_scorer``.
         rate: samples per second; None is that of the checkpoint.
         realtime: play a file at its own pace.
-        limits, by_class, overlap: see :class:`smnet.live.events.EventRule`.
+        limits: thresholds of an event, see ``smnet.live.events.EventRule``.
+        by_class: thresholds of single classes.
+        overlap: whether events of several classes may be at one time.
         top: classes per answer.
         silence: seconds without a frame after which a source is lost.
-        device, backend: see :func:`smnet.inference.backends.open_backend`.
+        device: see ``smnet.inference.backends.open_backend``.
+        backend: likewise.
         tell: receives lines for people, also in other threads.
         frames: receives each decoded frame and its time, in the thread that decodes.
 
