@@ -1,6 +1,6 @@
 # make demo: set up .venv, draw a data set, train SMNet and TSN on it, write a report.
-# make test: set up .venv and run all tests, in about 6 minutes on two cores.
-# make test-quick: the tests that are not marked slow, in about 90 seconds.
+# make test: set up .venv and run all tests, in 15 to 20 minutes on two cores.
+# make test-quick: the tests that are not marked slow.
 # make coverage: all tests with line coverage, which must not fall below the floor in pyproject.toml.
 # make fuzz: the suites that mutate inputs and kill processes, in their long forms.
 
