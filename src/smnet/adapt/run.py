@@ -49,7 +49,7 @@ from smnet.training.setup import (
 from smnet.training.start_weights import start_from
 
 FOLDS = 5
-"""Folds of the cross-validation where the data set has none of its own."""
+"""Folds of the cross-validation of a data set without folds."""
 EPOCHS = range(2, 21)
 """Epochs of fine-tuning, by the time that is left."""
 GENTLE: dict[str, Any] = {

@@ -70,7 +70,8 @@ def evaluate(
         typer.Option(
             metavar="DATA|CLASSES",
             help="Clips of classes that the checkpoint does not know: a data set, or classes of"
-            " --data with commas between them. Measures how well they are told from known ones.",
+            " --data with commas between them. Measures how well the scores separate them from"
+            " known classes.",
         ),
     ] = None,
     recordings: Annotated[

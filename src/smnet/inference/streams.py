@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -135,11 +136,11 @@ class _ExportedStream(ExportedBackend):
         logits, self.state = self.run_step(frame, self.state)
         return logits
 
+    @abstractmethod
     def run_step(
         self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
     ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
         """Logits (K,) of a frame (3, h, w) after the frames in ``state``, and the next state."""
-        raise NotImplementedError
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of whole clips, each as a new stream."""

@@ -98,7 +98,7 @@ def answers_in_words(result: Evaluation) -> list[str]:
 
 
 def unknown_in_words(result: Evaluation) -> list[str]:
-    """How well clips of unknown classes are told from known ones."""
+    """How well the scores separate clips of known and of unknown classes."""
     assert result.unknown is not None
     count = len(result.unknown)
     lines = [f"AUROC {result.unknown_auroc:.3f}, known against {plural(count, 'unknown clip')}"]
