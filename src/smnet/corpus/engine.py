@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 from typing import Any
@@ -21,14 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.console import clip_progress
-from smnet.corpus.items import Item, ItemList, list_items
-from smnet.corpus.results import Results
-from smnet.corpus.run import Read, Summary, prediction_work, read_item
+from smnet.corpus.items import Item
+from smnet.corpus.run import Found, Read, Summary, complete, prediction_work, read_item
 from smnet.data.clips import Part
 from smnet.data.packed.storage import arrow
 from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool
-from smnet.errors import UserError, missing_extra
+from smnet.errors import missing_extra
 from smnet.inference.backends import open_backend, plan_views
 
 Columns = dict[str, Any]
@@ -191,36 +188,21 @@ def run_on_ray(
         import ray
     except ImportError as error:
         raise missing_extra("ray", "ray") from error
-    # Workers have other working folders.
-    file = checkpoint if "://" in checkpoint else str(Path(checkpoint).absolute())
+    # Workers have other working folders. A name or an address stays as it is.
+    file = str(Path(checkpoint).absolute()) if Path(checkpoint).exists() else checkpoint
     backend = open_backend(file, "cpu")
     work = prediction_work(backend, plan_views(backend, *views), file, top)
-    results = Results(out, work.table, work.settings, work.columns, "0of1")
-    began = time.monotonic()
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     resources = ray.cluster_resources()
     cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+
+    def found(items: Iterator[Item]) -> Iterator[Found]:
+        for row in _rows(ray, list(items), (file, device, views, top, timeout), cores, gpus):
+            values = {field.name: row[field.name] for field in work.columns}
+            yield _item(row), values, row["stage"], row["reason"]
+
     summary = Summary(workers=cores)
-    with results.open(), clip_progress(work.settings["task"], "unreadable") as progress:
-        items = ItemList(list_items(words))
-        if not len(items):
-            raise UserError(f"{', '.join(words)}: no videos there")
-        done = results.done(lost=not retry)
-        summary.listed = len(items)
-        todo = [item for item in items if item.key not in done]
-        summary.done = summary.listed - len(todo)
-        for row in _rows(ray, todo, (file, device, views, top, timeout), cores, gpus):
-            item = _item(row)
-            if row["stage"]:
-                summary.lost += 1
-                results.add_lost(item, row["stage"], row["reason"])
-            else:
-                summary.rows += 1
-                results.add(item, {f.name: row[f.name] for f in work.columns})
-            progress(summary.done + summary.rows + summary.lost, summary.listed, summary.lost)
-        results.flush()
-        summary.seconds = time.monotonic() - began
-        summary.merged = results.merge(items)
+    complete(work, words, out, summary, found, retry=retry)
     return summary
 
 

@@ -35,6 +35,8 @@ from smnet.system import available_cores
 
 Rows = tuple[list[Mapping[str, Any]], dict[int, str]]
 """A row of values per video; and for videos without one, why, by their position."""
+Found = tuple[Item, Mapping[str, Any], str, str]
+"""(item, values, stage, reason); the stage is empty where there are values."""
 
 
 @dataclass(frozen=True)
@@ -96,10 +98,15 @@ class Summary:
         if not self.rows + self.lost:
             return f"{self.listed} videos: all done before"
         rate = (self.rows + self.lost) / max(self.seconds, 1e-9)
+        line = (
+            f"{self.listed} videos: {self.done} done before, {self.rows} new,"
+            f" {self.lost} unreadable; {rate:.1f} videos/s"
+        )
+        if not self.decoding + self.computing:  # an engine measures its stages itself
+            return line
         busy = max(self.seconds * self.workers, 1e-9)
         return (
-            f"{self.listed} videos: {self.done} done before, {self.rows} new,"
-            f" {self.lost} unreadable; {rate:.1f} videos/s; bottleneck: {self.bottleneck}"
+            f"{line}; bottleneck: {self.bottleneck}"
             f" (network {self.computing / max(self.seconds, 1e-9):.0%} busy, {self.workers}"
             f" workers: reading {self.reading / busy:.0%}, decoding {self.decoding / busy:.0%})"
         )
@@ -205,9 +212,35 @@ def run_corpus(
         UserError: sources that cannot be listed, or a folder that cannot be written or that
             another process with the same share writes to.
     """
+    summary = Summary(workers=workers or min(available_cores(), 8))
+
+    def found(items: Iterator[Item]) -> Iterator[Found]:
+        return _results(work, items, batch, timeout, summary)
+
+    complete(work, words, out, summary, found, share=share, retry=retry, expand=expand)
+    return summary
+
+
+def complete(
+    work: Work,
+    words: Sequence[str],
+    out: str | os.PathLike[str],
+    summary: Summary,
+    found: Callable[[Iterator[Item]], Iterator[Found]],
+    *,
+    share: tuple[int, int] = (0, 1),
+    retry: bool = False,
+    expand: Callable[[Iterator[Item]], Iterator[Item]] = iter,
+) -> None:
+    """List a corpus, add the rows that are missing and write the merged tables.
+
+    Args:
+        work, words, out, share, retry, expand: as in :func:`run_corpus`.
+        summary: is filled.
+        found: computes the rows of items, on whatever engine.
+    """
     number, count = share
     results = Results(out, work.table, work.settings, work.columns, f"{number}of{count}")
-    summary = Summary(workers=workers or min(available_cores(), 8))
     began = time.monotonic()
     with results.open(), clip_progress(work.settings["task"], "unreadable") as progress:
         items = ItemList(expand(list_items(words)))
@@ -219,7 +252,7 @@ def run_corpus(
                 summary.listed += 1
                 summary.done += item.key in done
         todo = (i for i in items if i.share(count) == number and i.key not in done)
-        for item, values, stage, reason in _results(work, todo, batch, timeout, summary):
+        for item, values, stage, reason in found(todo):
             if stage:
                 summary.lost += 1
                 results.add_lost(item, stage, reason)
@@ -231,7 +264,6 @@ def run_corpus(
         results.flush()
         summary.seconds = time.monotonic() - began
         summary.merged = results.merge(items)
-    return summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,8 +314,8 @@ def _results(
     batch: int,
     timeout: float,
     summary: Summary,
-) -> Iterator[tuple[Item, Mapping[str, Any], str, str]]:
-    """(item, values, stage, reason) of every item; the stage is empty where there are values."""
+) -> Iterator[Found]:
+    """The rows of items, in their order."""
     workers = summary.workers
     window = max(3 * batch, 2 * workers)
     slots = Slots((window, *work.plan.shape))
@@ -325,7 +357,7 @@ def _results(
 
 def _computed(
     work: Work, views: NDArray[np.uint8], ready: list[tuple[Item, int]], summary: Summary
-) -> Iterator[tuple[Item, Mapping[str, Any], str, str]]:
+) -> Iterator[Found]:
     began = time.monotonic()
     rows, problems = work.compute(views)
     summary.computing += time.monotonic() - began
