@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -88,15 +89,18 @@ def test_the_state_is_saved_within_an_epoch(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_torchrun_goes_on_without_a_killed_agent(clips: Path, tmp_path: Path) -> None:
     """Two agents of one process each; one is killed, the other goes on alone from the state."""
     out = tmp_path / "run"
     keys = ["model=tsn_resnet18", "options.width=8", "weights=none"]
-    keys += ["segments=2", "size=32", "batch=1", "epochs=14", "workers=0", "device=cpu"]
+    keys += ["segments=2", "size=32", "batch=1", "epochs=8", "workers=0", "device=cpu"]
     keys += ["save_minutes=0.0001", "track=none", "cache=off"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nnodes=1:2", "--max-restarts=3"]
     torchrun += ["--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=job"]
-    torchrun += ["--rdzv-endpoint=127.0.0.1:29517", "--rdzv-conf=last_call_timeout=1"]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    torchrun += [f"--rdzv-endpoint={endpoint}", "--rdzv-conf=last_call_timeout=5"]
     command = [*torchrun, "-m", "smnet", "train", "--data", str(clips), "--out", str(out), *keys]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path("src").absolute())])
@@ -111,15 +115,17 @@ def test_torchrun_goes_on_without_a_killed_agent(clips: Path, tmp_path: Path) ->
         time.sleep(1)  # the first agent is the host of the rendezvous
     try:
         deadline = time.monotonic() + 120
-        while not (out / "resume.pt").exists() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:  # a slow second agent joins a run of one
+            if (out / "resume.pt").exists() and saved_launch(out)[0] == 2:
+                break
             time.sleep(0.2)
-        time.sleep(1)
-        for child in (
-            Path(f"/proc/{agents[1].pid}/task/{agents[1].pid}/children").read_text().split()
-        ):
-            os.kill(int(child), signal.SIGKILL)  # in a session of its own
-        os.killpg(agents[1].pid, signal.SIGKILL)
-        assert agents[0].wait(150) == 0, (tmp_path / "one.txt").read_text()[-3000:]
+        lost = agents[1].pid
+        workers = Path(f"/proc/{lost}/task/{lost}/children").read_text().split()
+        # The agent dies first. An agent that sees its worker die joins the next rendezvous,
+        # and the other agent then waits for it in vain.
+        for process in [lost, *map(int, workers)]:
+            os.kill(process, signal.SIGKILL)
+        assert agents[0].wait(600) == 0, (tmp_path / "one.txt").read_text()[-3000:]
     finally:
         for agent in agents:
             if agent.poll() is None:
@@ -127,4 +133,4 @@ def test_torchrun_goes_on_without_a_killed_agent(clips: Path, tmp_path: Path) ->
                 agent.wait()
     said = (tmp_path / "one.txt").read_text()
     assert "1 in place of 2, 2 clips each, 2 per step as before" in said
-    assert "epoch 14/14" in said
+    assert "epoch 8/8" in said
