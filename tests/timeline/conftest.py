@@ -47,8 +47,8 @@ def recording(path: Path, parts: Parts = PARTS, variable: bool = False) -> Path:
 @pytest.fixture(scope="session")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint whose scores follow the tint of the frames."""
-    model = new_model("tsn_resnet18", len(NAMES), 2, {"width": 8}).eval()
     torch.manual_seed(0)
+    model = new_model("tsn_resnet18", len(NAMES), 2, {"width": 8}).eval()
     means = []
     with torch.no_grad():
         for name in NAMES:
