@@ -52,7 +52,7 @@ WINGS = {
     ),
     "timeline": (
         "when actions happen in long recordings",
-        "models data checkpoints inference evaluation report",
+        "models data checkpoints inference evaluation report corpus",
     ),
     "live": ("what happens now, in streams", "models data checkpoints inference timeline"),
     "explain": (

@@ -77,6 +77,7 @@ def test_several_files_of_one_video(
 
 
 def test_a_folder_is_resumed(smnet: Smnet, network: Path, film: Path, tmp_path: Path) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
     films = tmp_path / "films"
     for name in ("a.mp4", "below/b.mp4"):
         (films / name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,14 +86,34 @@ def test_a_folder_is_resumed(smnet: Smnet, network: Path, film: Path, tmp_path: 
     out = tmp_path / "timelines"
     words = ("timeline", network, films, *FAST, "--out", f"{out}/", "--to", "json,vtt")
     called = smnet(*words)
-    assert called.status == 1
-    assert "broken.mp4" in called.err
-    found = sorted(str(p.relative_to(out)) for p in out.rglob("*.*"))
-    assert found == ["a.json", "a.vtt", "below/b.json", "below/b.vtt"]
+    assert called.status == 0, called.err
+    assert "3 videos: 0 done before, 2 new, 1 unreadable" in called.out
+    files = [out / name for name in ("a.json", "a.vtt", "below/b.json", "below/b.vtt")]
+    assert all(file.exists() for file in files)
+    rows = pq.read_table(out / "timelines.parquet").to_pylist()
+    assert [Path(row["path"]).name for row in rows] == ["a.mp4", "b.mp4"]
+    (timeline,) = (
+        json.loads(line) for line in smnet(*words[:2], film, *FAST, "--json").out.splitlines()
+    )
+    assert [s["label"] for s in rows[0]["segments"]] == [s["label"] for s in timeline["segments"]]
+    assert rows[0]["duration"] == pytest.approx(timeline["duration"])
+    (lost,) = pq.read_table(out / "unreadable.parquet").to_pylist()
+    assert (Path(lost["path"]).name, lost["stage"]) == ("broken.mp4", "decoding")
+    assert "3 videos: all done before" in smnet(*words).out
     (out / "a.vtt").unlink()
-    called = smnet(*words)
-    assert "1 video skipped" in called.err
+    assert "2 done before, 1 new" in smnet(*words).out
     assert (out / "a.vtt").exists()
+    assert pq.read_table(out / "timelines.parquet").num_rows == 2
+
+
+def test_files_of_others_in_a_folder_stay(
+    smnet: Smnet, network: Path, film: Path, tmp_path: Path
+) -> None:
+    (tmp_path / f"{film.stem}.json").write_text("{}")
+    called = smnet("timeline", network, film, *FAST, "--out", f"{tmp_path}/", "--to", "json")
+    assert called.status == 1
+    assert "was not written by smnet" in called.err
+    assert "belong to --out DIR" in smnet("timeline", network, film, "--to", "json").err
 
 
 def test_recordings_are_evaluated(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from smnet.corpus.engine import Predict, run_on_ray
+from smnet.corpus.results import Results
 from smnet.errors import UserError
 from smnet.inference.recognizer import Recognizer
 from tests.corpus.test_run import inbox, predict, rows  # noqa: F401
@@ -60,6 +61,51 @@ def test_ray_gives_the_rows_of_this_machine(
                 assert row["stage"] == expected[name]["stage"]
     again = run_on_ray(str(run), [str(inbox)], there, device="cpu", top=2)
     assert (again.rows, again.done) == (0, 14)
+
+
+@pytest.mark.slow
+def test_a_node_that_is_killed_loses_nothing(
+    run: Path,
+    inbox: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray")
+    cluster_utils = pytest.importorskip("ray.cluster_utils")
+    links = tmp_path / "links"
+    links.mkdir()
+    originals = sorted(path.resolve() for path in inbox.glob("[0-9]*.mp4"))
+    for number in range(600):
+        (links / f"{number:03}.mp4").symlink_to(originals[number % len(originals)])
+    (links / "broken.mp4").write_bytes(b"no video")
+    cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    try:
+        node = cluster.add_node(num_cpus=2)
+        ray.init(address=cluster.address, log_to_driver=False)
+        add, at_work = Results.add, []
+
+        def add_then_kill(results: Results, *row: Any) -> None:
+            add(results, *row)
+            if not at_work and (found := workers_of(node)):
+                at_work.extend(found)
+                cluster.remove_node(node, allow_graceful=False)
+
+        monkeypatch.setattr(Results, "add", add_then_kill)
+        summary = run_on_ray(str(run), [str(links)], tmp_path / "out", device="cpu", top=2)
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert at_work
+    assert (summary.rows, summary.lost) == (600, 1)
+    assert len(rows(tmp_path / "out")) == 600
+
+
+def workers_of(node: Any) -> list[str]:
+    """The titles of the stages that run on a node of this machine."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+    titles = [Path(f"/proc/{child}/cmdline").read_bytes().decode() for child in children]
+    return [title for title in titles if "MapWorker" in title]
 
 
 def test_ray_is_an_extra(

@@ -9,15 +9,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from smnet.corpus import results as results_module
+from smnet.corpus.items import list_items
 from smnet.corpus.run import Summary, prediction_work, run_corpus
+from smnet.data.addresses import filesystem_of
 from smnet.errors import UserError
 from smnet.inference.backends import open_backend, plan_views
+from smnet.inference.pipeline import read_in_processes, read_item
 from smnet.inference.recognizer import Recognizer
 from tests.conftest import Called
 
@@ -37,7 +41,7 @@ def inbox(clips: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def predict(run: Path, out: Path, *words: Path | str, **more: Any) -> Summary:
+def predict(run: Path, out: Path | str, *words: Path | str, **more: Any) -> Summary:
     backend = open_backend(run, "cpu")
     work = prediction_work(backend, plan_views(backend), run, 2)
     return run_corpus(work, [str(word) for word in words], out, workers=2, batch=4, **more)
@@ -127,11 +131,45 @@ def test_tables_of_another_program_stay(run: Path, inbox: Path, tmp_path: Path) 
         predict(run, tmp_path, inbox)
 
 
-def test_results_are_local(run: Path, inbox: Path) -> None:
+def test_results_at_an_address(run: Path, inbox: Path, smnet: Callable[..., Called]) -> None:
+    out = f"memory://{inbox.parent.name}/out"
+    files, folder = filesystem_of(out)
+    summary = predict(run, out, inbox)
+    assert summary.merged == {"predictions.parquet": 12, "unreadable.parquet": 2, "missing": 0}
+    with files.open(f"{folder}/predictions.parquet") as table:
+        assert len({row["path"] for row in pq.read_table(table).to_pylist()}) == 12
+    again = predict(run, out, inbox)
+    assert (again.done, again.rows) == (14, 0)
+    called = smnet("predict", run, inbox, "--out", out, "--workers", 1)
+    assert f"page: {out}/summary.html" in called.out
+    assert b"<video" in files.cat_file(f"{folder}/summary.html")
+    files.pipe_file(f"{folder}2/predictions.parquet", b"mine")
+    with pytest.raises(UserError, match="no results of smnet beside it"):
+        predict(run, f"{out}2", inbox)
+
+
+def test_a_video_that_hangs_holds_up_no_other(
+    run: Path, inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = open_backend(run, "cpu")
+    read = backend.read
+
+    def hostile(path: Any, *more: Any) -> Any:
+        return time.sleep(1000) if path.endswith("00.mp4") else read(path, *more)
+
+    monkeypatch.setattr(backend, "read", hostile)
     work = prediction_work(backend, plan_views(backend), run)
-    with pytest.raises(UserError, match="written to a local folder"):
-        run_corpus(work, [str(inbox)], "s3://bucket/out")
+    videos = read_in_processes(
+        partial(read_item, backend, work.plan),
+        work.plan.shape,
+        list_items([str(inbox)]),
+        2,
+        20,
+        3.0,
+    )
+    names = [Path(item.path).name for item, _, _ in videos]
+    assert len(names) == 14
+    assert names[-1] == "00.mp4" or names.index("00.mp4") >= 7
 
 
 def test_a_damaged_part(run: Path, inbox: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
 
-from smnet.corpus.run import read_item
+from smnet.inference.pipeline import read_item
 from smnet.inference.recognizer import Recognizer
 from smnet.serve import workers
 from smnet.timeline.curves import score_recording

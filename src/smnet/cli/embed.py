@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from smnet.cli.hints import check_order
-from smnet.cli.options import AsJson, Device, Overwrite, Views, Workers
+from smnet.cli.options import (
+    AsJson,
+    CorpusTimeout,
+    Device,
+    Overwrite,
+    Retry,
+    Share,
+    Views,
+    Workers,
+)
 from smnet.cli.predict import parse_share, print_summary
 from smnet.errors import UserError
 
@@ -34,13 +43,9 @@ def embed(
     batch: Annotated[int, typer.Option(min=1, help="Videos per batch.")] = 8,
     workers: Workers = None,
     device: Device = "auto",
-    share: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Work on share I of N, on as many machines.")
-    ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="Time limit per video, in seconds.")
-    ] = 180.0,
-    retry: Annotated[bool, typer.Option("--retry", help="Try unreadable files again.")] = False,
+    share: Share = None,
+    timeout: CorpusTimeout = 180.0,
+    retry: Retry = False,
 ) -> None:
     """Compute a vector for each video, into a Parquet table that smnet find searches.
 

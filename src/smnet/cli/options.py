@@ -51,6 +51,15 @@ Views = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace existing files that smnet did not write.")
 ]
+Share = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="With --out DIR: work on share I of N, on as many machines."),
+]
+CorpusTimeout = Annotated[
+    float,
+    typer.Option("--timeout", min=0.1, help="With --out DIR: time limit per video, in seconds."),
+]
+Retry = Annotated[bool, typer.Option("--retry", help="With --out DIR: try unreadable files again.")]
 Checkpoint = Annotated[
     str, typer.Argument(help="A checkpoint, the folder of a run, or a name of smnet weights.")
 ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smnet.cli.hints import check_order
-from smnet.cli.options import Device, Overwrite, Views, Workers
+from smnet.cli.options import CorpusTimeout, Device, Overwrite, Retry, Share, Views, Workers
 from smnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -55,22 +55,15 @@ def predict(
             metavar="DIR", help="Write Parquet tables; a second run adds what is missing."
         ),
     ] = None,
-    share: Annotated[
-        str | None,
-        typer.Option(metavar="I/N", help="With --out: work on share I of N, on as many machines."),
-    ] = None,
+    share: Share = None,
     engine: Annotated[
         str | None, typer.Option(help="With --out: ray runs on a cluster of Ray.")
     ] = None,
     address: Annotated[
         str | None, typer.Option(help="With --engine ray: of the cluster, or auto. Default: local.")
     ] = None,
-    timeout: Annotated[
-        float, typer.Option(min=0.1, help="With --out: time limit per video, in seconds.")
-    ] = 180.0,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="With --out: try unreadable files again.")
-    ] = False,
+    timeout: CorpusTimeout = 180.0,
+    retry: Retry = False,
 ) -> None:
     """Predict the action in videos.
 
@@ -185,21 +178,21 @@ def print_summary(summary: Summary, out: str) -> None:
 
 def write_page(summary: Summary, out: str) -> None:
     """``summary.html`` beside the tables."""
-    from pathlib import Path
-
+    from smnet.corpus.folder import Folder
+    from smnet.corpus.results import PAGE
     from smnet.corpus.summary import contents
-    from smnet.files import write_text
     from smnet.report.corpus_page import summary_page
 
-    found, page = contents(Path(out)), Path(out) / "summary.html"
+    folder = Folder(out)
+    found = contents(folder)
     facts = [
         (str(found.counts.total()), "videos"),
         (str(len(found.counts)), "classes"),
         (str(summary.merged.get("unreadable.parquet", 0)), "unreadable"),
     ]
     html = summary_page(facts, found.counts, found.scores, found.samples, found.reasons)
-    write_text(page, html)
-    typer.echo(f"page: {page}")
+    folder.write_text(PAGE, html)
+    typer.echo(f"page: {folder.path(PAGE)}")
 
 
 def parse_share(text: str | None) -> tuple[int, int]:

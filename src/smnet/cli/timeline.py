@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from smnet.cli.hints import check_order
-from smnet.cli.options import Device, Overwrite, Views
+from smnet.cli.options import CorpusTimeout, Device, Overwrite, Retry, Share, Views
+from smnet.cli.predict import parse_share, print_summary
 from smnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -35,19 +36,24 @@ def timeline(
     ],
     sources: Annotated[
         list[str] | None,
-        typer.Argument(metavar="VIDEO...", help="Videos, folders, patterns, or @list.txt."),
+        typer.Argument(
+            metavar="VIDEO...",
+            help="Videos, folders, patterns, or @list.txt; with a folder as --out also manifests,"
+            " .tar shards and addresses.",
+        ),
     ] = None,
     out: Annotated[
         list[str] | None,
         typer.Option(
             metavar="FILE",
             help="Write .html, .json, .csv, .srt, .vtt, .eaf, .ffmetadata or .edl; may be repeated."
-            " Several videos: a folder.",
+            " Many videos: a folder, for a Parquet table that a second run completes.",
         ),
     ] = None,
     to: Annotated[
-        str, typer.Option(help="Forms in a folder, separated by commas: html,srt.")
-    ] = "json",
+        str,
+        typer.Option(help="Forms of files beside the table in a folder: html,srt."),
+    ] = "",
     annotate: Annotated[
         str | None,
         typer.Option(metavar="OUT.mp4", help="Write a copy of the video with its labels."),
@@ -94,14 +100,19 @@ def timeline(
         typer.Option(help="torch or compile; onnxruntime or openvino for exported files."),
     ] = None,
     overwrite: Overwrite = False,
+    share: Share = None,
+    timeout: CorpusTimeout = 180.0,
+    retry: Retry = False,
 ) -> None:
     """Find when actions happen in long videos.
 
     Windows over the video are scored, and the curves of the classes become segments: one reaches
     --high and lasts while the score is at least --low. The class "none" is never reported.
 
-    The exit status is 1 if a video could not be read. In a folder of results, videos whose results
-    exist are skipped, so an interrupted command is resumed by the same command.
+    The exit status is 1 if a video could not be read.
+
+    With a folder as --out, timelines.parquet has a row per video and unreadable.parquet the others.
+    Interrupted or run again with more videos, it does what is missing.
 
     \b
     Examples:
@@ -118,7 +129,7 @@ def timeline(
     from smnet.recipes.keys import parse_views
     from smnet.timeline.calibrate import read_calibration, write_calibration
     from smnet.timeline.curves import RecordingUse
-    from smnet.timeline.outputs import plan_outputs, report_timelines
+    from smnet.timeline.outputs import is_folder, plan_outputs, report_timelines
     from smnet.timeline.run import calibrate_on, read_recordings, settings, with_calibration
 
     check_order(checkpoint)
@@ -126,9 +137,14 @@ def timeline(
         raise UserError("--calibrate writes its thresholds to a file; name it with --thresholds")
     if not sources and calibrate is None:
         raise UserError("no videos are given; name them, or a folder")
-    videos = find_videos(sources) if sources else []
-    outputs = plan_outputs(videos, out or [], to, annotate)
-    targets: dict[str, Any] = {f"--out {path}": path for path in outputs.single}
+    folder = out[0] if out and len(out) == 1 and is_folder(out[0]) else None
+    if folder is not None and (as_json or annotate is not None):
+        raise UserError("--out DIR writes tables; leave out --json and --annotate")
+    if folder is None and (share is not None or retry or to):
+        raise UserError("--to, --share and --retry belong to --out DIR")
+    videos = find_videos(sources) if sources and folder is None else []
+    outputs = plan_outputs(videos, (out or []) if folder is None else [], annotate)
+    targets: dict[str, Any] = {f"--out {path}": path for path in outputs.files}
     targets |= {"--annotate": annotate, "--thresholds": thresholds if calibrate else None}
     check_outputs(targets, (checkpoint, *videos, calibrate), overwrite)
     earlier = read_calibration(thresholds) if thresholds and not calibrate else None
@@ -154,7 +170,23 @@ def timeline(
         write_calibration(thresholds, calibration)
         typer.echo(f"written: {thresholds}", err=True)
         chosen = with_calibration(chosen, calibration)
-    failed = report_timelines(chosen, outputs, used, as_json, overwrite)
+    if folder is not None and sources:
+        from smnet.timeline.folder import timelines_into
+
+        summary = timelines_into(
+            chosen,
+            checkpoint,
+            sources,
+            folder,
+            to,
+            timeout=timeout,
+            share=parse_share(share),
+            retry=retry,
+            overwrite=overwrite,
+        )
+        print_summary(summary, folder)
+        return
+    failed = report_timelines(chosen, outputs, used, as_json)
     if used.clips:
         typer.echo(used, err=True)
     if failed:

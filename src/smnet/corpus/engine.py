@@ -12,27 +12,33 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smnet.corpus.items import Item
-from smnet.corpus.run import Found, Read, Summary, complete, prediction_work, read_item
+from smnet.corpus.run import Found, Summary, complete, prediction_work
 from smnet.data.clips import Part
 from smnet.data.packed.storage import arrow
 from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool
 from smnet.errors import missing_extra
 from smnet.inference.backends import open_backend, plan_views
+from smnet.inference.pipeline import Read, read_item
+from smnet.inference.utilisation import Utilisation
 
 Columns = dict[str, Any]
 """A batch: an array or a list per column."""
 
 BATCH = 8
 """Videos per batch between the stages."""
+BLOCK = 100_000
+"""Videos of a corpus that are given to Ray at once, so that memory does not grow with it."""
 
 
 class Predict:
@@ -83,23 +89,21 @@ class Decode:
 
     def __init__(self, checkpoint: str, views: tuple[int, int], timeout: float) -> None:
         backend = open_backend(checkpoint, "cpu")
-        self._backend, self._plan = backend, plan_views(backend, *views)
+        self._plan, self._timeout = plan_views(backend, *views), timeout
+        self._read = partial(read_item, backend, self._plan)
         self._pool = ProcessPool(self._read, 1, timeout=timeout, window=BATCH)
-
-    def _read(self, item: Item) -> tuple[Read, NDArray[np.uint8] | None]:
-        return read_item(self._backend, self._plan, item)
 
     def __call__(self, batch: Columns) -> Columns:
         columns = zip(*(batch[name] for name in _ITEM), strict=True)
         items = [_item(dict(zip(_ITEM, row, strict=True))) for row in columns]
         nothing = np.zeros(self._plan.shape, np.uint8)
-        found: Columns = {"views": [], "stage": [], "reason": [], "damage": []}
+        found: Columns = {name: [] for name in ("views", *_READ)}
         for result in self._pool.map(items):
             if isinstance(result, Lost):
                 result = (Read("decoding", result.reason), None)
             read, views = result
             found["views"].append(nothing if views is None else views)
-            for name in ("stage", "reason", "damage"):
+            for name in _READ:
                 found[name].append(getattr(read, name))
         return {**batch, **found, "views": np.stack(found["views"])}
 
@@ -112,6 +116,7 @@ class Compute:
         self._work = prediction_work(backend, plan_views(backend, *views), checkpoint, top)
 
     def __call__(self, batch: Columns) -> Columns:
+        began = time.perf_counter()
         views = batch.pop("views")
         good = [row for row, stage in enumerate(batch["stage"]) if not stage]
         batch["stage"], batch["reason"] = list(batch["stage"]), list(batch["reason"])
@@ -126,9 +131,11 @@ class Compute:
         blank |= {"answer": [], "unknown": False}
         for name, nothing in blank.items():
             batch[name] = [value.get(name, nothing) for value in values]
-        return batch
+        seconds = (time.perf_counter() - began) / len(views)
+        return {**batch, "computing": np.full(len(views), seconds)}
 
 
+_READ = ("stage", "reason", "damage", "reading", "decoding")
 _ITEM = ("path", "size", "stamp", "archive", "offset", "start", "end", "unit")
 
 
@@ -195,35 +202,53 @@ def run_on_ray(
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
     resources = ray.cluster_resources()
     cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
+    networks = gpus or max(cores // 2, 1)
+    used = Utilisation(threads=max(cores - networks, 1))
+    summary = Summary(used=used)
 
     def found(items: Iterator[Item]) -> Iterator[Found]:
-        for row in _rows(ray, list(items), (file, device, views, top, timeout), cores, gpus):
-            values = {field.name: row[field.name] for field in work.columns}
-            yield _item(row), values, row["stage"], row["reason"]
+        while block := list(islice(items, BLOCK)):
+            began = time.perf_counter()
+            settings = (file, device, views, top, timeout)
+            for row in _rows(ray, block, settings, used.threads, networks, gpus > 0):
+                read = Read(*(row[name] for name in _READ))
+                used.reading += read.reading
+                used.decoding += read.decoding
+                used.inference += row["computing"] / networks
+                used.clips += not read.stage
+                used.failed += bool(read.stage)
+                yield _item(row), read, {field.name: row[field.name] for field in fields}
+            used.elapsed += time.perf_counter() - began
+            used.waiting = max(used.elapsed - used.inference, 0.0)
 
-    summary = Summary(workers=cores)
-    complete(work, words, out, summary, found, retry=retry)
+    fields = [field for field in work.task.columns if field.name != "damage"]
+    complete(work.task, words, out, summary, found, retry=retry)
     return summary
 
 
-def _rows(ray: Any, items: Sequence[Item], settings: tuple[Any, ...], cores: int, gpus: int) -> Any:
-    if not items:
-        return
+def _rows(
+    ray: Any,
+    items: Sequence[Item],
+    settings: tuple[Any, ...],
+    decoders: int,
+    networks: int,
+    gpus: bool,
+) -> Iterator[Mapping[str, Any]]:
+    """Rows of items. Ray decodes no further ahead than its memory for blocks holds."""
     checkpoint, device, views, top, timeout = settings
-    blocks = max(min(len(items) // BATCH, 4 * cores), 1)
+    blocks = max(min(len(items) // BATCH, 4 * (decoders + networks)), 1)
     dataset = ray.data.from_arrow(_columns(items), override_num_blocks=blocks)
-    half = max(cores // 2, 1)
     dataset = dataset.map_batches(
         Decode,
         fn_constructor_args=(checkpoint, views, timeout),
         batch_size=BATCH,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(cores - (gpus or half), 1)),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=decoders),
         num_cpus=1,
     ).map_batches(
         Compute,
         fn_constructor_args=(checkpoint, device, views, top),
         batch_size=BATCH,
-        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=gpus or half),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=networks),
         **({"num_gpus": 1} if gpus else {"num_cpus": 1}),
     )
     yield from dataset.iter_rows()

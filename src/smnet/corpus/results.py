@@ -7,8 +7,8 @@
     out/<run>/lost-*.parquet    the same of unreadable files
 
 ``<run>`` is a hash of checkpoint and settings, so results of another checkpoint do not mix with
-these. A part is renamed into place when it is complete. What is done is read from the parts, so
-a run that was killed loses the rows of the part in progress and nothing else.
+these. A part appears when it is complete. What is done is read from the parts, so a run that was
+killed loses the rows of the part in progress and nothing else.
 """
 
 from __future__ import annotations
@@ -21,24 +21,23 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smnet.console import json_text, printable
+from smnet.corpus.folder import Folder
 from smnet.corpus.items import Item
-from smnet.data.addresses import is_url
 from smnet.data.packed.storage import arrow
 from smnet.errors import UserError
-from smnet.files import alone_in, atomic_path, check_outputs, write_text
 
 ROWS = 2000
 """Rows of a part."""
 SECONDS = 60.0
 """A part is written at the latest after so many seconds."""
 LOST = "unreadable.parquet"
+PAGE = "summary.html"
 
 _KEY = np.dtype("S16")  # sortable; all have 16 bytes, so trailing zeros do not matter
 
@@ -68,7 +67,7 @@ class Results:
 
     Attributes:
         folder: of the corpus.
-        run: the folder of this checkpoint and these settings.
+        run: name of the folder below it, of this checkpoint and these settings.
         schema: of the rows: the columns of :func:`item_columns`, then those of the work.
     """
 
@@ -83,7 +82,7 @@ class Results:
         """Open or make the folder.
 
         Args:
-            place: the folder of the corpus.
+            place: the folder of the corpus, or its address.
             table: file name of the merged table.
             settings: checkpoint, its hash and whatever changes a row, as plain values; and under
                 "place" where the checkpoint was, which changes none.
@@ -94,21 +93,17 @@ class Results:
             UserError: the folder has tables of another program, or cannot be written.
         """
         pa = arrow()
-        folder = Path(place)
-        if is_url(str(place)):
-            raise UserError(f"{place}: results are written to a local folder; copy it afterwards")
         text = json_text(dict(settings), indent=1)
         identity = {key: value for key, value in settings.items() if key != "place"}
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
-        self.folder, self.run, self.name = folder, folder / digest[:12], name
+        self.folder, self.run, self.name = Folder(place), digest[:12], name
         marks = {"written_by": "written by smnet", "settings": text}
         self.schema = pa.schema([*item_columns(), *columns], metadata=marks)
         reason = [pa.field("stage", pa.string()), pa.field("reason", pa.string())]
         self.lost_schema = pa.schema([*item_columns(), *reason], metadata=marks)
         self._tables = (("part", table, self.schema), ("lost", LOST, self.lost_schema))
-        if not any(folder.glob("*/run.json")):
-            outputs = (table, LOST, "summary.html")
-            check_outputs({f"--out {name}": folder / name for name in outputs}, ())
+        if not self.folder.names("*/run.json"):
+            self.folder.check((table, LOST, PAGE))
         self._rows: dict[str, list[dict[str, Any]]] = {"part": [], "lost": []}
         self._written = time.monotonic()
         self._settings = text
@@ -120,9 +115,9 @@ class Results:
         Raises:
             UserError: another process holds it.
         """
-        with alone_in(self.run / f"writer-{self.name}"):
-            if not (self.run / "run.json").exists():
-                write_text(self.run / "run.json", self._settings)
+        with self.folder.hold(f"{self.run}/writer-{self.name}"):
+            if not self.folder.names(f"{self.run}/run.json"):
+                self.folder.write_text(f"{self.run}/run.json", self._settings)
             try:
                 yield
             finally:
@@ -150,18 +145,17 @@ class Results:
             if self._rows[kind]:
                 name = f"{kind}-{self.name}-{time.time_ns():x}-{uuid.uuid4().hex[:8]}.parquet"
                 table = arrow().Table.from_pylist(self._rows[kind], schema=schema)
-                _write(self.run / name, [table], schema)
+                self._write(f"{self.run}/{name}", [table], schema)
                 self._rows[kind] = []
         self._written = time.monotonic()
 
-    def done(self, lost: bool = True) -> Keys:
-        """The keys of the rows that the parts hold.
+    def done(self) -> Keys:
+        """The keys of the rows that the parts hold."""
+        return self._keys_in("part")
 
-        Args:
-            lost: also those of unreadable files; otherwise these are tried again.
-        """
-        kinds = ("part", "lost") if lost else ("part",)
-        return Keys.read(path for kind in kinds for path in self._parts(kind))
+    def lost(self) -> Keys:
+        """The keys of the unreadable files that the parts hold."""
+        return self._keys_in("lost")
 
     def merge(self, items: Iterable[Item]) -> dict[str, int]:
         """Write the merged tables: each of ``items`` once, in the order of the parts.
@@ -169,21 +163,19 @@ class Results:
         Returns:
             Rows per table, by its name, and ``"missing"``: items in neither.
         """
-        wanted = Keys(_joined(item.key for item in items))
+        wanted = Keys(joined(item.key for item in items))
         seen = np.zeros(len(wanted), bool)
         counts: dict[str, int] = {}
         for kind, name, schema in self._tables:
             before = int(seen.sum())
-            _write(self.folder / name, self._wanted(self._parts(kind), wanted, seen), schema)
+            self._write(name, self._wanted(self._parts(kind), wanted, seen), schema)
             counts[name] = int(seen.sum()) - before
         counts["missing"] = int((~seen).sum())
         return counts
 
-    def _wanted(self, parts: Iterable[Path], wanted: Keys, seen: NDArray[np.bool_]) -> Any:
-        import pyarrow.parquet as pq
-
-        for path in parts:
-            table = pq.read_table(path)
+    def _wanted(self, parts: Iterable[str], wanted: Keys, seen: NDArray[np.bool_]) -> Any:
+        for name in parts:
+            table = self._read(name)
             rows = []
             for row, place in enumerate(wanted.find(_keys_of(table))):
                 if place >= 0 and not seen[place]:
@@ -191,46 +183,48 @@ class Results:
                     rows.append(row)
             yield table.take(arrow().array(rows, arrow().int64()))
 
+    def _keys_in(self, kind: str) -> Keys:
+        keys = (_keys_of(self._read(name, ["key"])) for name in self._parts(kind))
+        return Keys(np.concatenate([np.empty(0, _KEY), *keys]))
+
+    def _read(self, name: str, columns: list[str] | None = None) -> Any:
+        import pyarrow.parquet as pq
+        from pyarrow import ArrowException
+
+        try:
+            with self.folder.open(name) as file:
+                return pq.read_table(file, columns=columns)
+        except (ArrowException, OSError, KeyError) as error:
+            raise UserError(
+                f"{self.folder.path(name)}: cannot be read ({error}); remove it, and its rows are"
+                " made again"
+            ) from None
+
+    def _write(self, name: str, tables: Iterable[Any], schema: Any) -> None:
+        import pyarrow.parquet as pq
+
+        with self.folder.write(name) as path, pq.ParquetWriter(path, schema) as writer:
+            for table in tables:
+                if len(table):
+                    writer.write_table(table)
+
     def _flush_if_due(self) -> None:
         full = sum(map(len, self._rows.values())) >= ROWS
         if full or time.monotonic() - self._written > SECONDS:
             self.flush()
 
-    def _parts(self, kind: str) -> list[Path]:
-        return sorted(self.run.glob(f"{kind}-*.parquet"))
+    def _parts(self, kind: str) -> list[str]:
+        return self.folder.names(f"{self.run}/{kind}-*.parquet")
 
 
 class Keys:
     """A set of keys in 16 bytes each."""
 
-    def __init__(self, keys: NDArray[Any]) -> None:
-        self._keys = np.unique(keys)
-
-    @classmethod
-    def read(cls, paths: Iterable[Path]) -> Keys:
-        """The keys in the tables at ``paths``.
-
-        Raises:
-            UserError: a damaged table.
-        """
-        import pyarrow.parquet as pq
-        from pyarrow import ArrowException
-
-        found = [np.empty(0, _KEY)]
-        for path in paths:
-            try:
-                found.append(_keys_of(pq.read_table(path, columns=["key"])))
-            except (ArrowException, OSError, KeyError) as error:
-                raise UserError(
-                    f"{path}: cannot be read ({error}); remove it, and its rows are made again"
-                ) from None
-        return cls(np.concatenate(found))
+    def __init__(self, keys: NDArray[Any] | None = None) -> None:
+        self._keys = np.unique(np.empty(0, _KEY) if keys is None else keys)
 
     def __len__(self) -> int:
         return len(self._keys)
-
-    def __contains__(self, key: bytes) -> bool:
-        return bool(self.find(_joined([key]))[0] >= 0)
 
     def find(self, keys: NDArray[Any]) -> NDArray[np.int64]:
         """The places of keys in this set; -1 for a key that is not in it."""
@@ -241,23 +235,15 @@ class Keys:
 
 
 def _keys_of(table: Any) -> NDArray[Any]:
-    return _joined(table.column("key").to_pylist())
+    return joined(table.column("key").to_pylist())
 
 
-def _joined(keys: Iterable[bytes]) -> NDArray[Any]:
+def joined(keys: Iterable[bytes]) -> NDArray[Any]:
+    """Keys as an array for :meth:`Keys.find`."""
     buffer = bytearray()
     for key in keys:
         buffer += key
     return np.frombuffer(buffer, _KEY)
-
-
-def _write(path: Path, tables: Iterable[Any], schema: Any) -> None:
-    import pyarrow.parquet as pq
-
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for table in tables:
-            if len(table):
-                writer.write_table(table)
 
 
 def _is_utf8(text: str) -> bool:

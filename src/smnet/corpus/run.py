@@ -10,9 +10,11 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,42 +24,51 @@ from numpy.typing import NDArray
 from smnet.checkpoints.header import checkpoint_file
 from smnet.console import clip_progress
 from smnet.corpus.items import Item, ItemList, list_items
-from smnet.corpus.results import Results
-from smnet.data.addresses import Unreachable
-from smnet.data.loading.views import Damage, ViewPlan
+from smnet.corpus.results import Keys, Results, joined
+from smnet.data.loading.views import ViewPlan
 from smnet.data.packed.storage import arrow
-from smnet.data.workers.pool import TIME_LIMIT, Lost, ProcessPool
-from smnet.data.workers.slots import Slots
+from smnet.data.workers.pool import TIME_LIMIT
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, score_each
 from smnet.inference.decision import BACKGROUND, decide
+from smnet.inference.pipeline import Read, Rows, in_batches, read_in_processes, read_item
+from smnet.inference.utilisation import Utilisation
 from smnet.system import available_cores
 
-Rows = tuple[list[Mapping[str, Any]], dict[int, str]]
-"""A row of values per video; and for videos without one, why, by their position."""
-Found = tuple[Item, Mapping[str, Any], str, str]
-"""(item, values, stage, reason); the stage is empty where there are values."""
+Found = tuple[Item, Read, Mapping[str, Any]]
+"""An item, how it was read, and its values; these are empty where a stage failed."""
 
 
 @dataclass(frozen=True)
-class Work:
-    """What is computed of each video.
+class Task:
+    """What a corpus becomes.
 
     Attributes:
-        backend: reads the views.
-        plan: of the views.
-        columns: pyarrow fields of the values.
-        compute: maps views (B, V, T*L, 3, h, w) uint8 to rows.
+        columns: pyarrow fields of the values of a video.
         settings: plain values that identify the result, with the hash of the checkpoint.
         table: file name of the merged table.
     """
 
+    columns: Sequence[Any]
+    settings: Mapping[str, Any]
+    table: str
+
+
+@dataclass(frozen=True)
+class Work:
+    """How the values are computed from views.
+
+    Attributes:
+        task: what they are.
+        backend: reads the views.
+        plan: of the views.
+        compute: maps views (B, V, T*L, 3, h, w) uint8 to rows.
+    """
+
+    task: Task
     backend: Backend
     plan: ViewPlan
-    columns: Sequence[Any]
     compute: Callable[[NDArray[np.uint8]], Rows]
-    settings: Mapping[str, Any]
-    table: str = "predictions.parquet"
 
 
 @dataclass
@@ -68,11 +79,9 @@ class Summary:
         listed: videos in the corpus (in this process's share of it).
         done: of these, done by earlier runs.
         rows, lost: written by this run.
-        seconds: of this run.
-        reading: seconds of the workers for fetching files from addresses and archives.
-        decoding: seconds of the workers for decoding.
-        computing: seconds in the network.
-        workers: decoding processes.
+        seconds: of this run, without the start of the program.
+        listing: of these, seconds to list the videos and to find what is done.
+        used: where the time went.
         merged: rows of the merged tables, see :meth:`smnet.corpus.results.Results.merge`.
     """
 
@@ -81,34 +90,17 @@ class Summary:
     rows: int = 0
     lost: int = 0
     seconds: float = 0.0
-    reading: float = 0.0
-    decoding: float = 0.0
-    computing: float = 0.0
-    workers: int = 1
+    listing: float = 0.0
+    used: Utilisation = field(default_factory=Utilisation)
     merged: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def bottleneck(self) -> str:
-        """``"network"`` if it was busy most of the time, else ``"reading"`` or ``"decoding"``."""
-        if self.computing > 0.6 * self.seconds:
-            return "network"
-        return "reading" if self.reading > self.decoding else "decoding"
 
     def __str__(self) -> str:
         if not self.rows + self.lost:
             return f"{self.listed} videos: all done before"
-        rate = (self.rows + self.lost) / max(self.seconds, 1e-9)
-        line = (
-            f"{self.listed} videos: {self.done} done before, {self.rows} new,"
-            f" {self.lost} unreadable; {rate:.1f} videos/s"
-        )
-        if not self.decoding + self.computing:  # an engine measures its stages itself
-            return line
-        busy = max(self.seconds * self.workers, 1e-9)
+        rate = (self.rows + self.lost) / max(self.seconds - self.listing, 1e-9)
         return (
-            f"{line}; bottleneck: {self.bottleneck}"
-            f" (network {self.computing / max(self.seconds, 1e-9):.0%} busy, {self.workers}"
-            f" workers: reading {self.reading / busy:.0%}, decoding {self.decoding / busy:.0%})"
+            f"{self.listed} videos: {self.done} done before, {self.rows} new,"
+            f" {self.lost} unreadable; {rate:.1f} videos/s; {self.used.shares}"
         )
 
 
@@ -154,7 +146,8 @@ def prediction_work(
         pa.field("unknown", pa.bool_()),
         pa.field("damage", pa.int32()),
     ]
-    return Work(backend, plan, columns, compute, settings_of("predict", checkpoint, plan, top=top))
+    settings = settings_of("predict", checkpoint, plan, top=top)
+    return Work(Task(columns, settings, "predictions.parquet"), backend, plan, compute)
 
 
 def settings_of(
@@ -212,17 +205,27 @@ def run_corpus(
         UserError: sources that cannot be listed, or a folder that cannot be written or that
             another process with the same share writes to.
     """
-    summary = Summary(workers=workers or min(available_cores(), 8))
+    threads = workers or min(available_cores(), 8)
+    summary = Summary(used=Utilisation(threads=threads))
 
     def found(items: Iterator[Item]) -> Iterator[Found]:
-        return _results(work, items, batch, timeout, summary)
+        videos = read_in_processes(
+            partial(read_item, work.backend, work.plan),
+            work.plan.shape,
+            items,
+            threads,
+            max(3 * batch, 2 * threads),
+            timeout,
+        )
+        with closing(videos):
+            yield from in_batches(videos, batch, work.compute, summary.used)
 
-    complete(work, words, out, summary, found, share=share, retry=retry, expand=expand)
+    complete(work.task, words, out, summary, found, share=share, retry=retry, expand=expand)
     return summary
 
 
 def complete(
-    work: Work,
+    task: Task,
     words: Sequence[str],
     out: str | os.PathLike[str],
     summary: Summary,
@@ -231,138 +234,51 @@ def complete(
     share: tuple[int, int] = (0, 1),
     retry: bool = False,
     expand: Callable[[Iterator[Item]], Iterator[Item]] = iter,
+    made: Callable[[Item], bool] = lambda item: True,
 ) -> None:
     """List a corpus, add the rows that are missing and write the merged tables.
 
     Args:
-        work, words, out, share, retry, expand: as in :func:`run_corpus`.
+        task: what the corpus becomes.
+        words, out, share, retry, expand: as in :func:`run_corpus`.
         summary: is filled.
         found: computes the rows of items, on whatever engine.
+        made: whether what is beside the row of an item is there too; otherwise it is made again.
     """
     number, count = share
-    results = Results(out, work.table, work.settings, work.columns, f"{number}of{count}")
+    results = Results(out, task.table, task.settings, task.columns, f"{number}of{count}")
     began = time.monotonic()
-    with results.open(), clip_progress(work.settings["task"], "unreadable") as progress:
+    with results.open(), clip_progress(task.settings["task"], "unreadable") as progress:
         items = ItemList(expand(list_items(words)))
         if not len(items):
             raise UserError(f"{', '.join(words)}: no videos there")
-        done = results.done(lost=not retry)
-        for item in items:
-            if item.share(count) == number:
-                summary.listed += 1
-                summary.done += item.key in done
-        todo = (i for i in items if i.share(count) == number and i.key not in done)
-        for item, values, stage, reason in found(todo):
-            if stage:
+        done, lost = results.done(), Keys() if retry else results.lost()
+        mine = (item for item in items if count == 1 or item.share(count) == number)
+        todo = ItemList(_missing(mine, done, lost, made, summary))
+        summary.listing = time.monotonic() - began
+        for item, read, values in found(iter(todo)):
+            if read.stage:
                 summary.lost += 1
-                results.add_lost(item, stage, reason)
+                results.add_lost(item, read.stage, read.reason)
             else:
                 summary.rows += 1
-                results.add(item, values)
-            finished = summary.done + summary.rows + summary.lost
-            progress(finished, summary.listed, summary.lost)
+                results.add(item, {**values, "damage": read.damage})
+            progress(summary.rows + summary.lost, len(todo), summary.lost)
         results.flush()
         summary.seconds = time.monotonic() - began
         summary.merged = results.merge(items)
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """How a video was read: stage and reason if it could not be, lost frames, seconds."""
-
-    stage: str = ""
-    reason: str = ""
-    damage: int = 0
-    reading: float = 0.0
-    decoding: float = 0.0
-
-
-def read_item(
-    backend: Backend, plan: ViewPlan, item: Item
-) -> tuple[Read, NDArray[np.uint8] | None]:
-    """Fetch and decode a video. Problems are returned, not raised."""
-    began = ready = time.monotonic()
-    stage, damage = "reading", Damage()
-    try:
-        with item.readable() as content:
-            ready = time.monotonic()
-            if not isinstance(content, str) or Path(content).exists():
-                stage = "decoding"
-            views = backend.read(content, plan, damage, item.part)
-    except UserError as error:
-        return Read("reading" if isinstance(error, Unreachable) else stage, str(error)), None
-    return Read("", "", damage.count, ready - began, time.monotonic() - ready), views
-
-
-class _Reader:
-    """What a worker does: read a video, leave its views in a slot, return the rest."""
-
-    def __init__(self, backend: Backend, plan: ViewPlan, slots: Slots) -> None:
-        self._backend, self._plan, self._slots = backend, plan, slots
-
-    def __call__(self, task: tuple[int, Item]) -> Read:
-        slot, item = task
-        read, views = read_item(self._backend, self._plan, item)
-        if views is not None:
-            self._slots.frames[slot] = views
-        return read
-
-
-def _results(
-    work: Work,
-    items: Iterator[Item],
-    batch: int,
-    timeout: float,
-    summary: Summary,
-) -> Iterator[Found]:
-    """The rows of items, in their order."""
-    workers = summary.workers
-    window = max(3 * batch, 2 * workers)
-    slots = Slots((window, *work.plan.shape))
-    waiting: deque[Item] = deque()
-
-    def tasks() -> Iterator[tuple[int, Item]]:
-        for number, item in enumerate(items):
-            waiting.append(item)
-            yield number % window, item
-
-    buffer = np.empty((batch, *work.plan.shape), np.uint8)
-    ready: list[tuple[Item, int]] = []
-    pool = ProcessPool(
-        _Reader(work.backend, work.plan, slots),
-        workers,
-        timeout=timeout,
-        window=window,
-        queue=-(-window // workers),
-    )
-    with pool:
-        for number, result in enumerate(pool.map(tasks())):
-            item = waiting.popleft()
-            if isinstance(result, Lost):
-                yield item, {}, "decoding", result.reason
-                continue
-            summary.reading += result.reading
-            summary.decoding += result.decoding
-            if result.stage:
-                yield item, {}, result.stage, result.reason
-                continue
-            buffer[len(ready)] = slots.frames[number % window]
-            ready.append((item, result.damage))
-            if len(ready) == batch:
-                yield from _computed(work, buffer, ready, summary)
-                ready = []
-        if ready:
-            yield from _computed(work, buffer[: len(ready)], ready, summary)
-
-
-def _computed(
-    work: Work, views: NDArray[np.uint8], ready: list[tuple[Item, int]], summary: Summary
-) -> Iterator[Found]:
-    began = time.monotonic()
-    rows, problems = work.compute(views)
-    summary.computing += time.monotonic() - began
-    for row, (item, damage) in enumerate(ready):
-        if row in problems:
-            yield item, {}, "scoring", problems[row]
-        else:
-            yield item, {**rows[row], "damage": damage}, "", ""
+def _missing(
+    items: Iterable[Item], done: Keys, lost: Keys, made: Callable[[Item], bool], summary: Summary
+) -> Iterator[Item]:
+    """The items that are not done. Counts them."""
+    remaining = iter(items)
+    while block := list(islice(remaining, 4096)):
+        keys = joined(item.key for item in block)
+        summary.listed += len(block)
+        for item, row, failed in zip(block, done.find(keys), lost.find(keys), strict=True):
+            if failed >= 0 or (row >= 0 and made(item)):
+                summary.done += 1
+            else:
+                yield item

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.corpus.folder import Folder
 from smnet.corpus.results import LOST
 from smnet.data.clips import Part
 
@@ -38,13 +38,13 @@ class Contents:
     reasons: dict[str, int] = field(default_factory=dict)
 
 
-def contents(folder: Path) -> Contents:
+def contents(folder: Folder) -> Contents:
     """The contents of ``predictions.parquet`` and ``unreadable.parquet`` in a folder."""
     import pyarrow.parquet as pq
 
     found = Contents()
     names = ["path", "start", "end", "unit", "label", "score", "unknown"]
-    with pq.ParquetFile(folder / "predictions.parquet") as table:
+    with folder.open("predictions.parquet") as file, pq.ParquetFile(file) as table:
         for batch in table.iter_batches(_ROWS, columns=names):
             scores = np.asarray(batch.column("score"))
             found.scores += np.histogram(scores, BINS, (0, 1))[0]
@@ -54,7 +54,7 @@ def contents(folder: Path) -> Contents:
                 part = Part(row["start"], row["end"], row["unit"]) if row["unit"] else None
                 _keep(found.samples.setdefault(label, []), (row["path"], part, row["score"]))
     reasons: Counter[str] = Counter()
-    with pq.ParquetFile(folder / LOST) as table:
+    with folder.open(LOST) as file, pq.ParquetFile(file) as table:
         for batch in table.iter_batches(_ROWS, columns=["path", "stage", "reason"]):
             for row in batch.to_pylist():
                 text = row["reason"].removeprefix(f"{row['path']}: ")

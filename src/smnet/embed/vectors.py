@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.corpus.items import Item
-from smnet.corpus.run import Rows, Work, settings_of
+from smnet.corpus.run import Task, Work, settings_of
 from smnet.data.clips import Part
 from smnet.data.loading.views import ViewPlan
 from smnet.data.open import probe
@@ -21,6 +21,7 @@ from smnet.data.packed.storage import arrow
 from smnet.embed.index import TABLE, Index
 from smnet.errors import UserError
 from smnet.inference.backends import Backend
+from smnet.inference.pipeline import Rows
 from smnet.inference.vectors import pooled
 
 
@@ -51,7 +52,7 @@ def embedding_work(
 
     columns = [pa.field("vector", pa.list_(pa.float16(), width)), pa.field("damage", pa.int32())]
     described = settings_of("embed", checkpoint, plan, **settings)
-    return Work(backend, plan, columns, compute, described, TABLE)
+    return Work(Task(columns, described, TABLE), backend, plan, compute)
 
 
 def windows(items: Iterable[Item], every: float, length: float) -> Iterator[Item]:

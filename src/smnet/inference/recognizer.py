@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
-from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,15 @@ from numpy.typing import NDArray
 from smnet.data.clips import Part, part_name
 from smnet.data.loading.views import Damage
 from smnet.data.workers.pool import TIME_LIMIT
-from smnet.data.workers.prefetch import Job, Prefetcher
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, open_backend, plan_views, score_each
 from smnet.inference.decision import BACKGROUND, decide
 from smnet.inference.evidence import Evidence, evidence_of
+from smnet.inference.pipeline import Rows, in_batches, read_in_threads, read_item
 from smnet.inference.sources import Source, each_source
 from smnet.inference.utilisation import Utilisation
 from smnet.inference.vectors import pooled
 from smnet.system import available_cores
-
-Views = tuple[NDArray[np.uint8], Damage]
 
 
 @dataclass(frozen=True)
@@ -171,7 +169,9 @@ class Recognizer:
             UserError: the video cannot be read, or the file was exported without features.
         """
         part = None if start is None and end is None else Part(start, end)
-        views, _ = self._read(replace(Source.of(source), part=part))
+        opened = replace(Source.of(source), part=part)
+        with opened.readable() as content:
+            views = self.backend.read(content, self.plan, None, opened.part)
         vector: NDArray[np.float32] = pooled(self.backend.features(views[None])).mean(1)[0]
         return vector
 
@@ -242,64 +242,26 @@ class Recognizer:
                 raise UserError(f"{name} is {number}; it must be at least {least}")
         used = used if used is not None else Utilisation()
         used.threads = threads
-        remaining = iter(each_source(sources))
-        queue: deque[Job[Views]] = deque()
-        with Prefetcher(self._read, threads, timeout) as prefetcher:
-            began = time.perf_counter() - used.elapsed
-            exhausted = False
-            while True:
-                while not exhausted and len(queue) < 2 * batch + threads:
-                    try:
-                        source = Source.of(next(remaining))
-                    except StopIteration:
-                        exhausted = True
-                    else:
-                        queue.append(prefetcher.submit(source))
-                if not queue:
-                    return
-                jobs = [queue.popleft() for _ in range(min(batch, len(queue)))]
-                predictions = self._score(prefetcher, jobs, top, used)
-                used.elapsed = time.perf_counter() - began
-                yield from predictions
+        videos = read_in_threads(
+            partial(read_item, self.backend, self.plan),
+            map(Source.of, each_source(sources)),
+            threads,
+            2 * batch + threads,
+            timeout,
+        )
 
-    def _read(self, source: Source) -> Views:
-        damage = Damage()
-        with source.readable() as content:
-            return self.backend.read(content, self.plan, damage, source.part), damage
-
-    def _score(
-        self, prefetcher: Prefetcher[Views], jobs: list[Job[Views]], top: int, used: Utilisation
-    ) -> list[Prediction]:
-        began = time.perf_counter()
-        predictions: dict[int, Prediction] = {}
-        decoded: dict[int, Views] = {}
-        for number, job in enumerate(jobs):
-            try:
-                decoded[number] = prefetcher.result(job)
-            except UserError as error:
-                predictions[number] = Prediction(
-                    str(job.path), error=str(error), part=job.path.part
-                )
-            used.decoding += job.seconds
-        ready = time.perf_counter()
-        if decoded:
-            views = np.stack([views for views, _ in decoded.values()])
+        def scored(views: NDArray[np.uint8]) -> Rows:
             scores, problems = score_each(self.backend, views)
-            for row, (number, (_, damage)) in enumerate(decoded.items()):
-                source = jobs[number].path
-                if row in problems:
-                    name = part_name(source.name, source.part)
-                    predictions[number] = Prediction(
-                        source.name, error=f"{name}: {problems[row]}", part=source.part
-                    )
+            return [{"scores": row} for row in scores], problems
+
+        with closing(videos):
+            for source, read, row in in_batches(videos, batch, scored, used):
+                if read.stage:
+                    name = f"{part_name(source.name, source.part)}: "
+                    error = f"{name if read.stage == 'scoring' else ''}{read.reason}"
+                    yield Prediction(source.name, error=error, part=source.part)
                 else:
-                    predictions[number] = self.prediction(source, scores[row], top, damage)
-        failed = sum(bool(prediction.error) for prediction in predictions.values())
-        used.failed += failed
-        used.clips += len(jobs) - failed
-        used.waiting += ready - began
-        used.inference += time.perf_counter() - ready
-        return [predictions[number] for number in range(len(jobs))]
+                    yield self.prediction(source, row["scores"], top, Damage(read.damage))
 
     def prediction(
         self, source: Source, scores: NDArray[np.float32], top: int, damage: Damage

@@ -19,7 +19,6 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from smnet.corpus.items import Item
-from smnet.corpus.run import Read, read_item
 from smnet.data.clips import Part
 from smnet.data.loading.views import Damage, ViewPlan
 from smnet.data.video.base import MAX_PIXELS
@@ -29,6 +28,7 @@ from smnet.data.workers.pool import Lost, Worker
 from smnet.data.workers.slots import Slots
 from smnet.errors import UserError
 from smnet.inference.backends import Backend
+from smnet.inference.pipeline import Read, read_item
 from smnet.serve.batching import Batcher
 from smnet.serve.limits import Limits
 from smnet.serve.models import Delegate, Model, Pixels, Values

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from smnet.console import console, json_text, output, plural, printable
+from smnet.console import console, json_text, output, printable
+from smnet.data.addresses import is_url
 from smnet.errors import UserError
 from smnet.inference.overlay import check_target, write_annotated
 from smnet.report.tables import WIDEST, say
@@ -24,49 +24,33 @@ class Outputs:
     """What is written for each video.
 
     Attributes:
-        files: (video, its files) in order.
-        resumable: whether videos whose files exist are skipped.
+        videos: the recordings.
+        files: of the single recording.
         annotated: a copy of the single video with its labels; None for none.
     """
 
-    files: tuple[tuple[str, tuple[Path, ...]], ...]
-    resumable: bool
+    videos: tuple[str, ...]
+    files: tuple[Path, ...] = ()
     annotated: str | None = None
-
-    @property
-    def single(self) -> tuple[Path, ...]:
-        """Files that were named one by one, which are checked before the work."""
-        return () if self.resumable else tuple(p for _, paths in self.files for p in paths)
 
 
 def plan_outputs(
-    videos: Sequence[str], out: Sequence[str], to: str, annotated: str | None = None
+    videos: Sequence[str], out: Sequence[str], annotated: str | None = None
 ) -> Outputs:
-    """The files of each video.
+    """The files of one recording, and none of several.
 
     Args:
         videos: the recordings.
-        out: files whose suffixes are in :data:`smnet.timeline.writers.FORMS`, for one video; or one
-            folder.
-        to: the forms in a folder, separated by commas.
-        annotated: a copy of the video with its labels, for one video.
+        out: files whose suffixes are in :data:`smnet.timeline.writers.FORMS`.
+        annotated: a copy of the video with its labels.
 
     Raises:
-        UserError: an unknown form; files or a copy for several videos; videos of one name.
+        UserError: an unknown form; files or a copy for several videos.
     """
     if annotated is not None:
         if len(videos) != 1:
             raise UserError(f"--annotate takes one video; {len(videos)} were given")
         check_target(videos[0], annotated)
-    if len(out) == 1 and _is_folder(out[0]):
-        forms = [f".{form.strip().lower().removeprefix('.')}" for form in to.split(",")]
-        for form in forms:
-            check_form(f"timeline{form}")
-        files = [
-            (v, tuple(stem.with_name(stem.name + f) for f in forms))
-            for v, stem in zip(videos, _stems(videos, Path(out[0])), strict=True)
-        ]
-        return Outputs(tuple(files), True, annotated)
     for path in out:
         check_form(path)
     if out and len(videos) != 1:
@@ -74,13 +58,10 @@ def plan_outputs(
             f"--out {out[0]} takes one video; {len(videos)} were given: give a folder, such as"
             " --out timelines/ --to html,json"
         )
-    paths = tuple(map(Path, out))
-    return Outputs(tuple((video, paths) for video in videos), False, annotated)
+    return Outputs(tuple(videos), tuple(map(Path, out)), annotated)
 
 
-def report_timelines(
-    chosen: Settings, outputs: Outputs, used: RecordingUse, as_json: bool, overwrite: bool = False
-) -> int:
+def report_timelines(chosen: Settings, outputs: Outputs, used: RecordingUse, as_json: bool) -> int:
     """Make, write and print the timeline of every video.
 
     Args:
@@ -88,17 +69,13 @@ def report_timelines(
         outputs: of :func:`plan_outputs`.
         used: takes where the time went.
         as_json: one JSON object per line instead of text.
-        overwrite: whether existing files in a folder are made again.
 
     Returns:
         The number of videos that could not be read; those are reported on standard error.
     """
-    failed = skipped = 0
-    total = len(outputs.files)
-    for number, (video, files) in enumerate(outputs.files, 1):
-        if outputs.resumable and not overwrite and all(path.exists() for path in files):
-            skipped += 1
-            continue
+    failed = 0
+    total = len(outputs.videos)
+    for number, video in enumerate(outputs.videos, 1):
         name = printable(Path(video).name)
         task = f"{name} ({number} of {total})" if total > 1 else name
         try:
@@ -109,11 +86,11 @@ def report_timelines(
             failed += 1
             continue
         # Files first: standard output may be a closed pipe.
-        for path in files:
+        for path in outputs.files:
             write_timeline(path, timeline)
         if outputs.annotated:
             write_annotated(video, outputs.annotated, label_at(timeline))
-        for written in (*files, *filter(None, [outputs.annotated])):
+        for written in (*outputs.files, *filter(None, [outputs.annotated])):
             say(console, f"written: {written}")
         if timeline.curves.damage.count:
             say(console, f"smnet: {video}: {timeline.curves.damage}; scored without these")
@@ -121,8 +98,6 @@ def report_timelines(
             print(json_text(timeline.summary(curves=False)), flush=True)
         else:
             print_timeline(timeline, heading=total > 1)
-    if skipped:
-        say(console, f"{plural(skipped, 'video')} skipped, whose results exist")
     return failed
 
 
@@ -146,22 +121,10 @@ def _highest(timeline: Timeline) -> str:
     return f"the highest score is {score:.0%} of {curves.classes[k]!r} at {clock_of(time)}"
 
 
-def _is_folder(path: str) -> bool:
+def is_folder(path: str) -> bool:
+    """Whether --out names a folder and not a file: by what is there, else by its suffix."""
+    if is_url(path):
+        return True
     if path.endswith(os.sep) or Path(path).is_dir():
         return True
     return Path(path).suffix.lower() not in FORMS and not Path(path).suffix
-
-
-def _stems(videos: Sequence[str], folder: Path) -> list[Path]:
-    """Names of the results below the folder: those of the videos below their common folder."""
-    paths = [Path(video).absolute() for video in videos]
-    common = os.path.commonpath([path.parent for path in paths]) if paths else ""
-    stems = [folder / path.relative_to(common).with_suffix("") for path in paths]
-    twice = [stem for stem, count in Counter(stems).items() if count > 1]
-    if twice:
-        same = [video for video, stem in zip(videos, stems, strict=True) if stem == twice[0]]
-        raise UserError(
-            f"{' and '.join(same)} differ in the suffix only, so their results would have one name;"
-            " run the command for each"
-        )
-    return stems

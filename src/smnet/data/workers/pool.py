@@ -28,6 +28,7 @@ TIME_LIMIT = 180.0
 interrupt a decoder that does not return."""
 
 _TRIES = 2  # another process's need of memory may have killed a worker
+_ORPHAN = 30.0  # seconds beyond the limit of an item, which its parent has then not kept
 _PARENT_CHECK = 5.0  # seconds between looks whether the parent still lives
 
 
@@ -86,18 +87,25 @@ class ProcessPool(Generic[T, R]):
 
         An item whose worker dies is tried once more. Only one iteration at a time.
         """
+        return (result for _, result in self._results(items, in_order=True))
+
+    def map_unordered(self, items: Iterable[T]) -> Iterator[tuple[int, R | Lost]]:
+        """As :meth:`map`, but each result comes as soon as it is there, with its item's number."""
+        return self._results(items, in_order=False)
+
+    def _results(self, items: Iterable[T], in_order: bool) -> Iterator[tuple[int, R | Lost]]:
         source = enumerate(items)
         retry: deque[tuple[int, T]] = deque()
         deaths: Counter[int] = Counter()
         done: dict[int, R | Lost] = {}
-        taken = awaited = 0
+        taken = given = 0
         # Some may be busy with an abandoned iteration, or have been killed since.
         self._end(lambda worker: bool(worker.queue) or worker.process.exitcode is not None)
         try:
             while True:
                 while self._has_room():
                     item = retry.popleft() if retry else None
-                    if item is None and taken - awaited < self._window:
+                    if item is None and taken - given < self._window:
                         item = next(source, None)
                         taken += item is not None
                     if item is None:
@@ -117,9 +125,10 @@ class ProcessPool(Generic[T, R]):
                     retry.extend(worker.queue)
                     worker.queue.clear()
                 self._end(lambda worker: not worker.alive)
-                if awaited in done:
-                    yield done.pop(awaited)
-                    awaited += 1
+                ready = given if in_order else next(iter(done), -1)
+                if ready in done:
+                    yield ready, done.pop(ready)
+                    given += 1
                 elif any(worker.queue for worker in self._workers):
                     _wait(self._workers)
                 elif not retry:
@@ -146,7 +155,7 @@ class ProcessPool(Generic[T, R]):
         """The worker with the shortest queue; a new one if all are busy and more may be started."""
         best = min(self._workers, key=lambda worker: len(worker.queue), default=None)
         if best is None or (best.queue and len(self._workers) < self._count):
-            best = Worker(self._work, self._prepare, self._workers)
+            best = Worker(self._work, self._prepare, self._workers, self._timeout)
             self._workers.append(best)
         return best
 
@@ -162,6 +171,7 @@ class Worker(Generic[T, R]):
     Args:
         work, prepare: see :class:`ProcessPool`.
         others: workers whose connections a forked process would keep open.
+        limit: seconds per item, after which the process ends by itself if its parent is dead.
 
     Attributes:
         connection: carries items and results.
@@ -173,6 +183,7 @@ class Worker(Generic[T, R]):
         work: Callable[[T], R],
         prepare: Callable[[], object] | None,
         others: Sequence[Worker[T, R]],
+        limit: float | None = None,
     ) -> None:
         # Forked workers start at once and share the parent's memory.
         forks = "fork" in multiprocessing.get_all_start_methods()
@@ -182,7 +193,7 @@ class Worker(Generic[T, R]):
         # see the end of the parent.
         inherited = [self.connection, *(w.connection for w in others)] if forks else []
         self.process = context.Process(
-            target=_serve, args=(work, prepare, theirs, os.getpid(), inherited), daemon=True
+            target=_serve, args=(work, prepare, theirs, os.getpid(), inherited, limit), daemon=True
         )
         self.process.start()
         theirs.close()
@@ -256,11 +267,16 @@ def _serve(
     connection: Connection,
     parent: int,
     inherited: Sequence[Connection],
+    limit: float | None,
 ) -> None:
     # Ctrl-C reaches the whole process group, and a batch system's SIGTERM every process of a job.
     # The parent ends the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Ends an endless loop in C after the parent, which would end it, was killed.
+    watch = limit if hasattr(signal, "setitimer") else None
+    if watch is not None:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
     for end in inherited:
         end.close()
     if prepare is not None:
@@ -272,10 +288,14 @@ def _serve(
                 if os.getppid() != parent:
                     return
             position, item = connection.recv()
+            if watch is not None:
+                signal.setitimer(signal.ITIMER_REAL, watch + _ORPHAN)
             try:
                 result = work(item)
             except Exception as error:
                 result = Lost("error", f"{type(error).__name__}: {error}")
+            if watch is not None:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send((position, result))
     except (EOFError, OSError):
         return

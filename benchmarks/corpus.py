@@ -1,0 +1,244 @@
+"""A corpus at scale: killed and racing runs beside an undisturbed one, memory, cost of the stages.
+
+    python benchmarks/corpus.py scale --files 100000 --kills 20
+    python benchmarks/corpus.py race --files 10000
+
+``scale`` links a few thousand small files under many names, 1 % of them bad in ten ways. One run is
+left alone. Another is killed with SIGKILL at random moments, alone or with its workers, and started
+again. Their tables are compared row by row. ``race`` starts several runs on one folder at once.
+
+The network is untrained and tiny, so that listing, decoding and writing are what costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import av
+import numpy as np
+import pyarrow.parquet as pq
+
+from common import parse, parser, publish, table
+
+BAD = 100
+"""One file in so many is bad."""
+TABLES = ("predictions.parquet", "unreadable.parquet")
+
+
+def write_clip(path: Path, seed: int) -> Path:
+    """A clip of 8 frames, 48 x 48 pixels: a square that moves over noise."""
+    rng = np.random.default_rng(seed)
+    ground = rng.integers(0, 160, (48, 48, 3), np.uint8)
+    y, x, down, right = rng.integers(0, 32, 4)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("libx264", rate=8, options={"preset": "ultrafast"})
+        stream.width = stream.height = 48
+        stream.pix_fmt = "yuv420p"
+        for number in range(8):
+            frame = ground.copy()
+            top, left = (y + number * down) % 40, (x + number * right) % 40
+            frame[top : top + 8, left : left + 8] = 255
+            output.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+        output.mux(stream.encode())
+    return path
+
+
+def write_bad(folder: Path, good: Path) -> list[Path]:
+    """One path for each of ten ways to be unreadable."""
+    data = good.read_bytes()
+    contents = {
+        "empty": b"",
+        "text": b"no video\n" * 40,
+        "half": data[: len(data) // 2],
+        "no-header": bytes(64) + data[64:],
+        "noise": random.Random(0).randbytes(5000),
+        "header-only": data[:40],
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.mp4").write_bytes(content)
+    os.mkfifo(folder / "fifo.mp4")
+    (folder / "dangling.mp4").symlink_to(folder / "nothing.mp4")
+    (folder / "loop.mp4").symlink_to(folder / "loop.mp4")
+    with av.open(str(folder / "sound.mp4"), "w") as output:
+        stream = output.add_stream("aac", rate=8000)
+        sound = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), "fltp", "mono")
+        sound.sample_rate = 8000
+        output.mux([*stream.encode(sound), *stream.encode()])
+    return sorted(folder.iterdir())
+
+
+def make_corpus(folder: Path, files: int, distinct: int) -> Path:
+    """``files`` links in folders of 1,000; returns the folder of them."""
+    originals, bad, links = folder / "originals", folder / "bad", folder / "links"
+    for place in (originals, bad, links):
+        place.mkdir(parents=True)
+    clips = [write_clip(originals / f"{n}.mp4", n) for n in range(min(distinct, files))]
+    wrong = write_bad(bad, clips[0])
+    for number in range(files):
+        place = links / f"{number // 1000:03}"
+        place.mkdir(exist_ok=True)
+        nth = number // BAD
+        target = wrong[nth % len(wrong)] if number % BAD == 0 else clips[number % len(clips)]
+        (place / f"{number:06}.mp4").symlink_to(target)
+    return links
+
+
+def make_network(path: Path) -> Path:
+    """An untrained ResNet-18 of width 8, for 2 frames of 32 x 32 pixels, as an ONNX file."""
+    import torch
+
+    from smnet.checkpoints.save import Checkpoint, save_checkpoint
+    from smnet.export.export import export
+    from smnet.models.registry import new_model
+
+    torch.manual_seed(0)
+    model = new_model("tsn_resnet18", 4, 2, {"width": 8}).eval()
+    spec = replace(model.spec, input_size=32, short_side=36)
+    checkpoint = path.with_suffix(".safetensors")
+    save_checkpoint(checkpoint, Checkpoint(spec, model.state_dict(), {}, {}))
+    export(checkpoint, path)
+    return path
+
+
+def command(network: Path, source: Path | str, out: Path, *more: str) -> list[str]:
+    """``smnet predict``, with parts of 500 rows instead of 2,000, so that kills fall among them."""
+    program = (
+        "from smnet.corpus import results; results.ROWS = 500; from smnet.cli.main import main;"
+        " main()"
+    )
+    words = [sys.executable, "-c", program, "predict", str(network), str(source)]
+    return [*words, "--out", str(out), *more]
+
+
+def run(words: list[str]) -> tuple[str, float, int]:
+    """What a command says, its seconds, and the peak memory of its first process in MB."""
+    began, peak = time.monotonic(), 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(words, stdout=said)
+        while process.poll() is None:
+            status = Path(f"/proc/{process.pid}/status").read_text()
+            peak = max([peak, *map(int, re.findall(r"VmHWM:\s*(\d+)", status))])
+            time.sleep(0.2)
+        said.seek(0)
+        text = said.read()
+    if process.returncode:
+        raise SystemExit(f"exit {process.returncode}: {text}")
+    return text, time.monotonic() - began, peak // 1024
+
+
+def difference(whole: Path, other: Path) -> str:
+    """Rows of two folders of results compared by key: counts, and the largest change of a score."""
+    words = []
+    for name in TABLES:
+        tables = [pq.read_table(folder / name).sort_by("key") for folder in (whole, other)]
+        keys = [t.column("key").to_pylist() for t in tables]
+        assert len(set(keys[0])) == len(keys[0]), f"{name}: a key occurs twice"
+        assert keys[0] == keys[1], f"{name}: other rows"
+        first, second = tables
+        for column in {*first.column_names} - {"score", "scores"}:
+            assert first.column(column).equals(second.column(column)), f"{name}: {column} differs"
+        words.append(f"{len(keys[0])} rows")
+        if "score" in first.column_names:
+            scores = [np.asarray(t.column("score")) for t in tables]
+            words[-1] += f", scores within {np.abs(scores[0] - scores[1]).max():.0e}"
+    return f"equal ({'; '.join(words)})"
+
+
+def scale(given: argparse.Namespace) -> None:
+    folder = Path(given.folder or tempfile.mkdtemp(prefix="corpus-"))
+    network = make_network(folder / "network.onnx")
+    began = time.monotonic()
+    links = make_corpus(folder, given.files, given.distinct)
+    print(f"{given.files} links to {given.distinct} files: {time.monotonic() - began:.0f} s")
+    rows = []
+    for count in given.memory:
+        listed = folder / f"first-{count}.txt"
+        names = sorted(links.rglob("*.mp4"))[:count]
+        listed.write_text("\n".join(map(str, names)))
+        said, seconds, peak = run(command(network, f"@{listed}", folder / f"out-{count}"))
+        rows.append([f"{count}", f"{seconds:.0f}", f"{count / seconds:.0f}", f"{peak}"])
+        print(rows[-1], said, flush=True)
+    whole, out = folder / "whole", folder / "killed"
+    said, seconds, peak = run(command(network, links, whole))
+    rows.append([f"{given.files}", f"{seconds:.0f}", f"{given.files / seconds:.0f}", f"{peak}"])
+    print(said, rows[-1], flush=True)
+    again, idle, peak = run(command(network, links, whole))
+    rows.append([f"{given.files}, all done before", f"{idle:.0f}", "", f"{peak}"])
+    print(again, rows[-1], flush=True)
+    rng, lines = random.Random(given.seed), []
+    for kill in range(given.kills):
+        wait = idle + rng.uniform(0, 2 * seconds / given.kills)
+        process = subprocess.Popen(
+            command(network, links, out), start_new_session=True, stdout=-3, stderr=-1, text=True
+        )
+        try:
+            process.wait(wait)
+            raise SystemExit(f"run {kill} ended by itself: {process.stderr.read()}")
+        except subprocess.TimeoutExpired:
+            pass
+        if kill % 2:
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+        process.wait()
+        parts = sum(pq.read_metadata(p).num_rows for p in out.glob("*/*-*.parquet"))
+        lines.append(f"{parts}")
+        print(f"kill {kill + 1} after {wait:.1f} s: {parts} rows are written", flush=True)
+    said, last, _ = run(command(network, links, out))
+    print(said)
+    text = (
+        f"{given.kills} kills at random moments. Rows written after each: {', '.join(lines)}."
+        f" The last run took {last:.0f} s: {said.splitlines()[0]}. Tables of the killed and of the"
+        f" undisturbed run: {difference(whole, out)}."
+    )
+    header = ["videos", "seconds", "videos/s", "peak memory, MB"]
+    publish(given, "corpus", f"{given.files} files, {given.kills} kills", table(header, rows), text)
+
+
+def race(given: argparse.Namespace) -> None:
+    """Three runs at once on one folder: the same twice, and a share of it."""
+    folder = Path(given.folder or tempfile.mkdtemp(prefix="corpus-"))
+    network = make_network(folder / "network.onnx")
+    links = make_corpus(folder, given.files, given.distinct)
+    whole, out = folder / "whole", folder / "raced"
+    run(command(network, links, whole))
+    racing = [
+        subprocess.Popen(command(network, links, out, *more), text=True, stdout=-1, stderr=-1)
+        for more in ((), (), ("--share", "1/2"))
+    ]
+    said = [process.communicate() for process in racing]
+    ended = [process.returncode for process in racing]
+    refused = [err.splitlines()[-1] for (_, err), code in zip(said, ended, strict=True) if code]
+    text = (
+        f"Two equal commands and one with --share 1/2, at once: exit status {ended}. The message of"
+        f" the second: {refused}. Tables and"
+        f" those of one run: {difference(whole, out)}."
+    )
+    publish(given, "corpus", f"Runs that race, {given.files} files", text)
+
+
+def main() -> None:
+    arguments = parser(__doc__)
+    arguments.add_argument("task", choices=("scale", "race"))
+    arguments.add_argument("--files", type=int, default=100_000)
+    arguments.add_argument("--distinct", type=int, default=2000, help="encoded files")
+    arguments.add_argument("--kills", type=int, default=20)
+    arguments.add_argument("--memory", type=int, nargs="*", default=[1000, 10_000])
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--folder", help="of files and results. Default: a temporary one")
+    given = parse(arguments)
+    {"scale": scale, "race": race}[given.task](given)
+
+
+if __name__ == "__main__":
+    main()
