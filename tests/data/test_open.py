@@ -19,7 +19,7 @@ import pytest
 import smnet.data.video.base
 from smnet.data.clips import Clip
 from smnet.data.open import Video, median_seconds, open_video, probe
-from smnet.data.video import pyav as video_file
+from smnet.data.video import packets, pyav
 from smnet.errors import UserError
 from tests.videos import decode_all, lose_packets, moving_frames, rewrite, write_video
 
@@ -107,7 +107,7 @@ def test_exact_frames(kind: str, make: Any) -> None:
     path, truth = make(kind)
     assert len(truth) == len(FRAMES)
     with open_video(path) as video:
-        assert (video._order is None) == (kind in SEQUENTIAL)
+        assert (video._packets.order is None) == (kind in SEQUENTIAL)
         check_frames(video, truth)
         assert (video.height, video.width) == truth[0].shape[:2]
 
@@ -116,23 +116,24 @@ def test_exact_frames(kind: str, make: Any) -> None:
 def test_exact_where_the_file_is_too_large_to_hold(
     kind: str, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_file, "_HELD_PACKETS", 2000)
-    monkeypatch.setattr(video_file, "_HELD_FRAMES", 2000)
+    monkeypatch.setattr(packets, "_HELD", 2000)
+    monkeypatch.setattr(pyav, "_HELD_FRAMES", 2000)
     path, truth = make(kind)
     with open_video(path) as video:
-        assert video._held is None
+        assert video._packets._held is None
         check_frames(video, truth, rounds=4)
 
 
 def test_a_file_too_large_to_hold_is_read_on_or_sought(
     make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_file, "_HELD_PACKETS", 2000)
+    monkeypatch.setattr(packets, "_HELD", 2000)
     path, _ = make("b-frames")
     with open_video(path) as video:
-        stored = video._stored
+        reader = video._packets
+        stored = reader._stored
         begun: list[int] = []
-        video._stored = lambda start: (  # type: ignore[method-assign]
+        reader._stored = lambda start: (  # type: ignore[method-assign]
             begun.append(start),
             stored(start),
         )[1]
@@ -170,15 +171,16 @@ def test_only_the_needed_packets_are_decoded(make: Any) -> None:
 def test_open_gop_has_leading_frames_and_refresh_needs_repair(make: Any) -> None:
     """Or else the two kinds above test nothing."""
     with open_video(make("open-gop")[0]) as video:
-        packets = video._packets
-        assert any(
-            b.pts < a.pts for a, b in pairwise(packets) if a.is_keyframe and not b.is_keyframe
-        )
+        table = video._packets.table
+        assert any(b.pts < a.pts for a, b in pairwise(table) if a.is_keyframe and not b.is_keyframe)
     path, truth = make("gradual-refresh")
     with open_video(path) as video:
         repaired: list[int] = []
         plain = video._repair
-        video._repair = lambda lost: (repaired.extend(lost), plain(lost))[1]  # type: ignore[method-assign]
+        video._repair = lambda lost, order: (  # type: ignore[method-assign]
+            repaired.extend(lost),
+            plain(lost, order),
+        )[1]
         for i in range(12, 16):
             assert np.array_equal(video.read([i])[0], truth[i])
         assert repaired
@@ -221,7 +223,7 @@ def test_cut_from_the_middle_of_a_gop(make: Any, tmp_path: Path) -> None:
 def test_cut_at_the_keyframe_of_an_open_gop(make: Any, tmp_path: Path) -> None:
     source = make("hevc-open-gop")[0]
     with open_video(source) as video:
-        second = [i for i, packet in enumerate(video._packets) if packet.is_keyframe][1]
+        second = [i for i, packet in enumerate(video._packets.table) if packet.is_keyframe][1]
     path = rewrite(source, tmp_path / "cut.mkv", keep=range(second, 40))
     truth = decode_all(path)
     assert len(truth) < 40 - second, "the leading frames cannot be decoded"
@@ -260,7 +262,7 @@ def test_vp8_hidden_references(make: Any, tmp_path: Path) -> None:
     truth = decode_all(path)
     assert len(truth) == 39
     with open_video(path) as video:
-        assert video._order is not None
+        assert video._packets.order is not None
         check_frames(video, truth)
 
 
@@ -412,7 +414,7 @@ def test_nothing_decodes(make: Any, tmp_path: Path) -> None:
 
 def test_absurd_sizes(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     path, _ = make("b-frames")
-    monkeypatch.setattr(video_file, "MAX_PIXELS", 1000)
+    monkeypatch.setattr(pyav, "MAX_PIXELS", 1000)
     assert "none of its 40 packets decodes" in refused(path)  # the decoder's own limit
     monkeypatch.setattr(smnet.data.video.base, "MAX_PIXELS", 1000)
     assert "64x48 pixels exceed the limit" in refused(path)
@@ -428,7 +430,7 @@ def test_time_limit(kind: str, make: Any) -> None:
 
 def test_time_limit_of_one_read(make: Any) -> None:
     with open_video(make("b-frames")[0]) as video:
-        video._timeout = 0
+        video._packets.clock._timeout = 0
         with pytest.raises(UserError, match="not read within"):
             video.read([0])
 
@@ -604,7 +606,7 @@ def test_marred_frames_of_files_that_are_decoded_in_sequence(tmp_path: Path) -> 
     for at in range(len(data) // 4, len(data) - 400, 188):
         path.write_bytes(data[:at] + bytes(i * 37 % 251 for i in range(16)) + data[at + 16 :])
         with open_video(path) as video:
-            frames = [frame.is_corrupt for frame in video._decode(0, len(video._packets), None)]  # type: ignore[attr-defined]
+            frames = [frame.is_corrupt for frame in video._decode_all()]  # type: ignore[attr-defined]
             video.read(range(video.num_frames))
             assert video.damage >= sum(frames)
             marred += sum(frames)

@@ -11,6 +11,7 @@ from PIL import Image
 
 from smnet.data.clips import Part
 from smnet.data.open import open_video
+from smnet.data.video.packets import PacketReader
 from smnet.data.video.part import VideoPart
 from smnet.data.video.pyav import VideoFile
 from smnet.errors import UserError
@@ -106,7 +107,7 @@ def hour(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("part", [Part(119), Part(0.5, 1), Part(60.02, 61.5), Part(119.9, 130)])
 def test_only_the_packets_around_a_part_are_read(hour: Path, part: Part) -> None:
     video = VideoFile(str(hour), None, part)
-    assert len(video._packets) < 100
+    assert len(video._packets.table) < 100
     with VideoPart(video, part) as of_part, open_video(hour) as whole:
         times = whole.times or []
         low, high = part.start or 0, part.end or 999
@@ -121,13 +122,13 @@ def test_a_file_that_cannot_seek_is_read_from_its_beginning(
 ) -> None:
     with open_video(hour, part=Part(60, 60.5)) as video:
         expected = video.read(range(video.num_frames))
-    monkeypatch.setattr(VideoFile, "_first_stamp", _no_stamps)
+    monkeypatch.setattr(PacketReader, "_first_stamp", _no_stamps)
     with open_video(hour, part=Part(60, 60.5)) as video:
         assert np.array_equal(video.read(range(video.num_frames)), expected)
 
 
-def _no_stamps(self: VideoFile) -> int:
-    raise UserError(f"{self.path}: no time stamps")
+def _no_stamps(self: PacketReader) -> int:
+    raise UserError("no time stamps")
 
 
 def test_what_is_missing_elsewhere_does_not_mar_a_part(hour: Path, tmp_path: Path) -> None:

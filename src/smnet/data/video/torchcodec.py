@@ -39,10 +39,10 @@ class TorchCodecFile(VideoFile):
         decoders = library()
         super().__init__(path, timeout)
         try:
-            codec = self._codec.codec.canonical_name
+            codec = self._packets.codec_name
             layout = self._codec.format
             bits = layout.components[0].bits if layout else 0
-            if self._order is None or codec not in _CODECS or bits > 8:
+            if self._packets.order is None or codec not in _CODECS or bits > 8:
                 raise UserError(
                     f"{path}: decoder torchcodec reads progressive 8-bit"
                     f" {', '.join(sorted(_CODECS))} in mp4, mov, mkv and webm, and this is {codec}"
