@@ -98,7 +98,7 @@ def test_fine_tuning_is_kept_where_it_is_better(
     assert len(found.tuned.labels) == 6
     assert "fine-tuning: 1 epochs" in said.getvalue()
     monkeypatch.setattr(
-        module, "_verdict", lambda *_: ("fine-tuned", "kept: the fine-tuned network")
+        module, "verdict", lambda *_: ("fine-tuned", "kept: the fine-tuned network")
     )
     adapt(recipe, tmp_path / "a", minutes=1)
     best, last = (read_checkpoint(tmp_path / "a" / n) for n in ("best.safetensors", "finetune"))

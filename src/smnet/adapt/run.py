@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import hashlib
 import time
@@ -19,16 +18,14 @@ from smnet.adapt.features import FeatureCache, clip_features
 from smnet.adapt.probe import Probe
 from smnet.adapt.selection import Choice, Samples, choose, out_of_fold
 from smnet.adapt.suspects import suspects
+from smnet.adapt.tuning import fine_tune, say, verdict
 from smnet.checkpoints.file import Checkpoint, read_checkpoint, save_checkpoint
-from smnet.console import clip_progress, clock, console
+from smnet.console import clip_progress
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet
-from smnet.data.annotations.source import source_of
 from smnet.data.annotations.splits import draw_folds
-from smnet.distributed import choose_device
 from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
-from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.evaluation.results import Evaluation, truth_of
 from smnet.files import alone_in, atomic_path, in_utf8, write_text
 from smnet.inference.backends import plan_views
@@ -36,9 +33,8 @@ from smnet.inference.torch_backend import TorchBackend
 from smnet.models import VideoModel
 from smnet.models.registry import build_model as model_of
 from smnet.recipes.keys import parse_views
-from smnet.recipes.recipe import Recipe, dump_recipe, read_recipe
+from smnet.recipes.recipe import Recipe, dump_recipe
 from smnet.training.calibration import calibrated
-from smnet.training.loop import train
 from smnet.training.setup import (
     build_model,
     check_folder_is_not_data,
@@ -50,17 +46,6 @@ from smnet.training.start_weights import start_from
 
 FOLDS = 5
 """Folds of the cross-validation of a data set without folds."""
-EPOCHS = range(2, 21)
-"""Epochs of fine-tuning, by the time that is left."""
-GENTLE: dict[str, Any] = {
-    "lr": 0.004,
-    "head_lr": 1.0,
-    "dropout": 0.0,
-    "freeze_norm": True,
-    "layer_decay": 0.7,
-    "weight_decay": 1e-4,
-}
-"""Keys of fine-tuning from a probe, where none is given."""
 SEEN = {
     "mean": "the mean over time",
     "motion": "mean and change over time",
@@ -129,47 +114,47 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         _start(folder, recipe)
         torch.manual_seed(recipe.seed)
         model = build_model(recipe, clips)
-        _say(f"data: {clips.why}")
-        _say(start_from(model, recipe.weights))
+        say(f"data: {clips.why}")
+        say(start_from(model, recipe.weights))
         samples, val = _samples(recipe, clips, model, folder)
         crossed = _cross_validated(recipe, clips, samples, val)
-        _say(
+        say(
             f"probe: {crossed.headline[0]} {crossed.headline[1]}, cross-validated on"
             f" {len(crossed.labels)} clips"
         )
         choice = choose(samples, seed=recipe.split_seed)
         probe = samples.fit(choice)
-        _say(f"probe: on {SEEN[choice.head]}, strength {choice.strength:.2g}, cross-validated")
+        say(f"probe: on {SEEN[choice.head]}, strength {choice.strength:.2g}, cross-validated")
         held = None
         if val is not None:
             held = _evaluation(recipe, clips, val, val.scores(probe, choice.head))
             name, share = held.headline
-            _say(f"probe: {name} {share} on {len(held.labels)} validation clips")
+            say(f"probe: {name} {share} on {len(held.labels)} validation clips")
         checkpoint = probe_checkpoint(model, probe, choice, recipe, held or crossed)
         save_checkpoint(folder / "probe.safetensors", checkpoint)
         tuned = None
         if held is not None:
-            outcome = _fine_tune(recipe, folder, checkpoint, samples, deadline)
+            outcome = fine_tune(recipe, folder, checkpoint, len(samples), deadline)
             if isinstance(outcome, Evaluation):
                 tuned = outcome
             elif outcome == "stopped":
                 return None
             else:
-                _say(outcome)
-        kept, verdict = _verdict(held, tuned)
+                say(outcome)
+        kept, line = verdict(held, tuned)
         best, judged = checkpoint, crossed
         if kept == "fine-tuned" and tuned is not None:
             best, judged = read_checkpoint(folder / "finetune" / "last.safetensors"), tuned
         calibration = calibrate(judged.scores, judged.labelled, judged.truth is not None)
-        _say(str(calibration))
+        say(str(calibration))
         save_checkpoint(folder / "best.safetensors", calibrated(best, calibration))
-        _say(verdict)
+        say(line)
         found = [] if clips.several else suspects(crossed.scores, crossed.labels)
         _write_suspects(folder / "suspects.csv", crossed, found)
         if found:
-            _say(f"labels to check: {len(found)}, in {folder / 'suspects.csv'}")
+            say(f"labels to check: {len(found)}, in {folder / 'suspects.csv'}")
     counts = class_counts(clips)
-    return Adapted(folder, crossed, held, tuned, kept, verdict, calibration, found, counts)
+    return Adapted(folder, crossed, held, tuned, kept, line, calibration, found, counts)
 
 
 def _write_suspects(path: Path, result: Evaluation, found: Sequence[tuple[int, int]]) -> None:
@@ -181,10 +166,6 @@ def _write_suspects(path: Path, result: Evaluation, found: Sequence[tuple[int, i
             names = result.classes[result.labels[i]], result.classes[k]
             score = round(float(result.scores[i, k]), 6)
             writer.writerow([in_utf8(result.clips[i].name), *names, score])
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False, soft_wrap=True)
 
 
 def _start(folder: Path, recipe: Recipe) -> None:
@@ -277,11 +258,11 @@ def _cross_validated(
     if all(clip.fold is not None for clip in both.clips):
         names = {name: k for k, name in enumerate(dict.fromkeys(c.fold for c in both.clips))}
         used, folds = both, np.array([names[clip.fold] for clip in both.clips])
-        _say(f"cross-validation: the {len(names)} folds of the data set")
+        say(f"cross-validation: the {len(names)} folds of the data set")
     else:
         used = samples
         folds = np.array(draw_folds(samples.clips, FOLDS, recipe.split_seed))
-        _say(f"cross-validation: {len(set(folds.tolist()))} random folds of the training clips")
+        say(f"cross-validation: {len(set(folds.tolist()))} random folds of the training clips")
     with clip_progress("cross-validation", "") as update:
         done = 0
 
@@ -356,77 +337,3 @@ def metrics(result: Evaluation) -> Mapping[str, Any]:
             "views": result.views,
         }
     }
-
-
-def _fine_tune(
-    recipe: Recipe, folder: Path, start: Checkpoint, samples: Samples, deadline: float
-) -> Evaluation | str:
-    """Train from the probe in the time that is left.
-
-    Returns:
-        The last epoch on the validation clips; why it was not tried; or ``"stopped"``.
-    """
-    run = folder / "finetune"
-    resume = (run / "resume.pt").exists()
-    if resume:
-        tuning = read_recipe(str(run / "recipe.yaml"))
-    else:
-        left = max(deadline - time.monotonic(), 0.0)
-        given = recipe.model_fields_set
-        if not left and "epochs" not in given:
-            return "fine-tuning: left out, no time is left; --minutes gives more"
-        seconds = _epoch_seconds(start, recipe, len(samples))
-        epochs = recipe.epochs if "epochs" in given else min(int(left / seconds), EPOCHS[-1])
-        if epochs < EPOCHS.start and "epochs" not in given:
-            return (
-                f"fine-tuning: left out, an epoch takes about {clock(seconds)} and {clock(left)}"
-                " are left; --minutes gives more"
-            )
-        gentle = {k: v for k, v in GENTLE.items() if k not in given}
-        own = {
-            "options": start.recipe["options"],
-            "weights": str(folder / "probe.safetensors"),
-            "epochs": epochs,
-            "warmup": min(recipe.warmup, epochs / 10),
-        }
-        tuning = recipe.model_copy(update={**gentle, **own})
-        _say(f"fine-tuning: {epochs} epochs of about {clock(seconds)}")
-    outcome = train(tuning, run, resume=resume)
-    if not outcome.finished:
-        return "stopped"
-    last = str(run / "last.safetensors")
-    result = evaluate_checkpoints(
-        [last], source_of(recipe), views=recipe.views, device=recipe.device
-    )
-    assert result is not None  # None is for further processes
-    return result
-
-
-def _epoch_seconds(start: Checkpoint, recipe: Recipe, clips: int) -> float:
-    """Seconds of a training epoch, from one step."""
-    model = copy.deepcopy(start.build()).train()  # a step changes running statistics
-    side, frames = model.spec.input_size, model.spec.frames_per_clip
-    device = choose_device(recipe.device)
-    model.to(device)
-    blank = torch.zeros(min(recipe.batch, clips), frames, 3, side, side, device=device)
-    began = time.monotonic()
-    model(blank).sum().backward()
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.monotonic() - began) / len(blank) * clips * 1.2
-
-
-def _verdict(probe: Evaluation | None, tuned: Evaluation | None) -> tuple[str, str]:
-    """What is kept, and a line on it."""
-    if probe is None or tuned is None:
-        return "probe", "kept: the probe"
-    clips, several = len(probe.labels), probe.truth is not None
-    if several:
-        values = [e.mean_precision.value for e in (probe, tuned)]
-        words = f"mAP of the probe {values[0]:.1%}, of fine-tuning {values[1]:.1%}"
-    else:
-        values = [round(e.top(1).value * clips) for e in (probe, tuned)]
-        words = f"of {clips} validation clips the probe names {values[0]}, fine-tuning {values[1]}"
-    if values[1] > values[0]:
-        return "fine-tuned", f"kept: the fine-tuned network; {words}"
-    return "probe", f"kept: the probe; {words}"
