@@ -1,12 +1,13 @@
 """What causal costs in accuracy, as clips and as streams, with and without a warm start.
 
     python benchmarks/causal.py OUT [--seeds N] [--train N] [--val N] [--epochs N] [KEY=VALUE]...
+    python benchmarks/causal.py OUT --data CLIPS [--seeds N] [--epochs N] [KEY=VALUE]...
 
-Trains on the drawn set ``motion``: the two-sided model, the causal one, and the causal one whose
-state is warm in training (``warm=8``). All are evaluated on the held-back clips by themselves, and
-on streams: all clips one after another with still gaps between them, the state never reset, the
-answer to a clip being the mean of the logits of its T frames. A two-sided model scores the windows
-that coincide with the clips. Existing runs are not trained again.
+Trains on the drawn set ``motion``, or on other clips: the two-sided model, the causal one, and the
+causal one whose state is warm in training (``warm=8``). All are evaluated on the held-back clips by
+themselves, and on streams: all clips one after another with still gaps between them, the state
+never reset, the answer to a clip being the mean of the logits of its T frames. A two-sided model
+scores the windows that coincide with the clips. Existing runs are not trained again.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("out", type=Path)
+    parser.add_argument("--data", help="clips with a split val; default: drawn motion")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train", type=int, default=480)
     parser.add_argument("--val", type=int, default=240)
@@ -54,14 +56,16 @@ def main() -> None:
     parser.add_argument("keys", nargs="*", metavar="KEY=VALUE")
     given = parser.parse_intermixed_args()
     torch.set_num_threads(1)
-    write_motion(given.out / "motion", train=given.train, val=given.val, size=64, workers=1)
-    clips = read_clips(given.out / "motion")
+    data = given.data or str(given.out / "motion")
+    if not given.data:
+        write_motion(data, train=given.train, val=given.val, size=64, workers=1)
+    clips = read_clips(data)
     found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in KINDS}
     for seed in range(given.seeds):
         for kind, keys in KINDS.items():
             folder = given.out / f"{kind.replace(', ', '-').replace('=', '')}-{seed}"
             changes = [f"epochs={given.epochs}", f"seed={seed}", "workers=0", *keys, *given.keys]
-            recipe = read_recipe("motion", changes, {"data": str(clips.root)})
+            recipe = read_recipe("motion", changes, {"data": data})
             last = folder / "last.safetensors"
             if not last.exists() or (folder / "resume.pt").exists():
                 train(recipe, folder, resume=(folder / "resume.pt").exists())

@@ -8,7 +8,6 @@ import socket
 import socketserver
 import struct
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -20,7 +19,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-Script = Callable[["Mjpeg"], Iterator[np.ndarray | float]]
+Script = Callable[[Any], Iterator[Any]]
+"""Called for each connection; yields frames (H, W, 3) to send and seconds (float) to wait. The
+connection is closed at its end."""
 
 
 def serve(server: socketserver.BaseServer) -> threading.Thread:
@@ -33,8 +34,7 @@ class Mjpeg:
     """``multipart/x-mixed-replace`` pictures, as cameras serve them.
 
     Args:
-        script: called for each connection; yields frames (H, W, 3) to send and seconds to wait.
-            The connection is closed at its end.
+        script: what is sent.
 
     Attributes:
         connections: how many there were.
@@ -42,6 +42,7 @@ class Mjpeg:
 
     def __init__(self, script: Script) -> None:
         self.connections = 0
+        self.closing = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -53,7 +54,8 @@ class Mjpeg:
                 try:
                     for item in script(outer):
                         if isinstance(item, float):
-                            time.sleep(item)
+                            if outer.closing.wait(item):
+                                return
                             continue
                         picture = io.BytesIO()
                         Image.fromarray(item).save(picture, "JPEG")
@@ -75,6 +77,7 @@ class Mjpeg:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 

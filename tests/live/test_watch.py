@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import json
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,12 @@ import numpy as np
 import pytest
 
 from smnet.errors import UserError
-from smnet.inference.backends import open_backend
+from smnet.inference.backends import open_backend, plan_views
 from smnet.inference.recognizer import Recognizer
 from smnet.inference.streams import open_stream, score_clip
-from smnet.live.capture import Capture
 from smnet.live.sources import source_of
 from smnet.live.watch import Answer, Watch, watch
+from smnet.timeline.curves import score_recording
 from smnet.timeline.segments import Limits
 from tests.conftest import Called
 from tests.videos import decode_all, moving_frames, write_video
@@ -149,57 +146,6 @@ def test_rtsp(causal: Path) -> None:
     assert found[-1].seconds - found[0].seconds == pytest.approx((len(found) - 1) / RATE, abs=0.3)
 
 
-def test_a_source_that_dies_many_times_leaves_nothing_behind() -> None:
-    frame = moving_frames(1, 48, 32)[0]
-
-    def script(server: Mjpeg) -> Iterator[Any]:
-        yield from [frame, 0.01, frame, 0.01, frame]
-
-    def handles() -> int:
-        return len(list(Path("/proc/self/fd").iterdir()))
-
-    with Mjpeg(script) as server:
-        source = source_of(server.address)
-        capture = Capture(source, RATE, lambda picture: picture, waits=(0.0,))
-        before = None
-        capture.start()
-        while capture.counts.reopened < 25:
-            capture.take(0.2)
-            if capture.counts.reopened == 5 and before is None:
-                gc.collect()
-                before = handles(), threading.active_count()
-        gc.collect()
-        after = handles(), threading.active_count()
-        capture.close()
-    assert before is not None
-    assert after[0] <= before[0] + 8  # connections of the server that are about to close
-    assert after[1] <= before[1] + 4
-
-
-@pytest.mark.slow
-def test_a_long_stream_does_not_grow(causal: Path, tmp_path: Path) -> None:
-    """Seven minutes of stream: memory, threads and file handles stay what they are."""
-    stamps = [500 * k for k in range(800)]
-    frames = np.tile(moving_frames(40, 48, 32), (20, 1, 1, 1))
-    film = write_video(tmp_path / "long.mkv", frames, timestamps=stamps)
-
-    def size() -> tuple[int, int, int]:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        handles = len(list(Path("/proc/self/fd").iterdir()))
-        return pages * 4096 >> 20, threading.active_count(), handles
-
-    stream = watch(causal, str(film), rate=2.0, device="cpu")
-    stream.delays = deque(maxlen=100)
-    sizes = []
-    for number, _ in enumerate(stream):
-        if number in (200, 780):
-            gc.collect()
-            sizes.append(size())
-    early, late = sizes
-    assert late[0] - early[0] <= 8  # MiB
-    assert late[1:] == early[1:]
-
-
 @pytest.mark.parametrize("mode", ["window", "causal"])
 def test_under_load_the_newest_frame_wins(causal: Path, mode: str) -> None:
     with Mjpeg(camera(moving_frames(8, 48, 32), 40)) as server:
@@ -229,6 +175,40 @@ def test_under_load_the_newest_frame_wins(causal: Path, mode: str) -> None:
         assert stream.counts.restarts > 0
     else:
         assert stream.counts.restarts == 0
+
+
+def test_a_causal_network_that_is_far_too_slow_answers_too(causal: Path) -> None:
+    with Mjpeg(camera(moving_frames(8, 48, 32), 40)) as server:
+        lines: list[str] = []
+        stream = watch(causal, server.address, rate=20.0, device="cpu", tell=lines.append)
+        stream.capture._capacity = 2
+        scorer: Any = stream.scorer
+        quick = scorer.add
+
+        def slowly(sample: Any) -> None:
+            time.sleep(0.2)
+            quick(sample)
+
+        scorer.add = slowly
+        named = [
+            answer for answer, _ in zip(stream, range(3 * SEGMENTS), strict=False) if answer.labels
+        ]
+        stream.close()
+    assert named
+    assert stream.counts.dropped > 0
+    assert sum("frames are dropped" in line for line in lines) == 1
+
+
+def test_windows_are_those_of_a_timeline(two_sided: Path, film: Path) -> None:
+    """A file as a stream, and the timeline of the same file: the same windows, the same scores."""
+    backend = open_backend(two_sided, "cpu")
+    plan = plan_views(backend, 1, 1)
+    window = (SEGMENTS - 1) / RATE + 1 / 25  # from the first frame to the end of the last one
+    curves = score_recording(backend, plan, str(film), window, 1 / RATE)
+    found = [a for a in without_end(answers(watch(two_sided, str(film), device="cpu"))) if a.labels]
+    ordered = np.array([[scores_of(a)[name] for name in curves.classes] for a in found])
+    assert len(found) == 21  # the timeline has one more, which ends with the recording
+    np.testing.assert_allclose(ordered, curves.scores[:21], rtol=0, atol=1e-6)
 
 
 def test_time_stamps_that_jump_restart_the_state(causal: Path, tmp_path: Path) -> None:

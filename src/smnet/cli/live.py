@@ -33,7 +33,7 @@ def live(
         typer.Option(metavar="FPS", help="Frames per second. Default: that of the checkpoint."),
     ] = None,
     realtime: Annotated[
-        bool, typer.Option("--realtime", help="Play a file at its own pace.")
+        bool, typer.Option("--realtime", help="Play a file at its own pace; -: read it as live.")
     ] = False,
     high: Annotated[float, typer.Option(min=0, max=1, help="An event starts at this score.")] = 0.5,
     low: Annotated[

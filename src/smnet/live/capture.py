@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 
 import av
 import numpy as np
@@ -55,6 +56,7 @@ class Counts:
         used: frames at a tick of the rate that reached the network.
         dropped: frames at a tick that did not reach it, as it was busy.
         repeated: ticks without a frame of their own, as the source is slower than the rate.
+        damaged: packets that did not decode.
         restarts: how often the state or the window began anew.
         reopened: how often the source was lost and opened again.
     """
@@ -63,6 +65,7 @@ class Counts:
     used: int = 0
     dropped: int = 0
     repeated: int = 0
+    damaged: int = 0
     restarts: int = 0
     reopened: int = 0
 
@@ -73,14 +76,17 @@ class Capture:
     Samples of a live source wait in a queue of bounded length. When it is full, the newest frame
     wins and the dropped ones are counted. ``sliding`` drops the oldest sample, for windows that
     need the last ones only. Otherwise all that waits is dropped and a new stream begins, so that
-    the speed of motion never changes. A file that is not live waits for the reader.
+    the speed of motion never changes; the samples that the first answer of a stream needs are kept,
+    so that a network that is far too slow answers too. A file that is not live waits for the
+    reader.
 
     Args:
         source: the source.
         rate: ticks per second.
         prepare: cuts the crop (3, h, w) uint8 out of a frame (H, W, 3).
         length: L, consecutive frames per sample.
-        capacity: samples that may wait.
+        capacity: samples that may wait, besides those that the first answer still needs.
+        first: samples that the first answer of a stream needs; 0 if ``sliding``.
         sliding: see above.
         silence: see :data:`SILENCE`.
         tell: receives lines for people.
@@ -100,6 +106,7 @@ class Capture:
         *,
         length: int = 1,
         capacity: int = 64,
+        first: int = 0,
         sliding: bool = False,
         silence: float = SILENCE,
         tell: Callable[[str], None] = lambda line: None,
@@ -109,6 +116,7 @@ class Capture:
         self.source, self.counts = source, Counts()
         self._ticks, self._length = Ticks(rate), length
         self._prepare, self._capacity, self._sliding = prepare, capacity, sliding
+        self._first = self._needed = first
         self._silence, self._tell, self._watch, self._waits = silence, tell, watch, waits
         self._queue: deque[Sample] = deque()
         self._changed = threading.Condition()
@@ -127,15 +135,19 @@ class Capture:
         self._thread.start()
 
     def take(self, seconds: float = 0.5) -> list[Sample] | None:
-        """The samples that wait; waits for one, at most ``seconds``. None after the last one.
+        """The oldest sample that waits, or all of them if ``sliding``. None after the last one.
+
+        Waits for a sample for at most ``seconds``.
 
         Raises:
             UserError: the source cannot be read any more.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._ended, seconds)
-            samples = list(self._queue)
-            self._queue.clear()
+            count = len(self._queue) if self._sliding else min(1, len(self._queue))
+            samples = [self._queue.popleft() for _ in range(count)]
+            for sample in samples:
+                self._needed = (self._first if sample.restart else self._needed) - sample.ticks
             self._changed.notify_all()
             if samples:
                 return samples
@@ -181,14 +193,14 @@ class Capture:
         recent: deque[av.VideoFrame] = deque(maxlen=self._length)
         base = time.monotonic()
         first: float | None = None
+        timed = source.has_times(container)
         failed = False
         try:
-            stream = picture_stream(source, container)
-            for frame in container.decode(stream):
+            for frame in self._decoded(container):
                 if self._stop.is_set():
                     return None
                 now = time.monotonic()
-                stamp = frame.time if frame.time is not None else now - base
+                stamp = now - base if frame.time is None or not timed else frame.time
                 first = stamp if first is None else first
                 if source.is_file and source.live and self._stop.wait(stamp - first + base - now):
                     return None
@@ -201,12 +213,26 @@ class Capture:
             reason, failed = f"no frame within {self._silence:g} seconds", True
         except (FFmpegError, OSError, ValueError, UserError) as error:
             reason, failed = getattr(error, "strerror", None) or str(error), True
-        if self.live and not source.is_file and self.counts.seen:
+        if self.live and source.reopens and self.counts.seen:
             return reason
         if failed:
             reason = reason.removeprefix(f"{source.name}: ")
             raise UserError(f"{source.name}: cannot be read further ({reason})")
         return None
+
+    def _decoded(self, container: InputContainer) -> Iterator[av.VideoFrame]:
+        """Frames; packets that do not decode are counted, until there is silence."""
+        last = time.monotonic()
+        for packet in container.demux(picture_stream(self.source, container)):
+            try:
+                frames = packet.decode()
+            except av.error.InvalidDataError:
+                self.counts.damaged += 1
+                if self.live and time.monotonic() - last > self._silence:
+                    raise
+                continue
+            yield from frames
+            last = time.monotonic() if frames else last
 
     def _add(self, stamp: float, recent: deque[av.VideoFrame], convert: Converter) -> None:
         self.counts.seen += 1
@@ -235,7 +261,7 @@ class Capture:
                 if self._stop.is_set():
                     return
                 self._changed.wait(0.5)
-            if len(self._queue) >= self._capacity:
+            if len(self._queue) >= self._capacity + max(0, self._needed):
                 sample = self._make_room(sample)
             self._queue.append(sample)
             self._restart = ""
@@ -243,24 +269,34 @@ class Capture:
 
     def _make_room(self, sample: Sample) -> Sample:
         """Drop what waits. Returns the new sample, which may now begin a new stream."""
+        if not self.counts.dropped:
+            self._tell(
+                f"{self.source.name}: the network is slower than {self._ticks.rate:.3g} frames/s;"
+                " frames are dropped"
+            )
         if self._sliding:
             lost = self._queue.popleft()
             self.counts.dropped += 1
             if lost.restart:
                 self._queue[0] = replace(self._queue[0], restart=lost.restart)
             return sample
-        self.counts.dropped += len(self._queue)
-        self._queue.clear()
+        kept = list(islice(self._queue, max(0, self._needed)))
+        self.counts.dropped += len(self._queue) - len(kept)
+        self._queue = deque(kept)
         return replace(sample, ticks=1, restart=sample.restart or "frames were dropped")
 
     def _reopened(self, reason: str) -> InputContainer | None:
-        """The source, opened again; None if the capture is closed."""
+        """The source, opened again; None if the capture is closed or a broadcast has ended."""
         self._tell(f"{self.source.name}: lost ({reason}); trying to open it again")
         began, attempt = time.monotonic(), 0
         while not self._stop.wait(self._waits[min(attempt, len(self._waits) - 1)]):
             attempt += 1
             with suppress(UserError):
                 container = self.source.open(self._silence)
+                if not self.source.is_live(container):  # a playlist that is complete now
+                    container.close()
+                    self._tell(f"{self.source.name}: the broadcast has ended")
+                    return None
                 lost = time.monotonic() - began
                 self._tell(f"{self.source.name}: open again after {lost:.1f} s")
                 self.counts.reopened += 1

@@ -21,10 +21,17 @@ from numpy.typing import NDArray
 from smnet.data.video.base import check_size
 from smnet.data.video.container import LENIENT, open_container, video_stream
 from smnet.errors import UserError
+from smnet.live.relay import Relay, can_relay
 
 OPEN_SECONDS = 15.0
 """Time limit for opening a source."""
+PIPE = "pipe:0"
 
+LOW_DELAY = {"flags": "low_delay", "fpsprobesize": "0"}
+"""Options of live sources. Frames are not collected to estimate a rate, which is not used."""
+_NEWEST = {"fflags": "nobuffer"}  # what was read to recognise the stream is not kept
+UNTIMED = ("mpjpeg", "mjpeg", "h264", "hevc")
+"""Formats without time stamps. FFmpeg counts their frames at 25 per second instead."""
 _STREAMED = ("mpegts", "flv", "mov", "matroska", "avi", "ogg", "mpeg", "h264", "hevc", "mjpeg")
 _CAMERAS = {"linux": "v4l2", "darwin": "avfoundation", "win32": "dshow"}
 
@@ -36,7 +43,7 @@ class Source:
     Attributes:
         name: for people, without a password.
         address: for FFmpeg.
-        live: its frames come at their own pace, and it is opened again when it is lost.
+        live: its frames come at their own pace.
         format: the demuxer; None finds it.
         protocols, demuxers: what FFmpeg may use.
         options: further options of FFmpeg.
@@ -54,6 +61,11 @@ class Source:
     def is_file(self) -> bool:
         return not self.protocols and self.format is None
 
+    @property
+    def reopens(self) -> bool:
+        """Whether it can be opened again when it is lost."""
+        return self.live and not self.is_file and self.address != PIPE
+
     def open(self, silence: float) -> InputContainer:
         """Open the source.
 
@@ -68,17 +80,21 @@ class Source:
         options = {
             "protocol_whitelist": self.protocols,
             "format_whitelist": ",".join(self.demuxers),
-            **({"fflags": "nobuffer", "flags": "low_delay"} if self.live else {}),
+            **(LOW_DELAY if self.live else {}),
             **self.options,
         }
+        settings = {"container_options": options, "timeout": (OPEN_SECONDS, silence), **LENIENT}
         try:
-            return av.open(
-                self.address,
-                format=self.format,
-                container_options=options,
-                timeout=(OPEN_SECONDS, silence),
-                **LENIENT,
-            )
+            try:
+                return av.open(self.address, format=self.format, **settings)
+            except av.error.ProtocolNotFoundError:
+                if not can_relay():
+                    raise
+                relay = Relay(self.address, self.protocols, min(silence, OPEN_SECONDS))
+                options["analyzeduration"] = "1000000"
+                return av.open(relay, format="mpegts", **settings)
+        except av.error.ProtocolNotFoundError:
+            reason = f"PyAV is built without {self.protocols}; install the program ffmpeg"
         except av.error.ExitError:
             reason = f"no answer within {OPEN_SECONDS:g} seconds"
         except (FFmpegError, OSError, ValueError) as error:
@@ -89,6 +105,13 @@ class Source:
         """Whether frames are lost if nobody takes them. A file at an address of HTTP waits."""
         whole = container.duration is not None and self.address.startswith("http")
         return self.live and not whole
+
+    def has_times(self, container: InputContainer) -> bool:
+        """Whether the time stamps of the frames are those of their capture.
+
+        Motion JPEG of a camera has none, so the arrival of a frame is its time.
+        """
+        return not self.live or self.is_file or container.format.name not in UNTIMED
 
     def _hint(self) -> str:
         if self.format in _CAMERAS.values():
@@ -101,7 +124,7 @@ def source_of(word: str, realtime: bool = False) -> Source:
 
     Args:
         word: ``0`` or ``/dev/video0``, an address, a file, or ``-`` for standard input.
-        realtime: play a file at its own pace, as if it were live.
+        realtime: play a file at its own pace, as if it were live; standard input is live.
 
     Raises:
         UserError: no such file, or an address of an unknown kind.
@@ -109,24 +132,25 @@ def source_of(word: str, realtime: bool = False) -> Source:
     if word.isdecimal() or re.fullmatch(r"/dev/video\d+", word):
         return _camera(word)
     if word == "-":
-        return Source("standard input", "pipe:0", False, protocols="pipe")
+        return Source("standard input", PIPE, realtime, protocols="pipe")
     scheme, colon, _ = word.partition("://")
     if not colon:
         if not Path(word).is_file():
             raise UserError(f"{word}: no such file")
         return Source(word, word, realtime)
     name = re.sub(r"://[^/@]*@", "://", word)
+    name = re.sub(r"(passphrase)=[^&]*", r"\1=...", name)
     tls = "tcp,tls,crypto"
     match scheme.lower():
         case "rtsp" | "rtsps":
-            options = {"rtsp_flags": "prefer_tcp"}
+            options = {"rtsp_flags": "prefer_tcp", **_NEWEST}
             protocols = f"rtsp,rtsps,rtp,srtp,udp,{tls}"
             return Source(name, word, True, None, protocols, ("rtsp", "rtp", "sdp"), options)
         case "http" | "https":
             kinds = (*_STREAMED, "mpjpeg", "hls")
             return Source(name, word, True, None, f"http,https,httpproxy,{tls}", kinds)
         case "srt" | "udp":
-            return Source(name, word, True, None, scheme.lower())
+            return Source(name, word, True, None, scheme.lower(), options=_NEWEST)
     raise UserError(
         f"{name}: {scheme}:// is not read; use a camera (0), rtsp://, http(s)://, srt://, udp://,"
         " a file, or -"
@@ -140,7 +164,7 @@ def _camera(word: str) -> Source:
     address = f"/dev/video{word}" if kind == "v4l2" and word.isdecimal() else word
     if kind == "dshow" and word.isdecimal():
         raise UserError("on Windows give the camera by name, for instance video=Integrated Camera")
-    return Source(f"camera {word}", address, True, kind, "file", (kind,))
+    return Source(f"camera {word}", address, True, kind, "file", (kind,), _NEWEST)
 
 
 def picture_stream(source: Source, container: InputContainer) -> av.VideoStream:

@@ -152,6 +152,7 @@ class Watch:
             "used": self.counts.used,
             "dropped": self.counts.dropped,
             "repeated": self.counts.repeated,
+            "damaged": self.counts.damaged,
             "restarts": self.counts.restarts,
             "reopened": self.counts.reopened,
             "delay_median": median if self.capture.live else None,
@@ -168,6 +169,7 @@ class Watch:
             )
         for name, words in (
             ("repeated", "moments without a frame of their own"),
+            ("damaged", "packets that did not decode"),
             ("restarts", "restarts"),
             ("reopened", "times reopened"),
         ):
@@ -199,7 +201,7 @@ def watch(
         source: a camera, an address or a file, see ``smnet.live.sources.source_of``.
         mode: ``"window"``, ``"causal"`` or ``"auto"``, see ``smnet.live.scoring.open_scorer``.
         rate: samples per second; None is that of the checkpoint.
-        realtime: play a file at its own pace.
+        realtime: play a file at its own pace; standard input is live.
         limits: thresholds of an event, see ``smnet.live.events.EventRule``.
         by_class: thresholds of single classes.
         overlap: whether events of several classes may be at one time.
@@ -222,13 +224,14 @@ def watch(
     spec = scorer.spec
     chosen, origin = rate_of(spec, rate)
     sliding = scorer.mode == "window"
-    capacity = spec.num_segments if sliding else max(spec.num_segments, round(BACKLOG * chosen))
+    capacity = spec.num_segments if sliding else max(1, round(BACKLOG * chosen))
     capture = Capture(
         opened,
         chosen,
         scorer.prepare,
         length=spec.frames_per_segment,
         capacity=capacity,
+        first=0 if sliding else spec.num_segments,
         sliding=sliding,
         silence=silence,
         tell=tell,

@@ -143,7 +143,8 @@ def score_recording(
         fps = video.fps
         duration = recording_end(times, fps)
         starts = window_starts(duration, window, every)
-        spans = np.stack([starts, np.minimum(starts + window, duration)], axis=1)
+        ends = np.round(np.minimum(starts + window, duration), 6)
+        spans = np.stack([starts, ends], axis=1)
         reader = WindowReader(video, spans, plan)
         spec = backend.spec
         scores = np.zeros((len(starts), spec.num_classes), np.float32)

@@ -55,7 +55,8 @@ def recording_end(times: Sequence[float], fps: float | None) -> float:
 def window_starts(duration: float, window: float, every: float) -> NDArray[np.float64]:
     """Where windows of ``window`` seconds begin: every ``every`` seconds, and at the last place.
 
-    A recording shorter than a window has one, which covers it.
+    A recording shorter than a window has one, which covers it. Times are in whole microseconds, so
+    that a window that begins at a frame has this frame.
 
     Args:
         duration: of the recording, seconds.
@@ -65,7 +66,7 @@ def window_starts(duration: float, window: float, every: float) -> NDArray[np.fl
     starts = np.arange(int(last / every) + 1, dtype=np.float64) * every
     if last - starts[-1] > 1e-6:
         starts = np.append(starts, last)
-    return starts
+    return np.round(starts, 6)
 
 
 def window_frames(
