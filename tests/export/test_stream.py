@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ import pytest
 
 from smnet.checkpoints.file import Checkpoint, save_checkpoint
 from smnet.errors import UserError
-from smnet.export.export import export
+from smnet.export.export import Exported, export
 from smnet.inference.backends import open_backend
 from smnet.inference.streams import NotAStream, OnnxStream, open_stream, score_clip
 from smnet.models import create_model
 from tests.models.reference import scramble
 
+pytestmark = pytest.mark.usefixtures("short_networks")
+
 SIZE, SEGMENTS = 32, 3
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 
 def checkpoint(path: Path, name: str = "smnet_resnet18", **options: Any) -> Path:
@@ -30,8 +34,18 @@ def checkpoint(path: Path, name: str = "smnet_resnet18", **options: Any) -> Path
 
 
 @pytest.fixture(scope="module")
-def causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def causal(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return checkpoint(tmp_path_factory.mktemp("causal") / "causal.safetensors", causal=True)
+
+
+@pytest.fixture(scope="module")
+def made(causal: Path) -> dict[str, Exported]:
+    """The exported steps, by engine."""
+    engines = [to for to in SUFFIXES if find_spec(to)]
+    return {
+        to: export(causal, causal.with_name(f"step{SUFFIXES[to]}"), to=to, stream=True)
+        for to in engines
+    }
 
 
 @pytest.fixture
@@ -39,16 +53,14 @@ def frames() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (SEGMENTS + 2, 3, SIZE, SIZE), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", SUFFIXES)
 def test_steps_of_the_file_are_those_of_the_checkpoint(
-    causal: Path, frames: np.ndarray, tmp_path: Path, to: str
+    causal: Path, made: dict[str, Exported], frames: np.ndarray, to: str
 ) -> None:
     pytest.importorskip(to)
-    made = export(
-        causal, tmp_path / f"step{'.onnx' if to == 'onnx' else '.xml'}", to=to, stream=True
-    )
-    assert made.parity.max_abs < 1e-4
-    stream, expected = open_stream(made.path, "cpu"), open_stream(causal, "cpu")
+    path = made[to].path
+    assert made[to].parity.max_abs < 1e-4
+    stream, expected = open_stream(path, "cpu"), open_stream(causal, "cpu")
     assert stream.state_bytes == expected.state_bytes > 0
     for frame in frames:
         np.testing.assert_allclose(stream.step(frame), expected.step(frame), rtol=0, atol=1e-4)
@@ -56,13 +68,12 @@ def test_steps_of_the_file_are_those_of_the_checkpoint(
     scores = open_backend(causal, "cpu").score(clip[None, None])[0]
     np.testing.assert_allclose(score_clip(stream, clip), scores, rtol=0, atol=1e-4)
     with pytest.raises(UserError, match="use it with smnet live"):
-        open_backend(made.path)
+        open_backend(path)
 
 
-def test_the_state_is_outside(causal: Path, frames: np.ndarray, tmp_path: Path) -> None:
+def test_the_state_is_outside(made: dict[str, Exported], frames: np.ndarray) -> None:
     """At most four dimensions each; a step with the same state gives the same logits again."""
-    made = export(causal, tmp_path / "step.onnx", stream=True)
-    stream = open_stream(made.path, "cpu")
+    stream = open_stream(made["onnx"].path, "cpu")
     assert isinstance(stream, OnnxStream)
     assert all(len(shape) <= 4 for shape in stream.states.values())
     first, state = stream.run_step(frames[0], stream.state)
@@ -72,14 +83,14 @@ def test_the_state_is_outside(causal: Path, frames: np.ndarray, tmp_path: Path) 
     assert not np.array_equal(first, after)
 
 
-@pytest.mark.parametrize("to", ["onnx", "openvino"])
+@pytest.mark.parametrize("to", SUFFIXES)
 def test_int8(clips: Path, tmp_path: Path, to: str, monkeypatch: Any) -> None:
     pytest.importorskip(to)
     monkeypatch.setattr("smnet.export.quantise.MAX_DROP", 100.0)  # random weights
     monkeypatch.setattr("smnet.export.export.CALIBRATION_CLIPS", 2)
     made = export(
         checkpoint(tmp_path / "causal.safetensors", "tsm_resnet18", causal=True),
-        tmp_path / f"step{'.onnx' if to == 'onnx' else '.xml'}",
+        tmp_path / f"step{SUFFIXES[to]}",
         to=to,
         precision="int8",
         calibration=str(clips),
