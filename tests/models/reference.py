@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from smnet.models import create_model
 from smnet.models.base import VideoModel
 from smnet.models.smnet import MotionExcitation
+from tests.conftest import DEVICES
 
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
@@ -103,7 +104,19 @@ def assert_same(
     rtol: float = 1e-9,
     atol: float = 1e-10,
 ) -> None:
-    """The same values, and the same gradients of the input and of every parameter."""
+    """The same values and gradients of the input and of every parameter, on every device."""
+    for device in DEVICES:
+        _assert_same(module.to(device), naive, x.to(device), segments, rtol, atol)
+
+
+def _assert_same(
+    module: nn.Module,
+    naive: Callable[[Tensor], Tensor],
+    x: Tensor,
+    segments: int,
+    rtol: float,
+    atol: float,
+) -> None:
     results = []
     for function in (lambda a: module(a, segments), naive):
         leaf = x.clone().requires_grad_()

@@ -248,7 +248,7 @@ def compare(
     """Outputs, gradients of the input and of every parameter, and running statistics."""
     close = functools.partial(torch.testing.assert_close, rtol=1e-6, atol=1e-7)
     close(y, expected)
-    weighting = noise(*y.shape, seed=2)
+    weighting = noise(*y.shape, seed=2).to(y)
     (y * weighting).sum().backward()
     (expected * weighting).sum().backward()
     close(x.grad, x_naive.grad)
@@ -456,12 +456,12 @@ def small_network(key: str, clips: Tensor) -> tuple[VideoModel, SMNetOptions, di
 
 @pytest.mark.parametrize("training", [True, False], ids=["train", "eval"])
 @pytest.mark.parametrize("key", NETWORKS)
-def test_network_is_the_article(key: str, training: bool) -> None:
+def test_network_is_the_article(key: str, training: bool, device: torch.device) -> None:
     clips = noise(2, 4, 3, 64, 64)
     model, options, rest = small_network(key, clips)
-    model.double().train(training)
+    model.double().train(training).to(device)
     t = Tensors.of(model)
-    clips.requires_grad_()
+    clips = clips.to(device).requires_grad_()
     clips_naive = clips.detach().clone().requires_grad_()
     expected = naive_network(clips_naive, t, options, **rest)
     compare(model, t, model(clips), expected, clips, clips_naive)

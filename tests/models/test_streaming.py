@@ -69,7 +69,7 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 @torch.no_grad()
 def check(model: VideoModel) -> None:
     """Steps equal the whole sequence, at every length; batches and clips stay apart."""
-    frames = videos(SEGMENTS + 2)
+    frames = videos(SEGMENTS + 2).to(next(model.parameters()).device)
     each = steps(model, frames)
     for length in (1, SEGMENTS):
         assert_near(each[:, :length].mean(1), model(frames[:, :length]))
@@ -88,8 +88,8 @@ def plain_only() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", CAUSAL)
-def test_steps_are_the_whole_sequence(name: str) -> None:
-    check(causal(name, **CAUSAL[name]))
+def test_steps_are_the_whole_sequence(name: str, device: torch.device) -> None:
+    check(causal(name, **CAUSAL[name]).to(device))
 
 
 @pytest.mark.parametrize("options", SMNETS, ids=str)
