@@ -21,8 +21,8 @@ from tests.live.conftest import causal  # noqa: F401, a fixture
 from tests.timeline.conftest import NAMES, film, network  # noqa: F401, fixtures
 
 if TYPE_CHECKING:
-    from smnet.serve.app import Service
     from smnet.serve.run import Server
+    from smnet.serve.service import Service
 
 LIMITS = Limits(idle=5.0, timeout=20.0)
 
@@ -131,13 +131,14 @@ def running(
     limits: Limits = LIMITS,
     token: str | None = None,
     workers: int = 2,
+    report: str = "",
 ) -> Iterator[Running]:
     # Imported here, so that the tests are skipped without the extra.
-    from smnet.serve.app import Service
     from smnet.serve.models import open_models
     from smnet.serve.run import Server, configuration, listen
+    from smnet.serve.service import Service
 
-    service = Service(open_models([str(p) for p in paths], "cpu"), limits, workers)
+    service = Service(open_models([str(p) for p in paths], "cpu"), limits, workers, report=report)
     server = Server(configuration(service, token, 20.0), service)
     listening = listen("127.0.0.1", 0)
     listening.listen()

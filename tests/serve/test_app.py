@@ -160,6 +160,24 @@ def test_a_token_is_needed(exported: Path, clip: Path) -> None:
         assert server.ask("/v1/embed", ("a", b""), headers=right).status == 400  # no features
 
 
+def test_the_report_of_an_evaluation(exported: Path, served: Running) -> None:
+    assert served.ask("/v1/models").json["report"] is False
+    assert served.ask("/v1/report", body=b"").status == 404
+    with running([exported], token=TOKEN, workers=1, report="<p>mistakes</p>") as server:
+        assert server.ask("/v1/report", body=b"").status == 401
+        right = {"Authorization": f"Bearer {TOKEN}"}
+        path = server.ask("/v1/report", body=b"", headers=right).json["path"]
+        page = server.ask(path)  # a window of a browser sends no token
+        assert page.body == b"<p>mistakes</p>"
+        assert page.headers["content-security-policy"].startswith("default-src 'none'; style-src")
+        assert server.ask(f"{path}x").status == server.ask("/report/").status == 404
+
+
+def test_the_folder_of_a_killed_server_is_removed_by_the_next(served: Running) -> None:
+    # tests/test_files.py kills processes that hold such a folder.
+    assert (served.service.folder.parent / ".lock").exists()
+
+
 def test_addresses_below_an_allowed_prefix(exported: Path, clip: Path) -> None:
     class Quiet(SimpleHTTPRequestHandler):
         def __init__(self, *words: Any) -> None:

@@ -19,9 +19,9 @@ import pytest
 pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
 
 from smnet.errors import UserError
-from smnet.serve.app import shown_name
 from smnet.serve.limits import check_address, check_prefixes
 from smnet.serve.run import check_token
+from smnet.serve.uploads import shown_name
 from tests.serve.conftest import LIMITS, Running, form, running
 from tests.videos import moving_frames, write_video
 

@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
 
+from smnet.report.app import app_script, app_style
 from smnet.serve.app import page_file
 from tests.serve.conftest import Running
 
@@ -22,8 +23,7 @@ def test_nothing_on_the_page_comes_from_elsewhere(served: Running) -> None:
     policy = answer.headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
-    for name in ("index.html", "page.js", "page.css"):
-        content = page_file(name)
+    for content in (page_file("index.html"), page_file("page.js"), app_script(), app_style()):
         assert "http://" not in content
         assert "https://" not in content
         assert "innerHTML" not in content

@@ -90,6 +90,8 @@ def test_mistakes_on_the_command_line(
             ((exported, "--allow-addresses", "example.org"), "with a slash at the end"),
             ((tmp_path / "none.onnx", "--port", 0), "no such file"),
             ((exported, exported, "--port", 0), "given twice"),
+            ((exported, "--report", tmp_path / "none.html"), "smnet evaluate --report FILE.html"),
+            ((exported, "--report", exported), "is not a page"),
         ):
             called = smnet("serve", *words)
             assert called.status == 1

@@ -58,6 +58,10 @@ def serve(
         float,
         typer.Option(min=1, metavar="SECONDS", help="At the end, time for accepted requests."),
     ] = 60.0,
+    report: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.html", help="A page of smnet evaluate, with the mistakes."),
+    ] = None,
     views: Views = "1x1",
     device: Device = "auto",
     backend: Annotated[
@@ -109,5 +113,6 @@ def serve(
         device=device,
         backend=backend,
         drain=drain,
+        report=report,
         say=lambda line: typer.echo(line, err=True),
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, Field
 
 
@@ -26,6 +28,11 @@ class Models(BaseModel):
     version: str = Field(description="Of smnet.", examples=["0.1.0"])
     addresses: bool = Field(description="Whether addresses may be given.")
     upload: int = Field(description="Most bytes of a request.", examples=[104857600])
+    report: bool = Field(description="Whether /v1/report has the report of an evaluation.")
+
+
+class Report(BaseModel):
+    path: str = Field(description="Valid for a minute.", examples=["/report/Vt3nQ"])
 
 
 class Named(BaseModel):
@@ -119,3 +126,18 @@ class Explanation(BaseModel):
 
 class Error(BaseModel):
     error: str = Field(examples=["clip.mp4: is empty (0 bytes)"])
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Error, "description": text}
+    for status, text in {
+        400: "No video, or more than the server takes.",
+        401: "No token.",
+        404: "No such model, or no report.",
+        408: "The upload was too slow.",
+        413: "The upload is too large.",
+        422: "No video could be read.",
+        503: "Busy; try again after Retry-After seconds.",
+    }.items()
+}
+"""The answers of a refused request, for OpenAPI."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import struct
 import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NoReturn
 
 import numpy as np
+from fastapi import HTTPException, WebSocket
 from PIL import Image
+from starlette.websockets import WebSocketDisconnect
 
 from smnet.errors import UserError
 from smnet.inference.streams import stream_of
@@ -19,12 +24,14 @@ from smnet.live.scoring import CausalScorer, Scorer, WindowScorer
 from smnet.live.watch import rate_of
 from smnet.serve.batching import Batcher
 from smnet.serve.models import Delegate, Model, Pixels, Values
+from smnet.serve.service import Service
 
 STAMP = struct.Struct(">d")
 """Seconds, before the JPEG in every message."""
 MOST_BYTES = 1 << 20
 """Of a message."""
 _MOST_PIXELS = 1920 * 1080
+_SILENCE = 30.0  # seconds without a frame, after which a stream is closed
 _BROKEN = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 
 
@@ -128,3 +135,42 @@ class _Batched(Delegate):
         if problems:
             raise UserError(next(iter(problems.values())))
         return rows
+
+
+async def follow(socket: WebSocket, service: Service, has_token: Callable[[str], bool]) -> None:
+    """Answer the frames of a camera until it leaves."""
+    await socket.accept()
+    try:
+        async with asyncio.timeout(_SILENCE):
+            first = json.loads(await socket.receive_text())
+        if not isinstance(first, dict) or not has_token(str(first.get("token", ""))):
+            await _hang_up(socket, "give the token")
+        if service.cameras >= service.limits.cameras:
+            await _hang_up(socket, f"busy: {service.cameras} cameras are open", 1013)
+        number = service.number(first.get("model"))
+        stream = Camera(service.models[number], service.batchers[number])
+        service.cameras += 1
+        try:
+            service.metrics.cameras.set(service.cameras)
+            await socket.send_json({"rate": stream.rate, "mode": stream.mode, "most": MOST_BYTES})
+            while True:
+                async with asyncio.timeout(_SILENCE):
+                    message = await socket.receive_bytes()
+                await socket.send_json(await asyncio.to_thread(stream.take, message))
+        finally:
+            service.cameras -= 1
+            service.metrics.cameras.set(service.cameras)
+    except WebSocketDisconnect:
+        return
+    except HTTPException as error:
+        await socket.close(1008, str(error.detail)[:100])
+    except TimeoutError:
+        await socket.close(1008, "silent for too long")
+    except (UserError, KeyError, ValueError, RecursionError) as error:
+        reason = str(error) if isinstance(error, UserError) else "not a message of the camera"
+        await socket.close(1003, reason[:100])
+
+
+async def _hang_up(socket: WebSocket, reason: str, code: int = 1008) -> NoReturn:
+    await socket.close(code, reason)
+    raise WebSocketDisconnect(code)

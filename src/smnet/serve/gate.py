@@ -11,7 +11,7 @@ import math
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +28,22 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 LOCAL = ("localhost", "127.0.0.1", "::1")
-OPEN = ("/", "/page.js", "/style.css", "/healthz", "/readyz")
+OPEN = ("/", "/page.js", "/app.js", "/style.css", "/healthz", "/readyz")
 """Paths that need no token."""
+REPORTS = "/report/"
+"""Paths below need no token either: each ends in a key of its own."""
+ANSWERS = ("/v1/predict", "/v1/embed", "/v1/explain", "/v1/timeline", "/v1/report")
+"""Paths that are counted by name."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self';"
     " img-src 'self' blob: data:; media-src 'self' blob:; base-uri 'none'; form-action 'none';"
     " frame-ancestors 'none'"
 )
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; media-src data:; sandbox;"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Of a report, which is one file with its style inside and no scripts."""
 HEADERS = (
     (b"content-security-policy", POLICY.encode()),
     (b"x-content-type-options", b"nosniff"),
@@ -63,17 +72,37 @@ class Gate:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        if refused := self._foreign(headers):
-            await _refuse(scope, receive, send, 403, refused)
+        refusal = self._refusal(scope, Headers(scope=scope))
+        if refusal is not None:
+            if _is_post(scope):
+                self._count(scope, refusal[0])
+            await _refuse(scope, receive, send, *refusal)
+        elif _is_post(scope):
+            await self._post(scope, receive, send)
         elif scope["type"] == "websocket":  # the first message has the token
             await self._app(scope, receive, send)
-        elif scope["path"] not in OPEN and not self._has_token(headers):
-            await _refuse(scope, receive, send, 401, "give the token: Authorization: Bearer TOKEN")
-        elif scope["method"] != "POST":
-            await self._app(scope, receive, _with_headers(send))
         else:
-            await self._post(scope, receive, send, headers)
+            await self._app(scope, receive, _with_headers(send))
+
+    def _refusal(self, scope: Message, headers: Headers) -> tuple[int, str, dict[str, str]] | None:
+        """Status, reason and further headers of the refusal; None if the request may pass."""
+        if reason := self._foreign(headers):
+            return 403, reason, {}
+        if scope["type"] == "websocket":
+            return None
+        is_open = scope["path"] in OPEN or scope["path"].startswith(REPORTS)
+        if not is_open and not self._has_token(headers):
+            reason = "give the token: Authorization: Bearer TOKEN"
+            return 401, reason, {"www-authenticate": "Bearer"}
+        if not _is_post(scope):
+            return None
+        length = headers.get("content-length", "0")
+        if not length.isdecimal() or int(length) > self._limits.upload:
+            return 413, _too_large(self._limits), {}
+        if self._waiting >= self._limits.requests:
+            reason = f"busy: {self._waiting} requests are in progress; try again later"
+            return 503, reason, {"retry-after": str(self._pause())}
+        return None
 
     def has_token(self, given: str) -> bool:
         """Whether this is the token."""
@@ -94,16 +123,7 @@ class Gate:
             return "requests from pages of other sites are refused"
         return ""
 
-    async def _post(self, scope: Message, receive: Receive, send: Send, headers: Headers) -> None:
-        limits = self._limits
-        length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > limits.upload:
-            await self._counted(scope, receive, send, 413, _too_large(limits))
-            return
-        if self._waiting >= limits.requests:
-            text = f"busy: {self._waiting} requests are in progress; try again later"
-            await self._counted(scope, receive, send, 503, text, self._pause())
-            return
+    async def _post(self, scope: Message, receive: Receive, send: Send) -> None:
         self._waiting += 1
         self._metrics.waiting.set(self._waiting)
         began = scope["began"] = time.monotonic()
@@ -122,24 +142,16 @@ class Gate:
             await send(message)
 
         try:
-            await self._app(scope, _Body(receive, limits), _with_headers(sent))
+            await self._app(scope, _Body(receive, self._limits), _with_headers(sent))
         finally:
             self._waiting -= 1
             self._took.append(time.monotonic() - began)
             self._metrics.waiting.set(self._waiting)
-            self._metrics.requests.labels(scope["path"] if status != 404 else "", status).inc()
+            self._count(scope, status)
 
-    async def _counted(
-        self,
-        scope: Message,
-        receive: Receive,
-        send: Send,
-        status: int,
-        reason: str,
-        pause: int | None = None,
-    ) -> None:
-        self._metrics.requests.labels(scope["path"], status).inc()
-        await _refuse(scope, receive, send, status, reason, pause)
+    def _count(self, scope: Message, status: int) -> None:
+        path = scope["path"] if scope["path"] in ANSWERS else ""  # a client may ask for any
+        self._metrics.requests.labels(path, status).inc()
 
     def _pause(self) -> int:
         """Seconds after which to try again: until the queue is probably half as long."""
@@ -181,7 +193,9 @@ def _too_large(limits: Limits) -> str:
 def _with_headers(send: Send) -> Send:
     async def sent(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message["headers"] = [*message.get("headers", ()), *HEADERS]
+            given = [*message.get("headers", ())]
+            names = {name for name, _ in given}
+            message["headers"] = [*given, *(h for h in HEADERS if h[0] not in names)]
         await send(message)
 
     return sent
@@ -193,7 +207,7 @@ async def _refuse(
     send: Send,
     status: int,
     reason: str,
-    pause: int | None = None,
+    more: Mapping[str, str],
 ) -> None:
     if scope["type"] == "websocket":
         await receive()
@@ -204,16 +218,17 @@ async def _refuse(
         (b"content-type", b"application/json"),
         (b"content-length", str(len(body)).encode()),
         (b"connection", b"close"),
+        *((name.encode(), value.encode()) for name, value in more.items()),
         *HEADERS,
     ]
-    if pause is not None:
-        headers.append((b"retry-after", str(pause).encode()))
-    if status == 401:
-        headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body, "more_body": True})
     await _linger(receive)
     await send({"type": "http.response.body", "body": b""})
+
+
+def _is_post(scope: Message) -> bool:
+    return bool(scope["type"] == "http" and scope["method"] == "POST")
 
 
 async def _linger(receive: Receive) -> None:

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.corpus.run import settings_of
-from smnet.data.clips import Part
-from smnet.data.loading.views import Damage, Scaler, ViewPlan
+from smnet.data.loading.views import Scaler
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, is_exported, score_each
 from smnet.inference.classifier import Classifier
@@ -109,14 +108,8 @@ class Delegate:
     def features(self, views: Pixels, pool: Callable[[Any], Any] = _mean) -> Values:
         return self.backend.features(views, pool)
 
-    def read(
-        self,
-        path: str | Pixels,
-        plan: ViewPlan,
-        damage: Damage | None = None,
-        part: Part | None = None,
-    ) -> Pixels:
-        return self.backend.read(path, plan, damage, part)
+    def read(self, path: str | Pixels, *words: Any, **named: Any) -> Pixels:
+        return self.backend.read(path, *words, **named)
 
     def score(self, views: Pixels) -> Values:
         return self.backend.score(views)

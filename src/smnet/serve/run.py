@@ -7,19 +7,23 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import uvicorn
 
 from smnet.errors import UserError
-from smnet.serve.app import Service, make_app
+from smnet.files import is_ours
+from smnet.serve.app import make_app
 from smnet.serve.camera import MOST_BYTES
 from smnet.serve.limits import Limits
 from smnet.serve.models import open_models
+from smnet.serve.service import Service
 from smnet.system import available_cores
 
 _MOST_CONNECTIONS = 512
 _BACKLOG = 128
 _LEAST_TOKEN = 16  # characters
+_MOST_REPORT = 64 << 20  # bytes
 
 
 def serve(
@@ -36,6 +40,7 @@ def serve(
     device: str = "auto",
     backend: str | None = None,
     drain: float = 60.0,
+    report: str | None = None,
     say: Callable[[str], None] = lambda line: None,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; requests that were accepted are answered first.
@@ -50,15 +55,18 @@ def serve(
         wait: seconds to wait for further videos.
         views, device, backend: see :meth:`smnet.inference.recognizer.Recognizer.load`.
         drain: seconds for accepted requests at the end.
+        report: a page that ``smnet evaluate`` wrote, which the page links to.
         say: receives lines for people.
 
     Raises:
         UserError: a model cannot be opened, the port is in use, or a token is missing.
     """
     check_token(host, token)
+    page = read_report(report) if report is not None else ""
     listening = listen(host, port)
     models = open_models(checkpoints, device, views, backend)
-    service = Service(models, limits or Limits(), workers or min(available_cores(), 8), batch, wait)
+    workers = workers or min(available_cores(), 8)
+    service = Service(models, limits or Limits(), workers, batch, wait, page)
     try:
         service.warm_up()
         listening.listen(_BACKLOG)
@@ -125,6 +133,22 @@ def check_token(host: str, token: str | None) -> None:
         raise UserError(
             f"--host {host}: other machines can reach it; set a token with --token or SMNET_TOKEN"
         )
+
+
+def read_report(path: str) -> str:
+    """The page of a report.
+
+    Raises:
+        UserError: no such file, or one that smnet did not write.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(
+            f"--report {path}: no such file; smnet evaluate --report FILE.html writes it"
+        )
+    if file.stat().st_size > _MOST_REPORT or file.suffix != ".html" or not is_ours(file):
+        raise UserError(f"--report {path}: is not a page that smnet evaluate wrote")
+    return file.read_text(encoding="utf-8")
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -19,8 +19,6 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from smnet.corpus.items import Item
-from smnet.data.clips import Part
-from smnet.data.loading.views import Damage, ViewPlan
 from smnet.data.video.base import MAX_PIXELS
 from smnet.data.video.container import open_container, video_stream
 from smnet.data.video.webp import is_webp
@@ -255,15 +253,9 @@ class _RemoteBackend(Delegate):
         self._slot, self._calls, self._limits = slot, calls, limits
         self._parent = os.getppid()
 
-    def read(
-        self,
-        path: str | Pixels,
-        plan: ViewPlan,
-        damage: Damage | None = None,
-        part: Part | None = None,
-    ) -> Pixels:
+    def read(self, path: str | Pixels, *words: Any, **named: Any) -> Pixels:
         check_video(str(path), self._limits)
-        return super().read(path, plan, damage, part)
+        return super().read(path, *words, **named)
 
     def score(self, views: Pixels) -> Values:
         self._slot[: len(views)] = views

@@ -1,11 +1,5 @@
-"use strict";
-const get = id => document.getElementById(id);
-const make = (tag, text = "", kind = "") => {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  if (kind) element.className = kind;
-  return element;
-};
+import {bars, card, closeCamera, get, make, openCamera, say, takeFiles} from "./app.js";
+
 const COLOURS = [1, 2, 3, 4, 5, 6].map(k => `var(--c${k})`);
 const WIDTH = 320;  // of the pictures of a camera that are sent, pixels
 const AHEAD = 2;  // pictures without an answer
@@ -23,10 +17,6 @@ async function ask(where, options = {}) {
   throw new Error(content.error + (later ? ` (in ${later} s)` : ""));
 }
 
-function say(error) {
-  get("said").textContent = error ? error.message || String(error) : "";
-}
-
 function chosen() {
   return models.find(model => model.name === get("model").value) || models[0];
 }
@@ -40,6 +30,7 @@ async function begin() {
     get("model").replaceChildren(...models.map(model => make("option", model.name)));
     get("about").textContent =
       `Up to ${Math.round(found.upload / 2 ** 20)} MiB at a time. smnet ${found.version}.`;
+    get("report").hidden = !found.report;
     describe();
     say();
   } catch (error) {
@@ -55,16 +46,6 @@ function describe() {
     + model.classes.join(", ");
 }
 
-function bars(element, pairs) {
-  element.replaceChildren(...pairs.flatMap(([label, score]) => {
-    const name = make("span", label), track = make("div"), bar = make("i");
-    name.dir = "auto";
-    bar.style.width = `${100 * score}%`;
-    track.append(bar);
-    return [name, track, make("em", `${Math.round(100 * score)} %`)];
-  }));
-}
-
 function form(file) {
   const data = new FormData();
   data.append("files", file);
@@ -74,23 +55,14 @@ function form(file) {
 const query = () => `?model=${encodeURIComponent(chosen().name)}`;
 
 async function predict(file) {
-  const card = make("section", "", "card result"), video = document.createElement("video");
-  const side = make("div", "", "answers"), now = make("div", "", "bars");
-  const state = make("p", "waiting …", "soft"), button = make("button", "When does it happen?");
-  card.setAttribute("aria-label", file.name);
-  Object.assign(video, {src: URL.createObjectURL(file), muted: true, loop: true, controls: true});
-  video.playsInline = true;
-  video.onerror = () => video.remove();
-  video.play().catch(() => {});
+  const {video, side, now, state} = card(file);
+  const button = make("button", "When does it happen?");
   button.type = "button";
   const model = query();
   button.onclick = () => timeline(file, video, side, button, model);
   const why = make("button", "Why?");
   why.type = "button";
   why.onclick = () => explain(file, side, why, model);
-  side.append(make("h2", file.name), state, now);
-  card.append(video, side);
-  get("results").prepend(card);
   try {
     const answer = await ask(`v1/predict${model}`, form(file));
     const found = answer.results[0];
@@ -190,26 +162,14 @@ async function all(files) {
 }
 
 async function startCamera() {
-  say();
-  let media;
-  try {
-    media = await navigator.mediaDevices.getUserMedia(
-      {video: {width: {ideal: 640}, facingMode: "environment"}});
-  } catch (error) {
-    say(new Error(`The camera cannot be used (${error.message || error.name}).`));
-    return;
-  }
+  const media = await openCamera();
+  if (!media) return;
   const view = get("view"), canvas = document.createElement("canvas");
-  view.srcObject = media;
-  await view.play();
   const address = new URL("v1/camera", location.href);
   address.protocol = address.protocol.replace("http", "ws");
   const socket = new WebSocket(address);
   let waiting = 0, timer = 0, mode = "";
   stream = {media, socket};
-  get("live").hidden = false;
-  get("camera").textContent = "Stop the camera";
-  get("now").replaceChildren();
   get("rate").textContent = "connecting …";
   const send = () => {
     if (waiting >= AHEAD || !view.videoWidth) return;
@@ -253,30 +213,26 @@ async function startCamera() {
 function stopCamera() {
   const {media, socket} = stream;
   stream = null;
-  media.getTracks().forEach(track => track.stop());
   socket.close();
-  get("live").hidden = true;
-  get("camera").textContent = "Use the camera";
+  closeCamera(media);
 }
 
-get("files").onchange = event => {
-  const files = [...event.target.files];
-  event.target.value = "";
-  all(files);
-};
 get("model").onchange = () => { describe(); if (stream) { stopCamera(); startCamera(); } };
 get("camera").onclick = () => { if (stream) stopCamera(); else startCamera(); };
+get("report").onclick = async () => {
+  const tab = window.open("", "_blank");  // before the answer, else it counts as a pop-up
+  try {
+    tab.location = (await ask("v1/report", {method: "POST"})).path.slice(1);
+  } catch (error) {
+    tab.close();
+    say(error);
+  }
+};
 get("access").onsubmit = event => {
   event.preventDefault();
   token = get("token").value.trim();
   sessionStorage.setItem("token", token);
   begin();
 };
-document.ondragover = event => { event.preventDefault(); get("drop").classList.add("over"); };
-document.ondragleave = () => get("drop").classList.remove("over");
-document.ondrop = event => {
-  event.preventDefault();
-  get("drop").classList.remove("over");
-  if (!get("controls").hidden) all([...event.dataTransfer.files]);
-};
+takeFiles(all);
 begin();
