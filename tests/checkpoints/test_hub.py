@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
 import torch
+import yaml
 from huggingface_hub import constants
 from typer.testing import CliRunner
 
@@ -226,6 +228,7 @@ class Recorder:
 
     calls: list[tuple[str, Any]]
     has_card = False
+    exists = False
 
     def __init__(self, **options: Any) -> None:
         pass
@@ -237,10 +240,15 @@ class Recorder:
         self.calls.append(("create", (repo, options)))
         return f"https://huggingface.co/{repo}"
 
-    def file_exists(self, repo: str, name: str) -> bool:
+    def repo_exists(self, repo: str, **options: Any) -> bool:
+        return self.exists
+
+    def file_exists(self, repo: str, name: str, **options: Any) -> bool:
         return self.has_card
 
-    def create_commit(self, repo: str, files: list[Any], commit_message: str) -> None:
+    def create_commit(
+        self, repo: str, files: list[Any], commit_message: str, **options: Any
+    ) -> None:
         self.calls.append(("commit", {f.path_in_repo: f.path_or_fileobj for f in files}))
 
 
@@ -275,6 +283,57 @@ def test_a_card_that_is_there_stays(
     assert calls[-1][1].keys() == {"model.safetensors"}
 
 
+def test_push_with_the_exported_network(
+    file: Path, calls: list[tuple[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = pytest.importorskip("smnet.export.export")
+
+    def write(checkpoint: str, out: Path, **options: Any) -> SimpleNamespace:
+        out.write_bytes(b"onnx")
+        return SimpleNamespace(path=out)
+
+    monkeypatch.setattr(export, "export", write)
+    result = CliRunner().invoke(app, ["push", str(file), "owner/name", "--onnx"])
+    assert result.exit_code == 0, result.exception
+    sent = calls[-1][1]
+    assert sent.keys() == {"model.safetensors", "onnx/model.onnx", "README.md"}
+    assert b"smnet predict model.onnx clip.mp4" in sent["README.md"]
+
+
+@pytest.mark.parametrize(("exists", "has_card"), [(False, True), (True, False), (True, True)])
+def test_push_of_a_page_is_a_static_space(
+    file: Path,
+    calls: list[tuple[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    exists: bool,
+    has_card: bool,
+) -> None:
+    """The card of a space that was there before is kept."""
+    site = pytest.importorskip("smnet.web.site")
+
+    def write(checkpoint: str, out: Path, **options: Any) -> SimpleNamespace:
+        (out / "engine").mkdir(parents=True)
+        for name in ("index.html", "model.onnx", "engine/ort.js"):
+            (out / name).write_text(name)
+        return SimpleNamespace(folder=out)
+
+    monkeypatch.setattr(site, "write_site", write)
+    monkeypatch.setattr(Recorder, "exists", exists)
+    monkeypatch.setattr(Recorder, "has_card", has_card)
+    result = CliRunner().invoke(app, ["push", str(file), "owner/try", "--web"])
+    assert result.exit_code == 0, result.exception
+    (_, created), (_, sent) = calls
+    assert created[1]["repo_type"] == "space"
+    assert created[1]["space_sdk"] == "static"
+    kept = exists and has_card
+    names = {"index.html", "model.onnx", "engine/ort.js", *([] if kept else ["README.md"])}
+    assert sent.keys() == names
+    if not kept:
+        front = yaml.safe_load(sent["README.md"].decode().split("---")[1])
+        assert (front["sdk"], front["app_file"], front["title"]) == ("static", "index.html", "try")
+        assert front["custom_headers"]["cross-origin-opener-policy"] == "same-origin"
+
+
 def test_push_without_token_or_network(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no token of the hub; set HF_TOKEN" in refusal(
         lambda: hub.push(file, "card", "owner/name")
@@ -304,6 +363,24 @@ def test_the_card_has_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
     bare = model_card(nameless, "owner/name")
     assert "no class names" in bare
     assert "## Results" not in bare
+
+
+def test_the_front_matter_is_what_the_hub_reads(checkpoint: Checkpoint) -> None:
+    recipe = {"data": "/home/me/My clips: part 2"}
+    told = Checkpoint(checkpoint.spec, {}, recipe, {"top1": 0.75, "clips": 40})
+    front = yaml.safe_load(model_card(told, "owner/name").split("---")[1])
+    assert front["pipeline_tag"] == "video-classification"
+    assert front["library_name"] == "smnet"
+    (model,) = front["model-index"]
+    (result,) = model["results"]
+    assert model["name"] == "name"
+    assert result["task"]["type"] == "video-classification"
+    assert result["dataset"]["type"] == "my-clips-part-2"
+    assert result["dataset"]["name"] == "My clips: part 2"
+    (metric,) = result["metrics"]
+    assert (metric["type"], metric["value"]) == ("accuracy", 0.75)
+    bare = yaml.safe_load(model_card(Checkpoint(told.spec, {}), "owner/name").split("---")[1])
+    assert "model-index" not in bare
 
 
 def test_names_from_elsewhere_are_no_markup_in_the_card() -> None:

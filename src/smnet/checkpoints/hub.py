@@ -13,10 +13,10 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 from smnet.errors import UserError
 
@@ -75,15 +75,46 @@ def pull(address: str) -> Path:
         raise UserError(f"{address}: the download failed ({_first_line(error)})") from None
 
 
-def push(checkpoint: Path, card: str, repo: str, *, private: bool = False) -> str:
+def push(
+    checkpoint: Path,
+    card: str,
+    repo: str,
+    *,
+    private: bool = False,
+    more: Mapping[str, Path] | None = None,
+) -> str:
     """Upload a checkpoint and the text of its model card in one commit.
 
     The repository, ``owner/name`` with or without ``hf://``, is created if necessary. An existing
     model card is kept. Returns the address of the repository's page.
 
+    Args:
+        checkpoint: the file.
+        card: Markdown.
+        repo: the repository.
+        private: make a new repository private.
+        more: further files by their place in the repository.
+
     Raises:
         UserError: no token, no network, no write access, or a wrong name.
     """
+    return _upload({FILE: checkpoint, **(more or {})}, card, repo, "model", private)
+
+
+def push_site(folder: Path, card: str, repo: str, *, private: bool = False) -> str:
+    """Upload a folder as a static space; see :func:`push`.
+
+    Raises:
+        UserError: see :func:`push`.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    files = {name: path for name, path in files.items() if path.is_file()}
+    return _upload(files, card, repo, "space", private)
+
+
+def _upload(
+    files: Mapping[str, Path], card: str, repo: str, kind: Literal["model", "space"], private: bool
+) -> str:
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -97,13 +128,18 @@ def push(checkpoint: Path, card: str, repo: str, *, private: bool = False) -> st
             "cannot push: no token of the hub; set HF_TOKEN, or log in with: hf auth login"
         )
     hub = HfApi(library_name="smnet")
+    of: dict[str, Any] = {} if kind == "model" else {"repo_type": kind}
+    sdk = {} if kind == "model" else {"space_sdk": "static"}
     try:
         _answer(hub.whoami)
-        page = str(hub.create_repo(repo, private=private, exist_ok=True))
-        files = [CommitOperationAdd(FILE, str(checkpoint))]
-        if not hub.file_exists(repo, CARD):
-            files.append(CommitOperationAdd(CARD, card.encode()))
-        hub.create_commit(repo, files, commit_message=f"Upload {FILE}")
+        # The hub itself writes a card for a new space.
+        known = hub.repo_exists(repo, **of) if kind == "space" else True
+        page = str(hub.create_repo(repo, private=private, exist_ok=True, **of, **sdk))
+        added = [CommitOperationAdd(name, str(path)) for name, path in files.items()]
+        if not (known and hub.file_exists(repo, CARD, **of)):
+            added.append(CommitOperationAdd(CARD, card.encode()))
+        message = f"Upload {FILE}" if kind == "model" else "Upload the page"
+        hub.create_commit(repo, added, commit_message=message, **of)
     except HfHubHTTPError as error:
         raise UserError(f"cannot push to {repo}: {_refusal(error)}") from None
     except Exception as error:
