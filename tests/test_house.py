@@ -67,15 +67,19 @@ WINGS = {
         "predictions over HTTP, and a page",
         "models data checkpoints inference live report corpus timeline",
     ),
+    "web": (
+        "a page that runs a network in the browser alone",
+        "models data checkpoints inference export report live",
+    ),
     "cli": (
         "the verbs",
         "models data recipes distributed checkpoints inference evaluation training export adapt"
-        " live corpus embed report timeline explain experiments serve",
+        " live corpus embed report timeline explain experiments serve web",
     ),
     "__main__": ("python -m smnet", "cli"),
 }
 
-CAPABILITIES = {"adapt", "corpus", "embed", "explain", "live", "serve", "timeline"}
+CAPABILITIES = {"adapt", "corpus", "embed", "explain", "live", "serve", "timeline", "web"}
 """Wings of one capability each, on inference and evaluation."""
 
 DATA_ROOMS = {

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gzip
-import io
+import os
+import resource
 import socket
-import struct
-import threading
 import time
-import zipfile
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,32 +22,10 @@ from smnet.serve.limits import check_address, check_prefixes
 from smnet.serve.run import check_token
 from smnet.serve.uploads import shown_name
 from tests.serve.conftest import LIMITS, Running, form, running
+from tests.serve.hostile import Canary, campaign, others, playlists
 from tests.videos import moving_frames, write_video
 
 SMALL = replace(LIMITS, upload=1 << 20, idle=0.4, body=1.5, requests=4, length=5.0, pixels=10_000)
-
-
-class Canary:
-    """A file and an address that nobody may touch."""
-
-    def __init__(self, folder: Path) -> None:
-        self.file = write_video(folder / "secret.mp4", moving_frames(8, 32, 32))
-        self.calls = 0
-        self._socket = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}/secret.mp4"
-        threading.Thread(target=self._count, daemon=True).start()
-
-    def _count(self) -> None:
-        while True:
-            try:
-                connection, _ = self._socket.accept()
-            except OSError:
-                return
-            self.calls += 1
-            connection.close()
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @pytest.fixture(scope="module")
@@ -67,63 +44,21 @@ def small(exported: Path) -> Iterator[Running]:
         assert server.service.metrics.waiting._value.get() == 0
 
 
-def gif(width: int, height: int) -> bytes:
-    return b"GIF89a" + struct.pack("<HHBBB", width, height, 0, 0, 0) + b"\x2c" + bytes(9) + b";"
-
-
-def zipped(content: bytes) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("clip.mp4", content)
-    return file.getvalue()
-
-
-def uploads(canary: Canary) -> dict[str, bytes]:
-    """Files by name, none of which is a video that this server takes."""
-    path, address = str(canary.file), canary.address
-    playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{}\n#EXT-X-ENDLIST\n"
-    svg = '<svg xmlns="http://www.w3.org/2000/svg"><image href="{}"/></svg>'
-    return {
-        "file.m3u8": playlist.format(f"file://{path}").encode(),
-        "path.m3u8": playlist.format(path).encode(),
-        "address.m3u8": playlist.format(address).encode(),
-        "playlist.mp4": playlist.format(address).encode(),
-        "concat.txt": f"ffconcat version 1.0\nfile {path}\n".encode(),
-        "concat.mp4": f"ffconcat version 1.0\nfile '{address}'\n".encode(),
-        "old.mp4": f"file '{path}'\n".encode(),
-        "list.sdp": b"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 9 RTP/AVP 96\n",
-        "x.svg": svg.format(address).encode(),
-        "entity.svg": f'<!DOCTYPE s [<!ENTITY x SYSTEM "{address}">]><svg>&x;</svg>'.encode(),
-        "manifest.mpd": f"<MPD><BaseURL>{address}</BaseURL></MPD>".encode(),
-        "asx.asf": f'<asx><entry><ref href="{address}"/></entry></asx>'.encode(),
-        "bomb.zip": zipped(bytes(1 << 24)),
-        "bomb.gz": gzip.compress(bytes(1 << 24)),
-        "wide.y4m": b"YUV4MPEG2 W100000 H100000 F25:1\nFRAME\n" + bytes(1000),
-        "wide.gif": gif(65535, 65535),
-        "wide.pgm": b"P5 100000 100000 255\n",
-        "empty.mp4": b"",
-        "zeros.mp4": bytes(4096),
-        "pickle.npy": b"\x93NUMPY\x01\x00" + b"cos\nsystem\n(S'true'\ntR.",
-        "page.html": b"<!DOCTYPE html><script>alert(1)</script>",
-        "picture.png": b"\x89PNG\r\n\x1a\n" + bytes(100),
-        "index.arrow#0": b"ARROW1" + bytes(64),
-        "../../../../etc/passwd": b"root",
-        "..\\..\\boot.ini": b"[boot]",
-        "a\x00b.mp4": b"text",
-        "\x1b[31m.mp4": b"text",
-    }
+def check_error(error: str, server: Running) -> None:
+    """It says nothing of the server, and is safe to print."""
+    assert "Traceback" not in error
+    assert str(server.service.folder) not in error
+    assert error.isprintable()
+    assert ".." not in error.partition(":")[0]
 
 
 def test_uploads_that_are_no_videos(small: Running, canary: Canary) -> None:
-    for name, content in uploads(canary).items():
+    files = {**playlists(str(canary.file), canary.address), **others()}
+    for name, content in files.items():
         answer = small.ask("/v1/predict", (name, content))
         assert 400 <= answer.status < 500, (name, answer)
-        error = answer.json["error"]
-        assert "Traceback" not in error
-        assert str(small.service.folder) not in error, name
-        assert error.isprintable()
-        assert ".." not in error.partition(":")[0]
-    assert small.ask("/v1/timeline", ("path.m3u8", uploads(canary)["path.m3u8"])).status == 422
+        check_error(answer.json["error"], small)
+    assert small.ask("/v1/timeline", ("path.m3u8", files["path.m3u8"])).status == 422
 
 
 def test_videos_that_are_too_large_or_too_long(small: Running, tmp_path: Path) -> None:
@@ -148,6 +83,47 @@ def test_truncated_and_mutated_clips(small: Running, tmp_path: Path) -> None:
     for content in files:
         answer = small.ask("/v1/predict", ("clip.mp4", content))
         assert answer.status in (200, 422), answer
+    assert small.ask("/v1/predict", ("good.mp4", good)).status == 200
+
+
+def memory_of(server: Running) -> int:
+    """Bytes of the worker processes."""
+    pages = 0
+    for worker in server.service.workers._workers:
+        with suppress(OSError, IndexError):  # it may be replaced at this moment
+            pages += int(Path(f"/proc/{worker.process.pid}/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
+
+
+@pytest.mark.fuzz
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="measures memory as Linux does")
+def test_a_campaign(small: Running, canary: Canary, tmp_path: Path) -> None:
+    """``SMNET_UPLOADS`` uploads of all kinds; ``make fuzz`` sends 500."""
+    count = int(
+        os.environ.get("SMNET_UPLOADS", "500" if "SMNET_FUZZ_SECONDS" in os.environ else "60")
+    )
+    before, most = memory_of(small), 0
+    statuses: Counter[int] = Counter()
+    for number, (name, content, may_be_video) in enumerate(campaign(tmp_path, canary)):
+        if number == count:
+            break
+        kind = ("predict", "timeline")[number % 7 == 3]
+        if number % 5:
+            answer = small.ask(f"/v1/{kind}", (name, content))
+        else:
+            types = {"Content-Type": ("video/mp4", "application/octet-stream")[number % 2]}
+            answer = small.ask(f"/v1/{kind}", body=content, headers=types)
+        statuses[answer.status] += 1
+        assert 400 <= answer.status < 500 or (may_be_video and answer.status == 200), (name, answer)
+        if answer.status != 200:
+            check_error(answer.json["error"], small)
+        most = max(most, memory_of(small))
+    assert canary.calls == 0
+    assert most - before < 400 << 20, "the memory of the workers"
+    print(
+        f"{count} uploads: {dict(statuses)}, workers took {(most - before) >> 20} MiB more at most"
+    )
+    good = (tmp_path / "clip.mp4").read_bytes()
     assert small.ask("/v1/predict", ("good.mp4", good)).status == 200
 
 

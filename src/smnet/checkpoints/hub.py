@@ -129,7 +129,7 @@ def _upload(
         )
     hub = HfApi(library_name="smnet")
     of: dict[str, Any] = {} if kind == "model" else {"repo_type": kind}
-    sdk = {} if kind == "model" else {"space_sdk": "static"}
+    sdk: dict[str, Any] = {} if kind == "model" else {"space_sdk": "static"}
     try:
         _answer(hub.whoami)
         # The hub itself writes a card for a new space.

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from smnet.cli.options import Checkpoint, FirstLabel, Format, Labels, Overwrite, Root, Target
 from smnet.errors import UserError
 
+if TYPE_CHECKING:
+    from smnet.data.annotations.source import ClipSource
+
 
 def export(
     checkpoint: Checkpoint,
     to: Annotated[
-        str, typer.Option(help="onnx, openvino, or torch (a torch.export program).")
+        str,
+        typer.Option(
+            help="onnx, openvino, torch (a torch.export program), or web (a page that runs the"
+            " network in the browser)."
+        ),
     ] = "onnx",
     precision: Annotated[str, typer.Option(help="fp32, fp16, or int8 (not with torch).")] = "fp32",
     out: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Default: beside the checkpoint.")
+        str | None,
+        typer.Option(metavar="FILE", help="Or the folder of web. Default: beside the checkpoint."),
     ] = None,
     calibration: Annotated[
         str | None,
@@ -58,6 +67,9 @@ def export(
     onnx on a CPU computes in fp32 and spends time on the conversion. int8 is the fastest on CPUs,
     above all with onnx; sensitive layers stay in fp32. A loss above 0.5 points of top-1 is refused.
 
+    web writes a folder of static files for any web server. The page recognises videos and the
+    camera in the browser alone and sends nothing. A causal checkpoint goes frame by frame.
+
     \b
     Examples:
       smnet export runs/mine
@@ -67,6 +79,7 @@ def export(
       smnet export runs/mine --to torch --out model.pt2
       smnet export runs/causal --stream
       smnet export runs/mine --features
+      smnet export runs/mine --to web --out site/
     """
     from smnet.console import output
     from smnet.data.annotations.source import ClipSource
@@ -83,24 +96,65 @@ def export(
     if calibration is None and any(given.values()):
         names = ", ".join(name for name, value in given.items() if value)
         raise UserError(f"{names}: these describe the data set of --calibration DATA; add it")
+    source = (
+        ClipSource(calibration, format, root, labels, first_label, target=target)
+        if calibration
+        else None
+    )
+    if to == "web":
+        _export_web(checkpoint, out, precision, source, opset, stream, features, overwrite)
+        return
     made = run(
         checkpoint,
         out,
         to=to,
         precision=precision,
-        calibration=calibration
-        and ClipSource(calibration, format, root, labels, first_label, target=target),
+        calibration=source,
         opset=opset,
         stream=stream,
         features=features,
         overwrite=overwrite,
-        say=lambda line: typer.echo(line, err=True),
+        say=partial(typer.echo, err=True),
     )
     output().print(parity_table(made.parity, "PyTorch fp32", f"{to} {precision}"))
     if made.quantised is not None and made.quantised.kept:
         typer.echo(f"kept in fp32: {', '.join(made.quantised.kept)}")
     typer.echo(f"written: {made.path} ({made.bytes / 1e6:.1f} MB)")
     typer.echo(f"report: {made.report}")
+
+
+def _export_web(
+    checkpoint: str,
+    out: str | None,
+    precision: str,
+    calibration: ClipSource | None,
+    opset: int | None,
+    stream: bool,
+    features: bool,
+    overwrite: bool,
+) -> None:
+    from smnet.console import output
+    from smnet.export.parity import parity_table
+    from smnet.web.site import write_site
+
+    if precision != "fp32":
+        raise UserError(f"--precision {precision}: --to web has fp32, the fastest in a browser")
+    if stream or features:
+        raise UserError(
+            f"{'--stream' if stream else '--features'}: leave it out; --to web exports a causal"
+            " checkpoint frame by frame, and no features"
+        )
+    site = write_site(
+        checkpoint,
+        out,
+        calibration=calibration,
+        opset=opset,
+        overwrite=overwrite,
+        say=partial(typer.echo, err=True),
+    )
+    output().print(parity_table(site.exported.parity, "PyTorch fp32", "web fp32"))
+    typer.echo(f"written: {site.folder} ({site.bytes / 1e6:.1f} MB)")
+    typer.echo(f"to look at it: python -m http.server -b 127.0.0.1 -d {site.folder}")
 
 
 def convert(
@@ -190,19 +244,49 @@ def push(
     private: Annotated[
         bool, typer.Option("--private", help="Make a new repository private.")
     ] = False,
+    onnx: Annotated[
+        bool, typer.Option("--onnx", help="Export it too, to onnx/model.onnx in the repository.")
+    ] = False,
+    web: Annotated[
+        bool,
+        typer.Option(
+            "--web", help="Upload the page of smnet export --to web instead, as a static space."
+        ),
+    ] = False,
 ) -> None:
     """Upload a checkpoint to the Hugging Face hub, with a model card.
 
-    Every verb that takes a checkpoint then also takes hf://OWNER/NAME.
+    Every verb that takes a checkpoint then also takes hf://OWNER/NAME. A static space with --web is
+    a page that anybody can open; it runs the network in the browser.
 
     \b
     Examples:
       smnet push runs/mine me/my-actions
       smnet predict hf://me/my-actions clip.mp4
+      smnet push runs/mine me/my-actions --onnx
+      smnet push runs/mine me/try-my-actions --web
     """
-    from smnet.checkpoints.card import model_card
+    from smnet.checkpoints.card import ONNX, model_card, space_card
     from smnet.checkpoints.header import checkpoint_file, read_header
     from smnet.checkpoints.hub import push as run
+    from smnet.checkpoints.hub import push_site
+    from smnet.files import temporary_folder
 
-    card = model_card(read_header(checkpoint), repo.removeprefix("hf://"))
-    typer.echo(run(checkpoint_file(checkpoint), card, repo, private=private))
+    if onnx and web:
+        raise UserError("--onnx: a page has its own network; leave --onnx or --web out")
+    header, name = read_header(checkpoint), repo.removeprefix("hf://")
+    say = partial(typer.echo, err=True)
+    with temporary_folder() as folder:
+        if web:
+            from smnet.web.site import write_site
+
+            site = write_site(checkpoint, folder / "site", say=say)
+            typer.echo(push_site(site.folder, space_card(header, name), repo, private=private))
+            return
+        more = {}
+        if onnx:
+            from smnet.export.export import export as export_to
+
+            more[ONNX] = export_to(checkpoint, folder / "model.onnx", say=say).path
+        card = model_card(header, name, onnx)
+        typer.echo(run(checkpoint_file(checkpoint), card, repo, private=private, more=more))

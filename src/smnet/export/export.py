@@ -258,7 +258,7 @@ def _check(
 ) -> Engine:
     """The engine of ``to``, after a check of the settings and of the installed packages."""
     if to not in ENGINES:
-        raise UserError(f"--to {to}: use {', '.join(ENGINES)}")
+        raise UserError(f"--to {to}: use {', '.join(ENGINES)} or web")
     engine = ENGINES[to]
     if precision not in engine.precisions:
         raise UserError(f"--precision {precision}: --to {to} has {', '.join(engine.precisions)}")
