@@ -7,7 +7,8 @@ import secrets
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from fastapi import HTTPException
@@ -21,11 +22,28 @@ from smnet.serve.metrics import Metrics
 from smnet.serve.models import Model, Pixels
 from smnet.serve.workers import Answer, Task, Workers
 
-if TYPE_CHECKING:
-    from smnet.serve.uploads import Upload
-
 _KEY_LIFE = 60.0  # seconds
 _MOST_KEYS = 64
+
+
+class Upload:
+    """A video of a request: the name that the client gave, and where it lies.
+
+    Attributes:
+        seconds: that decoding took.
+    """
+
+    def __init__(self, name: str, path: str, folder: Path) -> None:
+        self.name, self.path, self._folder, self.seconds = name, path, folder, 0.0
+
+    def task(self, kind: Literal["views", "timeline"], model: int) -> Task:
+        return Task(kind, model, self.path, str(self._folder))
+
+    def reason(self, answer: Answer) -> str:
+        """Why it was not read, with the client's name for it."""
+        reason = answer.read.reason.replace(self.path, self.name)
+        reason = reason.replace(str(self._folder), "")
+        return reason if self.name in reason else f"{self.name}: {reason}"
 
 
 class Unreadable(Exception):

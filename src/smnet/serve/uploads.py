@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Seque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, File, Form, HTTPException, Query, Request, UploadFile
 
@@ -19,8 +19,7 @@ from smnet.console import printable
 from smnet.errors import UserError
 from smnet.serve import answers
 from smnet.serve.limits import check_address
-from smnet.serve.service import Service, Unreadable
-from smnet.serve.workers import Answer, Task
+from smnet.serve.service import Service, Unreadable, Upload
 
 R = TypeVar("R")
 _GONE = 499  # the status that logs have for a client that left
@@ -28,26 +27,6 @@ _GONE = 499  # the status that logs have for a client that left
 Files = Annotated[list[UploadFile], File(description="Videos.")]
 Addresses = Annotated[list[str], Form(description="Addresses, where the server allows them.")]
 ModelName = Annotated[str | None, Query(description="Default: the first one of /v1/models.")]
-
-
-class Upload:
-    """A video of a request: the name that the client gave, and where it lies.
-
-    Attributes:
-        seconds: that decoding took.
-    """
-
-    def __init__(self, name: str, path: str, folder: Path) -> None:
-        self.name, self.path, self._folder, self.seconds = name, path, folder, 0.0
-
-    def task(self, kind: Literal["views", "timeline"], model: int) -> Task:
-        return Task(kind, model, self.path, str(self._folder))
-
-    def reason(self, answer: Answer) -> str:
-        """Why it was not read, with the client's name for it."""
-        reason = answer.read.reason.replace(self.path, self.name)
-        reason = reason.replace(str(self._folder), "")
-        return reason if self.name in reason else f"{self.name}: {reason}"
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from smnet.data.loading.views import Damage
 from smnet.inference.sources import Source
 from smnet.serve import answers
 from smnet.serve.models import Model
-from smnet.serve.service import Service
-from smnet.serve.uploads import Upload, Videos
+from smnet.serve.service import Service, Upload
+from smnet.serve.uploads import Videos
 
 Top = Annotated[int, Query(ge=1, le=10_000, description="Labels per video.")]
 Label = Annotated[str | None, Query(description="Default: the best class.")]
