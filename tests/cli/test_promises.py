@@ -84,6 +84,50 @@ def test_a_broken_link_is_reported(
     assert missing or "1 missing" in called.out or "0.mp4" in called.out + called.err
 
 
+# Verbs that read parts of recordings. PARTS is a csv of parts, CLIP one of its files.
+PARTED = {
+    "predict": "predict RUN CLIP --start START --end 0.2",
+    "predict @list": "predict RUN @PARTS",
+    "explain": "explain RUN CLIP --start START --end 0.2",
+    "evaluate": "evaluate RUN --data PARTS --workers 0",
+    "data show": "data show PARTS",
+    "data check": "data check PARTS --workers 1",
+    "data stats": "data stats PARTS --workers 1",
+    "data pack": "data pack PARTS OUT/packed --workers 1 --frames all",
+}
+
+
+def parted(verb: str, run: Path, clips: Path, out: Path, start: float) -> list[str]:
+    """The words of a verb; the validation parts begin at a time."""
+    rows = ["path,label,split,start,end"]
+    for split in ("train", "val"):
+        for path in sorted((clips / split).rglob("*.mp4")):
+            begin = start if split == "val" else 0.0
+            rows.append(f"{path},{path.parent.name},{split},{begin},0.2")
+    parts = out / "parts.csv"
+    parts.write_text("\n".join(rows) + "\n")
+    clip = clips / "val" / "rising" / "0.mp4"
+    line = PARTED[verb].replace("PARTS", str(parts)).replace("OUT/", f"{out}/")
+    names = {"RUN": str(run), "CLIP": str(clip), "START": str(start)}
+    return [names.get(word, word) for word in line.split()]
+
+
+@pytest.mark.parametrize("verb", PARTED)
+def test_parts_are_read(smnet: Smnet, run: Path, clips: Path, tmp_path: Path, verb: str) -> None:
+    called = smnet(*parted(verb, run, clips, tmp_path, 0.0))
+    assert called.status == 0, called
+
+
+@pytest.mark.parametrize("verb", [v for v in PARTED if v not in ("data show", "data stats")])
+def test_a_part_that_ends_before_it_begins_is_refused(
+    smnet: Smnet, run: Path, clips: Path, tmp_path: Path, verb: str
+) -> None:
+    called = smnet(*parted(verb, run, clips, tmp_path, 0.5))
+    assert called.status == 1, called
+    assert "0.5" in called.out + called.err
+    assert "Traceback" not in called.err
+
+
 # Verbs with several outputs: what they print is lost with the pipe, the files are not.
 OUTPUTS = {
     "evaluate": ("evaluate RUN --data DATA --workers 0 --predictions OUT/p.csv", "p.csv"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
 
@@ -41,7 +42,9 @@ class Relay(io.RawIOBase):
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         assert self._process.stdout is not None
-        return self._process.stdout.readinto(buffer) or 0
+        data = os.read(self._process.stdout.fileno(), len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def close(self) -> None:
         if not self.closed:

@@ -203,7 +203,7 @@ def _seconds(clip: Clip) -> tuple[float, float]:
         duration = recording_end(times, video.fps)
     if part is None or part.unit == "s":
         return (part.start or 0.0) if part else 0.0, duration
-    border = [*times, duration]
+    border = [*times.tolist(), duration]
     last = len(times)
     first = min(int(part.start or 0), last)
     return border[first], border[min(last if part.end is None else int(part.end), last)]

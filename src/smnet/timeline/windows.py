@@ -25,8 +25,8 @@ _TOGETHER = 32  # frames handed from the decoding thread to the network at a tim
 _STRETCH = 256  # windows planned at a time; bounds the memory of recordings with lost frames
 
 
-def frame_times(video: Video) -> Sequence[float]:
-    """Presentation time of each frame, seconds from the first.
+def frame_times(video: Video) -> NDArray[np.float64]:
+    """Presentation time (N,) of each frame, seconds from the first.
 
     Where a file has no usable time stamps, frame i is presented at i over the mean frame rate, as
     for parts of recordings.
@@ -41,8 +41,8 @@ def frame_times(video: Video) -> Sequence[float]:
                 f"{video.path}: its frames have no times, so there is no timeline; make a video of"
                 " them, for instance with FFmpeg"
             )
-        times = (np.arange(video.num_frames) / video.fps).tolist()
-    return times
+        return np.arange(video.num_frames) / video.fps
+    return np.asarray(times)
 
 
 def recording_end(times: Sequence[float], fps: float | None) -> float:

@@ -42,6 +42,20 @@ def test_the_column_names_the_folds(tmp_path: Path) -> None:
         names(file, 3, 4)
 
 
+def test_a_column_of_folds_is_the_split_where_there_is_no_other(tmp_path: Path) -> None:
+    rows = [f"{k}{n}.mp4,{k},{n}" for k in "ab" for n in (2, 9, 10)]
+    file = write_list(tmp_path, ["path,label,fold", *rows])
+    clips = read_clips(file)
+    assert sorted(Path(clip.path).stem for clip in clips.splits["val"]) == ["a2", "b2"]
+    assert "fold 1 of 3 held out, by the column fold; folds=3 (train) measures each" in clips.why
+    third = read_clips(ClipSource(file, fold=3)).splits["val"]
+    assert sorted(Path(clip.path).stem for clip in third) == ["a10", "b10"]
+    with pytest.raises(UserError, match=r"fold=4: the column fold names 3 folds \(2, 9, 10\)"):
+        read_clips(ClipSource(file, fold=4))
+    file = write_list(tmp_path, ["path,label,fold", *rows[:-1], "b10.mp4,b,"])
+    assert "the column fold is not used, as 1 clips have none" in read_clips(file).why
+
+
 def test_drawn_folds_are_a_partition_that_keeps_groups(tmp_path: Path) -> None:
     rows = [f"{k}{n}.mp4,{k},p{n // 2}" for k in "ab" for n in range(12)]
     file = write_list(tmp_path, ["path,label,group", *rows])

@@ -4,23 +4,29 @@ from itertools import pairwise
 
 import pytest
 
-from smnet.data.video.packet_plan import Packet, keyframe_before, presentation_order, runs
+from smnet.data.video.packet_plan import (
+    Packet,
+    PacketTable,
+    keyframe_before,
+    presentation_order,
+    runs,
+)
 
 
-def stream(text: str) -> list[Packet]:
+def stream(text: str) -> PacketTable:
     """ "K0 2 1 x3 K4": pts in decoding order, K = keyframe, x = not shown, ? = no time stamp."""
     packets = []
     for word in text.split():
         digits = word.strip("Kx")
         pts = None if digits == "?" else int(digits)
         packets.append(Packet(pts, "K" in word, "x" not in word))
-    return packets
+    return PacketTable(packets)
 
 
 OPEN_GOP = stream("K0 3 1 2 K6 4 5 9 7 8 K12 10 11")
 
 
-def spans(packets: list[Packet], wanted: list[int]) -> list[tuple[int, int, list[int]]]:
+def spans(packets: PacketTable, wanted: list[int]) -> list[tuple[int, int, list[int]]]:
     return [(run.start, run.stop, sorted(run.wanted)) for run in runs(packets, wanted)]
 
 
@@ -40,7 +46,8 @@ def spans(packets: list[Packet], wanted: list[int]) -> list[tuple[int, int, list
     ],
 )
 def test_presentation_order(text: str, expected: list[int] | None) -> None:
-    assert presentation_order(stream(text)) == expected
+    order = presentation_order(stream(text))
+    assert (None if order is None else order.tolist()) == expected
 
 
 @pytest.mark.parametrize(

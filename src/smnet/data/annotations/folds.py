@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
-from smnet.data.annotations.splits import draw_folds, groups_of
+from smnet.data.annotations.splits import by_number, draw_folds, groups_of
 from smnet.data.clips import Clip, ClipSet
 from smnet.errors import UserError
 
@@ -33,7 +32,7 @@ def hold_out(clips: ClipSet, folds: int, fold: int, seed: int) -> ClipSet:
     if not 1 <= fold <= folds:
         raise UserError(f"fold={fold}: there are folds 1 to {folds}")
     if all(clip.fold is not None for clip in both):
-        names = sorted({str(clip.fold) for clip in both}, key=_by_number)
+        names = sorted({str(clip.fold) for clip in both}, key=by_number)
         if len(names) != folds:
             raise UserError(
                 f"{clips.root}: the column fold names {len(names)} folds ({', '.join(names[:10])});"
@@ -76,10 +75,3 @@ def _check_classes(clips: ClipSet, both: list[Clip], of: list[int], fold: int) -
                 f"{clips.root}: fold {fold} holds all clips of {clips.classes[label]!r}, so none is"
                 " left for training; add clips of other recordings, or leave that class out"
             )
-
-
-def _by_number(name: str) -> list[tuple[int, str]]:
-    """Sorts 2 before 10."""
-    return [
-        (int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", name)
-    ]

@@ -10,8 +10,9 @@ from smnet.data.annotations.form import Reading
 from smnet.data.annotations.groups import assign_groups
 from smnet.data.annotations.places import Place
 from smnet.data.annotations.problems import Problems
-from smnet.data.annotations.splits import draw_split, groups_of
+from smnet.data.annotations.splits import by_number, draw_split, groups_of
 from smnet.data.clips import Clip, ClipSet, Part
+from smnet.errors import UserError
 
 SPLIT_WORDS = {
     "train": "train",
@@ -101,14 +102,14 @@ def assemble(
     kept = _unique(rows, problems)
     if parts := [row for row in kept if row.part is not None]:
         why.append(f"{len(parts)} parts of {len({row.path for row in parts})} files")
+    if not reading.source.folds:
+        why += _hold_out_by_column(kept, reading)
     idle = _idle_classes(kept, classes)
     if idle and allow_idle:
         why.append(f"without a training clip: {', '.join(classes[index] for index in idle)}")
     elif idle:
         _refuse_idle(idle, classes, problems)
     drawn = any(row.split is None for row in kept)
-    if drawn and not reading.source.folds and any(row.fold is not None for row in kept):
-        why.append("the column fold is not used; folds=N (train) holds out one fold")
     if reading.source.groups == "auto" and (drawn or reading.source.folds):
         why += assign_groups(kept)
     if drawn:
@@ -159,6 +160,27 @@ def assemble(
         missing=gone,
         drawn=drawn,
     )
+
+
+def _hold_out_by_column(rows: list[Row], reading: Reading) -> list[str]:
+    """Put the rows into train and val by the column fold, if there is no split; a note on it."""
+    if any(row.split is not None for row in rows) or all(row.fold is None for row in rows):
+        return []
+    bare = sum(row.fold is None for row in rows)
+    names = sorted({row.fold for row in rows if row.fold is not None}, key=by_number)
+    fold = reading.source.fold or 1
+    if bare or len(names) < 2:
+        why = f"{bare} clips have none" if bare else "it names one fold"
+        return [f"the column fold is not used, as {why}"]
+    if fold > len(names):
+        raise UserError(
+            f"{reading.data}: fold={fold}: the column fold names {len(names)} folds"
+            f" ({', '.join(names[:10])})"
+        )
+    for row in rows:
+        row.split = "val" if row.fold == names[fold - 1] else "train"
+    note = f"folds={len(names)} (train) measures each"
+    return [f"fold {fold} of {len(names)} held out, by the column fold; {note}"]
 
 
 def _unique(rows: Iterable[Row], problems: Problems) -> list[Row]:

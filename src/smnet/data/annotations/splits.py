@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -175,3 +176,10 @@ def _hash(path: str, root: str | Path, seed: int) -> bytes:
     below = os.path.relpath(path, root).replace(os.sep, "/")
     text = f"{seed}/{unicodedata.normalize('NFC', below)}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Sorts names with numbers, 2 before 10."""
+    return [
+        (int(word), "") if word.isdecimal() else (-1, word) for word in re.split(r"(\d+)", name)
+    ]

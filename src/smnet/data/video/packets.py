@@ -9,11 +9,13 @@ from contextlib import suppress
 from fractions import Fraction
 
 import av
+import numpy as np
+from numpy.typing import NDArray
 
 from smnet.data.clips import Part
 from smnet.data.video.completeness import missing_part, seconds_short
 from smnet.data.video.container import BROKEN_MEDIA, open_container, video_stream
-from smnet.data.video.packet_plan import Packet, presentation_order
+from smnet.data.video.packet_plan import NO_STAMP, Packet, PacketTable, presentation_order
 from smnet.errors import UserError
 
 # Streams whose time stamps list the frames exactly. All others are decoded from the beginning,
@@ -67,7 +69,7 @@ class PacketReader:
         table: the packets in the order of decoding.
         order: positions of the frames in ``table``, in the order of presentation; None if the
             packets do not determine the frames.
-        index: the frame of each time stamp; empty without ``order``.
+        stamps: time stamps of the frames, ascending; empty without ``order``.
         origin: time stamp of the first frame of the file, if only a part was read.
         to_end: whether the packets reach the end of the file.
         bad: positions of packets that cannot be read or decoded; -1 is the rest of the file.
@@ -83,8 +85,8 @@ class PacketReader:
         self.bad: set[int] = set()
         self.origin: int | None = None
         self.to_end = True
-        self.order: list[int] | None = None
-        self.index: dict[int | None, int] = {}
+        self.order: NDArray[np.int64] | None = None
+        self.stamps = np.empty(0, np.int64)
         self._held: list[av.Packet] | None = []
         self._reading: Iterator[tuple[int, av.Packet]] | None = None
         self._next = 0
@@ -98,9 +100,16 @@ class PacketReader:
             self.close()
             raise
         planned = self._plannable and self.codec.field_order in _PROGRESSIVE
-        self.order = (presentation_order(self.table) or None) if planned else None
-        if self.order:
-            self.index = {self.table[i].pts: n for n, i in enumerate(self.order)}
+        order = presentation_order(self.table) if planned else None
+        if order is not None and len(order):
+            self.order, self.stamps = order, self.table.stamps[order]
+
+    def frame_of(self, stamp: int | None) -> int:
+        """The frame of a time stamp; -1 if there is none, or without ``order``."""
+        if stamp is None:
+            return -1
+        frame = int(np.searchsorted(self.stamps, stamp))
+        return frame if frame < len(self.stamps) and self.stamps[frame] == stamp else -1
 
     def close(self) -> None:
         self._held = self._reading = None
@@ -134,8 +143,8 @@ class PacketReader:
             return (
                 f"it has {self._listed} of the {self.stream.frames} frames that its header declares"
             )
-        end = max((p.pts for p in self.table if p.pts is not None), default=None)
-        if end is not None and (short := seconds_short(self.container, self.stream, end)):
+        end = int(self.table.stamps.max())
+        if end != NO_STAMP and (short := seconds_short(self.container, self.stream, end)):
             return f"it ends {short:.1f} s before the end that its header declares"
         return ""
 
@@ -195,7 +204,7 @@ class PacketReader:
 
     def _list(self) -> None:
         """Fill ``table``, and hold the packets unless the file is too large for that."""
-        self.table: list[Packet] = []
+        self.table = PacketTable()
         self._held = []
         size = 0
         for packet in self._demux(self.container, self.stream):
@@ -225,7 +234,7 @@ class PacketReader:
             packets = self._demux(again, stream)
             first = next(packets, None)
             stamp = self.table[start].pts
-            if stamp is not None and stamp in self.index:
+            if stamp is not None and self.frame_of(stamp) >= 0:
                 with suppress(*BROKEN_MEDIA):
                     again.seek(stamp, stream=stream)
                     first = next(packets, None)
@@ -240,9 +249,10 @@ class PacketReader:
 
     def _place_of(self, packet: av.Packet | None, latest: int) -> int | None:
         """The position of a packet, by its time stamp; None if unknown or after ``latest``."""
-        if packet is None or self.order is None or packet.pts not in self.index:
+        frame = -1 if packet is None else self.frame_of(packet.pts)
+        if frame < 0 or self.order is None:
             return None
-        position = self.order[self.index[packet.pts]]
+        position = int(self.order[frame])
         return position if position <= latest else None
 
     def _demux(

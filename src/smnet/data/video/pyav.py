@@ -8,6 +8,7 @@ from functools import cached_property
 import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
+from numpy.typing import NDArray
 
 from smnet.data.clips import Part
 from smnet.data.video.base import (
@@ -98,11 +99,13 @@ class VideoFile(Video):
 
     @property
     def times(self) -> list[float] | None:
-        stamps = sorted(set(self._times))
-        if len(stamps) != self._num_frames or not self._stream.time_base:
+        base = self._stream.time_base
+        stamps = np.unique(self._times)
+        if len(stamps) != self._num_frames or not base:
             return None
         origin = stamps[0] if self._packets.origin is None else self._packets.origin
-        return [float((stamp - origin) * self._stream.time_base) for stamp in stamps]
+        times: list[float] = ((stamps - origin) * base.numerator / base.denominator).tolist()
+        return times
 
     def close(self) -> None:
         self._closed = True
@@ -118,20 +121,19 @@ class VideoFile(Video):
 
     def _list_frames(self) -> None:
         """Fill ``_times``, ``_num_frames`` and ``_duration``."""
-        if self._packets.order:
-            shown = (packet.pts for packet in self._packets.table if packet.is_shown)
-            self._times = [pts for pts in shown if pts is not None]
+        if self._packets.order is not None:
+            self._times = self._packets.stamps
             self._num_frames = len(self._packets.order)
         else:
             stamps = self._count_by_decoding()
-            self._times = [pts for pts in stamps if pts is not None]
+            self._times = np.array([pts for pts in stamps if pts is not None], np.int64)
             self._num_frames = len(stamps)
         self._duration: float | None = None
         rate = self._stream.average_rate
-        if rate and 1 < len(set(self._times)) < self._num_frames:  # B-frames in AVI
+        if rate and 1 < len(np.unique(self._times)) < self._num_frames:  # B-frames in AVI
             self._duration = float(self._num_frames / rate)
         elif len(self._times) > 1 and self._stream.time_base:
-            span = float((max(self._times) - min(self._times)) * self._stream.time_base)
+            span = float(int(np.ptp(self._times)) * self._stream.time_base)
             self._duration = span * len(self._times) / (len(self._times) - 1)
         elif self._stream.duration and self._stream.time_base:
             self._duration = float(self._stream.duration * self._stream.time_base)
@@ -173,10 +175,10 @@ class VideoFile(Video):
             yield from self._pick_in_sequence(wanted)
             return
         missing = set(wanted)
-        for run in runs(self._packets.table, (order[i] for i in wanted)):
+        for run in runs(self._packets.table, order[wanted].tolist()):
             awaited = len(run.wanted)
             for frame in self._decode(run.start, run.stop, run.wanted):
-                index = self._packets.index.get(frame.pts, -1)
+                index = self._packets.frame_of(frame.pts)
                 if index in missing and not frame.is_corrupt:
                     missing.remove(index)
                     awaited -= 1
@@ -199,7 +201,7 @@ class VideoFile(Video):
         raise self._undecodable()
 
     def _repair(
-        self, missing: Sequence[int], order: Sequence[int]
+        self, missing: Sequence[int], order: NDArray[np.int64]
     ) -> Iterator[tuple[int, av.VideoFrame]]:
         """Get frames that the plan did not give: decode from farther back, else take the nearest.
 
@@ -207,8 +209,8 @@ class VideoFile(Video):
         damaged stream the frames may not come out at all.
         """
         table = self._packets.table
-        stamps = {index: table[order[index]].pts for index in missing}
-        positions = [order[index] for index in missing]
+        positions = order[missing].tolist()
+        stamps = {index: table[i].pts for index, i in zip(missing, positions, strict=True)}
         back = keyframe_before(table, max(0, min(positions) - _REPAIR_REACH))
         nearest: dict[int, tuple[int, av.VideoFrame]] = {}
         for start, stop in ((back, max(positions) + 1), (0, len(table))):

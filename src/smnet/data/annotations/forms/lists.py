@@ -1,4 +1,4 @@
-"""List files without a header: ``path [frames] label``.
+"""List files without a header: ``path [frames] label...``.
 
 The form of TSN and its successors (TSM, TEA, TDN, TAM), of mmaction2 (videos and raw frames), and
 of SlowFast and VideoMAE (there called csv). Separated by blanks, commas, semicolons or tabs. Labels
@@ -21,7 +21,7 @@ from smnet.data.annotations.places import (
     visible_files,
 )
 from smnet.data.annotations.rows import SPLIT_WORDS, Row, assemble
-from smnet.data.annotations.several import check_lines, is_several
+from smnet.data.annotations.several import is_several, several_labels
 from smnet.data.annotations.text import head, lines, whole_number
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
@@ -55,9 +55,9 @@ def read(reading: Reading) -> ClipSet:
     if named:
         classes, note = named[0], f"class names of {named[1]}"
     else:
-        size = max((row.label for row in rows), default=-1) + 1
+        size = max((label for row in rows for label in row.labels), default=-1) + 1
         if size > max(len(rows), 1):
-            worst = max(rows, key=lambda row: row.label).source
+            worst = max(rows, key=lambda row: max(row.labels)).source
             raise UserError(
                 f"{data}: labels are numbers up to {size - 1} ({worst}), but there are {len(rows)}"
                 " rows; labels number the classes from 0. Is the last number the number of frames?"
@@ -65,13 +65,14 @@ def read(reading: Reading) -> ClipSet:
         classes, note = tuple(str(index) for index in range(size)), "no class names"
     kept: list[Row] = []
     for row in rows:
-        if 0 <= row.label < len(classes):
+        wrong = [label for label in row.labels if not 0 <= label < len(classes)]
+        if not wrong:
             kept.append(row)
         else:
-            text = f"label {row.label} is not in 0..{len(classes) - 1}"
+            text = f"label {wrong[0]} is not in 0..{len(classes) - 1}"
             problems.add("label out of range", row.source, text, row.place.path)
     if problems.count("label out of range"):
-        labels = [row.label for row in rows]
+        labels = [label for row in rows for label in row.labels]
         if max(labels) == len(classes) and min(labels) == 1:
             problems.advise(
                 "Labels count from 0, those of this list count from 1: use --first-label 1"
@@ -150,7 +151,6 @@ def _delimiter(rows: list[str]) -> str | None:
     scores = {}
     for delimiter in (",", ";", "\t", " "):
         fields = [_fields(row, delimiter) for row in rows]
-        # A list with labels such as "3,7" is a list, and refused by ``check_lines``.
         scores[delimiter] = sum(
             len(row) > 1
             and (whole_number(row[-1]) is not None or is_several(row[-1]))
@@ -193,8 +193,12 @@ def _rows(file: Path, split: str | None, folder: Path, reading: Reading) -> tupl
         other = base_of(1)
         if other.found:
             frames_form, base = False, other
-    last_fields = [(number, text, f[-1] if f else "") for number, text, f in numbered]
-    check_lines(str(file), last_fields, frames_form)
+    several = several_labels(str(file), [(n, f) for n, _, f in numbered], frames_form)
+    if several:
+        ends = [(several[n].behind, text) for n, text, _ in numbered if n in several]
+        paths = [_path(text, delimiter, behind) for behind, text in ends]
+        base = list_base(folder, reading.root, paths, finder)
+    first = reading.source.first_label
     behind = 1 + frames_form
     wanted = "path, number of frames, label" if frames_form else "path, label"
     rows: list[Row] = []
@@ -202,7 +206,12 @@ def _rows(file: Path, split: str | None, folder: Path, reading: Reading) -> tupl
         source = f"{file.name}:{number}"
         label = whole_number(fields[-1]) if fields else None
         frames = whole_number(fields[-2]) if frames_form and len(fields) > 2 else None
-        if len(fields) < 1 + behind:
+        if number in several:
+            line = several[number]
+            labels = tuple(k - first for k in line.labels)
+            place = base.place(finder, _path(text, delimiter, line.behind))
+            rows.append(Row(place, labels[0], split, source, line.frames, labels=labels))
+        elif len(fields) < 1 + behind:
             problems.add("malformed row", source, f"{text[:80]!r} is not {wanted}")
         elif label is None:
             problems.add("malformed row", source, f"label {fields[-1]!r} is not a whole number")
@@ -211,7 +220,7 @@ def _rows(file: Path, split: str | None, folder: Path, reading: Reading) -> tupl
             problems.add("malformed row", source, text)
         else:
             place = base.place(finder, _path(text, delimiter, behind))
-            rows.append(Row(place, label - reading.source.first_label, split, source, frames))
+            rows.append(Row(place, label - first, split, source, frames, labels=(label - first,)))
     return rows, base
 
 
@@ -224,7 +233,7 @@ def _path(text: str, delimiter: str, behind: int) -> str:
 
 FORM = Form(
     "list",
-    "lines of path [frames] label: TSN, TSM, TEA, TDN, mmaction2, SlowFast, VideoMAE",
+    "lines of path [frames] label...: TSN, TSM, TEA, TDN, mmaction2, SlowFast, VideoMAE",
     2,
     recognise,
     read,
