@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import resource
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import typer.main
 from numpy.typing import NDArray
 
 from smnet.cli import main as cli
@@ -46,6 +48,9 @@ TINY: dict[str, Any] = {
 
 OF_RUN: dict[str, Any] = {"options": {"width": 8, "stages": [5]}, "epochs": 10}
 """What the recipe of the fixture ``run`` changes of TINY."""
+
+get_command = functools.cache(typer.main.get_command)
+"""Building the options of all verbs takes most of the time of a short call."""
 
 DEVICES = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
 
@@ -214,6 +219,7 @@ def smnet(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Called]:
     """Call the command line in this process: ``smnet("predict", run, clip)``."""
+    monkeypatch.setattr("typer.main.get_command", get_command)
 
     def call(*words: object) -> Called:
         monkeypatch.setattr("sys.argv", ["smnet", *map(str, words)])
