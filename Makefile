@@ -56,7 +56,7 @@ $(VENV)/docs: $(VENV)/ready
 $(VENV)/ready: pyproject.toml constraints.txt constraints-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,plot,track,shards,remote,fast,augment,export,openvino,annotations,mqtt,serve]'
+	$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[dev,plot,track,shards,remote,fast,augment,export,openvino,annotations,mqtt,serve,find]'
 	touch $@
 
 clean:

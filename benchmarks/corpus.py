@@ -2,12 +2,20 @@
 
     python benchmarks/corpus.py scale --files 100000 --kills 20
     python benchmarks/corpus.py race --files 10000
+    python benchmarks/corpus.py nodes --files 3000
+    python benchmarks/corpus.py throughput
 
 ``scale`` links a few thousand small files under many names, 1 % of them bad in ten ways. One run is
 left alone. Another is killed with SIGKILL at random moments, alone or with its workers, and started
-again. Their tables are compared row by row. ``race`` starts several runs on one folder at once.
+again. Their tables are compared row by row. ``race`` starts several runs on one folder at once. The
+network is untrained and tiny, so that listing, decoding and writing are what costs.
 
-The network is untrained and tiny, so that listing, decoding and writing are what costs.
+``nodes`` runs on a Ray cluster of two nodes of this machine, and kills one of them when a third of
+the rows has come.
+
+``throughput`` compares the pipelines of ``smnet predict`` (a decoding thread) and ``--out`` (a
+decoding process) with decoding alone and the network alone, in turns, without their start. Each
+stage has one core. On Ray, the time is that between the first and the last row.
 """
 
 from __future__ import annotations
@@ -17,18 +25,37 @@ import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 
 from common import parse, parser, publish, table
+from sample_videos import make_videos
+from smnet.checkpoints.save import Checkpoint, save_checkpoint
+from smnet.corpus import engine
+from smnet.corpus import run as corpus_run
+from smnet.corpus.items import list_items
+from smnet.corpus.results import Results
+from smnet.corpus.run import prediction_work
+from smnet.export.export import export
+from smnet.inference.backends import open_backend
+from smnet.inference.pipeline import in_batches, read_in_processes, read_item
+from smnet.inference.recognizer import Recognizer
+from smnet.inference.utilisation import Utilisation
+from smnet.models.registry import new_model
 
 BAD = 100
 """One file in so many is bad."""
@@ -93,21 +120,19 @@ def make_corpus(folder: Path, files: int, distinct: int) -> Path:
     return links
 
 
-def make_network(path: Path) -> Path:
-    """An untrained ResNet-18 of width 8, for 2 frames of 32 x 32 pixels, as an ONNX file."""
-    import torch
-
-    from smnet.checkpoints.save import Checkpoint, save_checkpoint
-    from smnet.export.export import export
-    from smnet.models.registry import new_model
-
+def save_network(folder: Path, name: str, segments: int, size: int, **options: int) -> Path:
+    """An untrained network of 4 classes."""
     torch.manual_seed(0)
-    model = new_model("tsn_resnet18", 4, 2, {"width": 8}).eval()
-    spec = replace(model.spec, input_size=32, short_side=36)
-    checkpoint = path.with_suffix(".safetensors")
-    save_checkpoint(checkpoint, Checkpoint(spec, model.state_dict(), {}, {}))
-    export(checkpoint, path)
+    model = new_model(name, 4, segments, options).eval()
+    spec = replace(model.spec, input_size=size, short_side=size * 8 // 7)
+    path = folder / f"{name}-{size}.safetensors"
+    save_checkpoint(path, Checkpoint(spec, model.state_dict(), {}, {}))
     return path
+
+
+def make_network(folder: Path) -> Path:
+    """A tiny one as an ONNX file."""
+    return export(save_network(folder, "tsn_resnet18", 2, 32, width=8)).path
 
 
 def command(network: Path, source: Path | str, out: Path, *more: str) -> list[str]:
@@ -145,18 +170,24 @@ def difference(whole: Path, other: Path) -> str:
         assert len(set(keys[0])) == len(keys[0]), f"{name}: a key occurs twice"
         assert keys[0] == keys[1], f"{name}: other rows"
         first, second = tables
-        for column in {*first.column_names} - {"score", "scores"}:
-            assert first.column(column).equals(second.column(column)), f"{name}: {column} differs"
         words.append(f"{len(keys[0])} rows")
-        if "score" in first.column_names:
-            scores = [np.asarray(t.column("score")) for t in tables]
-            words[-1] += f", scores within {np.abs(scores[0] - scores[1]).max():.0e}"
+        names = {*first.column_names} - {"label", "labels", "score", "scores", "answer"}
+        for column in names:
+            assert first.column(column).equals(second.column(column)), f"{name}: {column} differs"
+        if "scores" in first.column_names:
+            scores = [np.array(t.column("scores").to_pylist()) for t in tables]
+            apart = np.abs(scores[0] - scores[1]).max()
+            # Classes whose scores are equal but for rounding may change places.
+            ties = np.diff(scores[0], axis=1).max(1) > -1e-6
+            labels = [np.array(t.column("labels").to_pylist())[~ties] for t in tables]
+            assert (labels[0] == labels[1]).all(), f"{name}: labels differ"
+            words[-1] += f", scores within {apart:.0e}, labels equal"
     return f"equal ({'; '.join(words)})"
 
 
 def scale(given: argparse.Namespace) -> None:
     folder = Path(given.folder or tempfile.mkdtemp(prefix="corpus-"))
-    network = make_network(folder / "network.onnx")
+    network = make_network(folder)
     began = time.monotonic()
     links = make_corpus(folder, given.files, given.distinct)
     print(f"{given.files} links to {given.distinct} files: {time.monotonic() - began:.0f} s")
@@ -208,7 +239,7 @@ def scale(given: argparse.Namespace) -> None:
 def race(given: argparse.Namespace) -> None:
     """Three runs at once on one folder: the same twice, and a share of it."""
     folder = Path(given.folder or tempfile.mkdtemp(prefix="corpus-"))
-    network = make_network(folder / "network.onnx")
+    network = make_network(folder)
     links = make_corpus(folder, given.files, given.distinct)
     whole, out = folder / "whole", folder / "raced"
     run(command(network, links, whole))
@@ -227,17 +258,137 @@ def race(given: argparse.Namespace) -> None:
     publish(given, "corpus", f"Runs that race, {given.files} files", text)
 
 
+def nodes(given: argparse.Namespace) -> None:
+    import ray
+    from ray.cluster_utils import Cluster
+
+    folder = Path(given.folder or tempfile.mkdtemp(prefix="corpus-"))
+    network, whole, out = make_network(folder), folder / "whole", folder / "ray"
+    links = make_corpus(folder, given.files, given.distinct)
+    run(command(network, links, whole))
+    os.environ.update(RAY_worker_niceness="0")  # 15 by default, which starves on a shared machine
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    node = cluster.add_node(num_cpus=2)
+    ray.init(address=cluster.address, log_to_driver=False)
+    times: list[float] = []
+    stopped: list[str] = []
+
+    class Watched(Results):
+        def add(self, *row: Any) -> None:
+            super().add(*row)
+            times.append(time.perf_counter())
+            if len(times) == given.files // 3:
+                stopped.extend(workers_of(node))
+                cluster.remove_node(node, allow_graceful=False)
+
+    corpus_run.Results = Watched
+    summary = engine.run_on_ray(str(network), [str(links)], out, device="cpu", top=3)
+    ray.shutdown()
+    cluster.shutdown()
+    before, after = given.files // 3, len(times) - given.files // 3
+    text = (
+        f"{summary}. Killed with the second node: {', '.join(sorted(stopped))}. Videos per second"
+        f" before and after: {before / (times[before - 1] - times[0]):.0f} and"
+        f" {after / (times[-1] - times[before - 1]):.0f}, the longest pause"
+        f" {max(b - a for a, b in pairwise(times)):.0f} s. Tables and those of one machine:"
+        f" {difference(whole, out)}."
+    )
+    publish(given, "corpus", f"Ray, two nodes, one killed, {given.files} files", text)
+
+
+def workers_of(node: Any) -> list[str]:
+    """The titles of the stages that run on a node of this machine."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+    titles = [Path(f"/proc/{child}/cmdline").read_bytes() for child in children]
+    return [title.strip(b"\0").decode() for title in titles if b"MapWorker" in title]
+
+
+ALONE = ("decoding", "network")
+"""The stages that are measured without the other."""
+
+
+def stages(network: str, videos: list[str], workers: int) -> dict[str, Callable[[], object]]:
+    """Decoding alone, the network alone, and the pipelines of both."""
+    backend = open_backend(network, "cpu")
+    recognizer = Recognizer(backend)
+    work = prediction_work(backend, recognizer.plan, network)
+    items = list(list_items(videos))
+    read = partial(read_item, backend, recognizer.plan)
+    views = np.stack([read(item)[1] for item in items[:8]])
+    batches = len(items) // 8
+
+    def processes() -> list[object]:
+        ahead = read_in_processes(read, recognizer.plan.shape, items, workers, 24)
+        return list(in_batches(ahead, 8, work.compute, Utilisation()))
+
+    return {
+        "decoding": lambda: [read(item) for item in items],
+        "network": lambda: [work.compute(views) for _ in range(batches)],
+        "threads": lambda: list(recognizer.predict_many(videos, workers=workers)),
+        "processes": processes,
+    }
+
+
+def throughput(given: argparse.Namespace) -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        made = make_videos(place, ["H.264, GOP 12"])["H.264, GOP 12"]
+        videos = []
+        for number in range(given.videos):
+            videos.append(str(place / f"link-{number}.mp4"))
+            Path(videos[-1]).symlink_to(made)
+        networks = {"tiny, ONNX": make_network(place)}
+        for name in ("tsn_resnet18", "smnet_resnet18"):
+            networks[f"{name}, PyTorch"] = checkpoint = save_network(place, name, 8, 112)
+            networks[f"{name}, ONNX"] = export(checkpoint).path
+        rows = []
+        for name, network in networks.items():
+            calls = stages(str(network), videos, 1)
+            seconds: dict[str, list[float]] = {key: [] for key in calls}
+            cpu: dict[str, list[float]] = {key: [] for key in calls}
+            for _ in range(given.rounds):
+                for key, call in calls.items():
+                    began, before = time.perf_counter(), sum(os.times()[:4])
+                    call()
+                    seconds[key].append(time.perf_counter() - began)
+                    cpu[key].append(sum(os.times()[:4]) - before)
+            each = {key: statistics.median(v) / len(videos) * 1000 for key, v in cpu.items()}
+            row = [name, *(f"{each[key]:.1f}" for key in ("decoding", "network"))]
+            slower = [max(pair) for pair in zip(*(seconds[k] for k in ALONE), strict=True)]
+            for key in ("threads", "processes"):
+                of_both = each[key] / sum(each[k] for k in ALONE)
+                rates = [s / t for s, t in zip(slower, seconds[key], strict=True)]
+                row += [f"{of_both:.2f}", f"{statistics.median(rates):.2f}"]
+            rows.append(row)
+            print(row, flush=True)
+    header = ["network", "decoding, ms", "network, ms", "threads: CPU", "threads: rate"]
+    header += ["processes: CPU", "processes: rate"]
+    text = (
+        f"Medians of {given.rounds} turns with {given.videos} videos. ms of CPU per video of each"
+        " stage alone; CPU of a pipeline over the sum of both; its rate over that of the slower"
+        " stage alone."
+    )
+    publish(given, "corpus", "Throughput", table(header, rows), text)
+
+
+TASKS = {"scale": scale, "race": race, "nodes": nodes, "throughput": throughput}
+
+
 def main() -> None:
     arguments = parser(__doc__)
-    arguments.add_argument("task", choices=("scale", "race"))
+    arguments.add_argument("task", choices=tuple(TASKS))
     arguments.add_argument("--files", type=int, default=100_000)
     arguments.add_argument("--distinct", type=int, default=2000, help="encoded files")
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--memory", type=int, nargs="*", default=[1000, 10_000])
+    arguments.add_argument("--videos", type=int, default=64, help="of throughput")
+    arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--folder", help="of files and results. Default: a temporary one")
     given = parse(arguments)
-    {"scale": scale, "race": race}[given.task](given)
+    TASKS[given.task](given)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,10 +51,12 @@ KINDS = (
 )
 
 
-def make_videos(folder: Path) -> dict[str, Path]:
-    """Write a video of each kind; returns {name: path}."""
+def make_videos(folder: Path, names: Sequence[str] = ()) -> dict[str, Path]:
+    """Write a video of each kind, or of those in ``names``; returns {name: path}."""
     made = {}
     for kind in KINDS:
+        if names and kind.name not in names:
+            continue
         path = folder / kind.file
         write = _write_folder if kind.codec == "jpeg" else _write_video
         write(path, kind)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,65 @@ def test_a_batch_of_paths(run: Path, inbox: Path) -> None:  # noqa: F811
     assert paths[1] in found["error"][1]
 
 
+@pytest.fixture(autouse=True)
+def priority(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's workers have the priority of the test; by default they starve on a busy machine."""
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+
+
+@pytest.fixture
+def as_documented(
+    run: Path,
+    inbox: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], dict[str, Any]]:
+    """Runs the example of docs/corpus.md that imports a library; returns its variables."""
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    page = (Path(__file__).parents[2] / "docs" / "corpus.md").read_text()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "mine").symlink_to(run)
+    paths = [str(inbox / name) for name in ("00.mp4", "broken.mp4", "01.mp4")]
+    pq.write_table(pa.table({"path": paths}), tmp_path / "clips.parquet")
+    monkeypatch.chdir(tmp_path)
+
+    def execute(library: str) -> dict[str, Any]:
+        blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+        (block,) = (text for text in blocks if f"import {library}\n" in text)
+        variables: dict[str, Any] = {"__name__": "example"}
+        exec(block, variables)
+        return variables
+
+    return execute
+
+
+def check_documented(found: list[dict[str, Any]], run: Path) -> None:
+    by_name = {Path(row["path"]).name: row for row in found}
+    assert len(found) == len(by_name) == 3
+    good = [by_name[name] for name in ("00.mp4", "01.mp4")]
+    expected = Recognizer.load(run, device="cpu").predict_many([row["path"] for row in good])
+    for row, prediction in zip(good, expected, strict=True):
+        assert (row["label"], row["error"]) == (prediction.label, "")
+        assert row["score"] == pytest.approx(prediction.score, abs=1e-5)
+    assert "broken.mp4" in by_name["broken.mp4"]["error"]
+
+
+def test_the_example_for_daft(as_documented: Callable[[str], dict[str, Any]], run: Path) -> None:
+    pytest.importorskip("daft")
+    check_documented(as_documented("daft")["rows"].to_pylist(), run)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_example_for_ray(as_documented: Callable[[str], dict[str, Any]], run: Path) -> None:
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False)
+    try:
+        check_documented(as_documented("ray")["rows"].take_all(), run)
+    finally:
+        ray.shutdown()
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     ray = pytest.importorskip("ray")
@@ -40,6 +100,7 @@ def cluster() -> Iterator[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_ray_gives_the_rows_of_this_machine(
     run: Path,
     inbox: Path,  # noqa: F811
@@ -64,6 +125,7 @@ def test_ray_gives_the_rows_of_this_machine(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_node_that_is_killed_loses_nothing(
     run: Path,
     inbox: Path,  # noqa: F811

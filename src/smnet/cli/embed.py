@@ -49,8 +49,8 @@ def embed(
 ) -> None:
     """Compute a vector for each video, into a Parquet table that smnet find searches.
 
-    A vector holds the mean of the network's features over time, their deviation and their trend,
-    in float16. Run again, it does what is missing.
+    A vector holds the mean of the network's features over time, their deviation, and their
+    direction, in float16. Run again, it does what is missing.
 
     \b
     Examples:
@@ -98,6 +98,13 @@ def find(
     threshold: Annotated[
         float, typer.Option(min=0, max=1, help="With --duplicates: the least cosine.")
     ] = 0.95,
+    approximate: Annotated[
+        bool | None,
+        typer.Option(
+            "--approximate/--exact",
+            help="Search with faiss, or compare all. Default: exact up to a million vectors.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         str | None,
         typer.Option("--from", metavar="CHECKPOINT", help="Default: the checkpoint of the index."),
@@ -120,7 +127,8 @@ def find(
       smnet find good.mp4 better.mp4 --not bad.mp4 --in index -k 20 --json
       smnet find --duplicates --in index
     """
-    from smnet.embed.index import Index
+    from smnet.embed.approximate import MANY, Approximate
+    from smnet.embed.index import Index, table_of
 
     if duplicates == bool(examples):
         raise UserError("give an example, or --duplicates")
@@ -139,7 +147,10 @@ def find(
     like = query(opened, examples or (), checkpoint, device)
     against = query(opened, unlike or (), checkpoint, device)
     known = [row for path in [*(examples or ()), *(unlike or ())] for row in opened.rows_of(path)]
-    matches = opened.find(like, against, count, known)
+    candidates = None
+    if approximate or (approximate is None and len(opened) > MANY):
+        candidates = Approximate(opened, table_of(index))
+    matches = opened.find(like, against, count, known, candidates)
     if page is not None:
         from smnet.files import write_text
         from smnet.report.corpus_page import found_page

@@ -200,6 +200,7 @@ def run_on_ray(
     backend = open_backend(file, "cpu")
     work = prediction_work(backend, plan_views(backend, *views), file, top)
     ray.init(address=address, ignore_reinit_error=True, log_to_driver=False)
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one of our own
     resources = ray.cluster_resources()
     cores, gpus = int(resources.get("CPU", 1)), int(resources.get("GPU", 0))
     networks = gpus or max(cores // 2, 1)

@@ -91,7 +91,9 @@ class ItemList:
         self._file = NamedTemporaryFile(prefix="smnet-")  # noqa: SIM115, kept as long as the list
         self._count = 0
         for item in items:
-            pickle.dump(item, self._file)
+            # A tuple of its fields is read back in a third of the time.
+            fields = (item.path, item.size, item.stamp, item.archive, item.offset, item.part)
+            pickle.dump(fields, self._file)
             self._count += 1
         self._file.flush()
 
@@ -101,7 +103,7 @@ class ItemList:
     def __iter__(self) -> Iterator[Item]:
         with Path(self._file.name).open("rb") as file:
             for _ in range(self._count):
-                yield pickle.load(file)
+                yield Item(*pickle.load(file))
 
 
 def list_items(words: Sequence[str]) -> Iterator[Item]:

@@ -193,7 +193,8 @@ class Results:
 
         try:
             with self.folder.open(name) as file:
-                return pq.read_table(file, columns=columns)
+                # pq.read_table imports pyarrow.dataset, which takes longer than the table.
+                return pq.ParquetFile(file).read(columns)
         except (ArrowException, OSError, KeyError) as error:
             raise UserError(
                 f"{self.folder.path(name)}: cannot be read ({error}); remove it, and its rows are"

@@ -1,15 +1,15 @@
 """An index of vectors: nearest videos by example, and near-duplicates.
 
 Vectors are standardised by the index's own mean and deviation per value, so that no block and no
-channel counts more than another, and compared by their cosine. The search is exact. Up to about a
-million vectors it is one matrix product; beyond that faiss can search the standardised vectors.
+channel counts more than another, and compared by their cosine. The search is exact: a matrix
+product over blocks of the index. :mod:`smnet.embed.approximate` is for more than a million vectors.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,12 @@ from numpy.typing import NDArray
 from smnet.data.clips import Part, part_name
 from smnet.data.packed.storage import arrow
 from smnet.errors import UserError
+from smnet.inference.vectors import WEIGHTS
 
 TABLE = "embeddings.parquet"
 """Name of the table of vectors in the folder of an index."""
-_BLOCK = 4096  # vectors compared at once
+BLOCK = 4096
+"""Vectors compared at once."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,12 @@ class Match:
         return {"path": self.path, **part, "score": round(self.score, 6)}
 
 
+def table_of(place: str | Path) -> Path:
+    """The table of vectors in the folder of an index, or the table itself."""
+    path = Path(place)
+    return path / TABLE if path.is_dir() else path
+
+
 class Index:
     """Vectors with the videos that they are of.
 
@@ -60,7 +68,6 @@ class Index:
         paths: the videos.
         parts: their parts; None is all of a video.
         settings: of the run that made the vectors.
-        unit: standardised vectors (N, D) float32 of length 1.
     """
 
     def __init__(
@@ -69,20 +76,35 @@ class Index:
         paths: Sequence[str],
         parts: Sequence[Part | None] | None = None,
         settings: dict[str, Any] | None = None,
+        weights: Sequence[float] = (1.0,),
     ) -> None:
-        """Standardise vectors (N, D)."""
+        """Keep vectors (N, D) as they are, in float16 or float32.
+
+        Args:
+            vectors: of the videos, in blocks of equal size.
+            paths, parts, settings: see the attributes.
+            weights: of the blocks in a comparison.
+        """
         if not len(vectors):
             raise UserError("an empty index: no video has a vector")
         self.paths, self.parts = list(paths), list(parts or [None] * len(paths))
         self.settings = settings or {}
-        wide = np.asarray(vectors, np.float32)
-        self._mean, deviation = wide.mean(0), wide.std(0)
+        self._vectors = vectors
+        count = len(vectors)
+        total = sum(self._wide(at).sum(0, dtype=np.float64) for at in range(0, count, BLOCK))
+        self._mean = np.asarray(total / count, np.float32)
+        squares = sum(
+            np.square(self._wide(at) - self._mean).sum(0, dtype=np.float64)
+            for at in range(0, count, BLOCK)
+        )
+        deviation = np.sqrt(np.asarray(squares / count, np.float32))
         # A value that is the same in all videos says nothing, and a single video has no deviation.
         constant = deviation <= 1e-6 * np.abs(self._mean).max(initial=1e-6)
-        self._scale = np.where(constant, 0, 1 / np.where(constant, 1, deviation))
-        if len(wide) == 1:
+        self._scale = np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32)
+        size = vectors.shape[1] // len(weights)
+        self._scale *= np.repeat(np.asarray(weights, np.float32), size)
+        if count == 1:
             self._mean, self._scale = np.zeros_like(self._mean), np.ones_like(self._scale)
-        self.unit = self.standardised(wide)
 
     @classmethod
     def load(cls, folder: str | Path) -> Index:
@@ -95,20 +117,21 @@ class Index:
         import pyarrow.parquet as pq
         from pyarrow import ArrowException
 
-        path = Path(folder)
-        path = path / TABLE if path.is_dir() else path
+        path = table_of(folder)
         if not path.is_file():
             raise UserError(f"{folder}: no {TABLE}; make one with: smnet embed CHECKPOINT VIDEOS")
         try:
             table = pq.read_table(path)
             flat = table.column("vector").combine_chunks().flatten()
             vectors = flat.to_numpy(zero_copy_only=False).reshape(len(table), -1)
+            if vectors.shape[1] % len(WEIGHTS):
+                raise ValueError(f"vectors of {vectors.shape[1]} values")
             times = zip(*(table.column(name).to_pylist() for name in _PART), strict=True)
             settings = json.loads((table.schema.metadata or {}).get(b"settings", b"{}"))
         except (ArrowException, OSError, KeyError, ValueError) as error:
             raise UserError(f"{path}: not a table of vectors ({error})") from None
         parts = [None if start is end is None else Part(start, end, u) for start, end, u in times]
-        return cls(vectors, table.column("path").to_pylist(), parts, settings)
+        return cls(vectors, table.column("path").to_pylist(), parts, settings, WEIGHTS)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -122,12 +145,22 @@ class Index:
         names = (path, os.path.abspath(path))  # noqa: PTH100, which resolves no links
         return [row for row, known in enumerate(self.paths) if known in names]
 
+    def unit(self, rows: Sequence[int] | slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        """Standardised vectors of rows, of length 1."""
+        return self.standardised(self._vectors[rows])
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """:meth:`unit` of all rows, :data:`BLOCK` at a time."""
+        for at in range(0, len(self), BLOCK):
+            yield self.unit(slice(at, at + BLOCK))
+
     def find(
         self,
         like: NDArray[np.floating],
         unlike: NDArray[np.floating] | None = None,
         count: int = 10,
         leave_out: Sequence[int] = (),
+        candidates: Callable[[NDArray[np.float32], int], NDArray[np.int64]] | None = None,
     ) -> list[Match]:
         """The nearest videos, best first.
 
@@ -136,16 +169,25 @@ class Index:
             unlike: the same of counterexamples.
             count: of videos.
             leave_out: rows that are not found, such as those of the examples.
+            candidates: maps the query (D,) and a number to the rows that are compared, as
+                :class:`smnet.embed.approximate.Approximate` does; None compares all.
         """
-        query = np.atleast_2d(like).mean(0)
+        query = np.asarray(np.atleast_2d(like).mean(0), np.float32)
         if unlike is not None and len(unlike):
             query = query - np.atleast_2d(unlike).mean(0)
-        scores = np.concatenate(
-            [self.unit[at : at + _BLOCK] @ query for at in range(0, len(self), _BLOCK)]
-        )
-        scores[list(leave_out)] = -np.inf
-        order = np.argsort(-scores, kind="stable")[: min(count, len(self) - len(set(leave_out)))]
-        return [Match(int(i), self.paths[i], self.parts[i], float(scores[i])) for i in order]
+        if candidates is None:
+            rows = np.arange(len(self))
+            scores = np.concatenate([block @ query for block in self.blocks()])
+        else:
+            rows = candidates(query, count + len(leave_out))
+            scores = self.unit(rows) @ query
+        wanted = ~np.isin(rows, list(leave_out))
+        rows, scores = rows[wanted], scores[wanted]
+        order = np.argsort(-scores, kind="stable")[:count]
+        return [
+            Match(int(row), self.paths[row], self.parts[row], float(score))
+            for row, score in zip(rows[order], scores[order], strict=True)
+        ]
 
     def duplicates(self, threshold: float = 0.95) -> list[list[int]]:
         """Groups of rows whose vectors have a cosine of at least ``threshold``, largest first.
@@ -160,9 +202,10 @@ class Index:
                 i = int(parent[i])
             return i
 
-        for at in range(0, len(self), _BLOCK):
-            for below in range(at, len(self), _BLOCK):
-                close = self.unit[at : at + _BLOCK] @ self.unit[below : below + _BLOCK].T
+        for at in range(0, len(self), BLOCK):
+            block = self.unit(slice(at, at + BLOCK))
+            for below in range(at, len(self), BLOCK):
+                close = block @ self.unit(slice(below, below + BLOCK)).T
                 for i, j in np.argwhere(close >= threshold):
                     if at + i < below + j:
                         parent[root(int(below + j))] = root(int(at + i))
@@ -186,9 +229,10 @@ class Index:
         if not len(several):
             raise UserError("no label occurs twice, so there is nothing to find")
         hits = dict.fromkeys(counts, 0)
-        for at in range(0, len(several), _BLOCK):
-            rows = several[at : at + _BLOCK]
-            close = self.unit[rows] @ self.unit.T
+        for at in range(0, len(several), BLOCK):
+            rows = several[at : at + BLOCK]
+            wanted = self.unit(rows)
+            close = np.concatenate([wanted @ block.T for block in self.blocks()], axis=1)
             close[np.arange(len(rows)), rows] = -np.inf
             order = np.argsort(-close, axis=1, kind="stable")[:, : max(counts)]
             same = numbers[order] == numbers[rows][:, None]
@@ -202,6 +246,9 @@ class Index:
         length = np.linalg.norm(scaled, axis=1, keepdims=True)
         unit: NDArray[np.float32] = (scaled / np.maximum(length, 1e-12)).astype(np.float32)
         return unit
+
+    def _wide(self, at: int) -> NDArray[np.float32]:
+        return np.asarray(self._vectors[at : at + BLOCK], np.float32)
 
 
 _PART = ("start", "end", "unit")

@@ -22,7 +22,10 @@ from smnet.embed.index import TABLE, Index
 from smnet.errors import UserError
 from smnet.inference.backends import Backend
 from smnet.inference.pipeline import Rows
-from smnet.inference.vectors import pooled
+from smnet.inference.vectors import vectors_of
+
+VECTOR = "mean, deviation, direction"
+"""What a vector consists of; part of what identifies an index."""
 
 
 def embedding_work(
@@ -43,7 +46,7 @@ def embedding_work(
     width = 3 * backend.features(np.zeros((1, *plan.shape), np.uint8)).shape[-1]
 
     def compute(views: NDArray[np.uint8]) -> Rows:
-        vectors = pooled(backend.features(views)).mean(1)
+        vectors = vectors_of(backend, views)
         problems = {
             int(row): "the network's features are not finite numbers"
             for row in np.flatnonzero(~np.isfinite(vectors).all(1))
@@ -51,7 +54,7 @@ def embedding_work(
         return [{"vector": vector} for vector in vectors.astype(np.float16)], problems
 
     columns = [pa.field("vector", pa.list_(pa.float16(), width)), pa.field("damage", pa.int32())]
-    described = settings_of("embed", checkpoint, plan, **settings)
+    described = settings_of("embed", checkpoint, plan, vector=VECTOR, **settings)
     return Work(Task(columns, described, TABLE), backend, plan, compute)
 
 
@@ -91,7 +94,7 @@ def query(
         UserError: a video that cannot be read; or the checkpoint has moved, or is another one.
     """
     rows = {video: index.rows_of(video) for video in videos}
-    found = [index.unit[row] for video in videos for row in rows[video]]
+    found = list(index.unit([row for video in videos for row in rows[video]]))
     others = [video for video in videos if not rows[video]]
     if others:
         place = checkpoint or str(index.settings.get("place", ""))

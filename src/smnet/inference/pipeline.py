@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,7 @@ def read_in_threads(
     threads: int,
     window: int,
     timeout: float = TIME_LIMIT,
-) -> Iterator[tuple[Item, Read, Views | None]]:
+) -> Generator[tuple[Item, Read, Views | None], None, None]:
     """Read videos in their order, ``window`` of them ahead.
 
     Args:
@@ -125,7 +125,7 @@ def read_in_processes(
     workers: int,
     window: int,
     timeout: float = TIME_LIMIT,
-) -> Iterator[tuple[Item, Read, Views | None]]:
+) -> Generator[tuple[Item, Read, Views | None], None, None]:
     """Read videos as they come, so that one that hangs holds up no other.
 
     Args:

@@ -22,7 +22,7 @@ from smnet.inference.evidence import Evidence, evidence_of
 from smnet.inference.pipeline import Rows, in_batches, read_in_threads, read_item
 from smnet.inference.sources import Source, each_source
 from smnet.inference.utilisation import Utilisation
-from smnet.inference.vectors import pooled
+from smnet.inference.vectors import vectors_of
 from smnet.system import available_cores
 
 
@@ -172,7 +172,7 @@ class Recognizer:
         opened = replace(Source.of(source), part=part)
         with opened.readable() as content:
             views = self.backend.read(content, self.plan, None, opened.part)
-        vector: NDArray[np.float32] = pooled(self.backend.features(views[None])).mean(1)[0]
+        vector: NDArray[np.float32] = vectors_of(self.backend, views[None])[0]
         return vector
 
     def explain(

@@ -98,7 +98,7 @@ class Timeline(BaseModel):
 class Vector(BaseModel):
     file: str = Field(examples=["clip.mp4"])
     vector: list[float] = Field(
-        default=[], description="Mean, deviation and trend of the features."
+        default=[], description="Mean, deviation and direction of the features."
     )
     error: str = ""
 

@@ -17,7 +17,7 @@ from smnet.inference.backends import Backend, is_exported, score_each
 from smnet.inference.classifier import Classifier
 from smnet.inference.evidence import Evidence, evidence_of
 from smnet.inference.recognizer import Recognizer
-from smnet.inference.vectors import pooled
+from smnet.inference.vectors import vectors_of
 from smnet.models.spec import ModelSpec
 from smnet.timeline.run import Settings, settings
 
@@ -72,7 +72,7 @@ class Model:
 
     def vectors(self, views: Pixels) -> Rows:
         """Vectors (B, 3C) of views (B, V, T*L, 3, h, w)."""
-        return pooled(self.backend.features(views)).mean(1), {}
+        return vectors_of(self.backend, views), {}
 
 
 def _mean(maps: Any) -> Any:

@@ -59,7 +59,8 @@ def timelines_into(
         check_form(f"timeline{form}")
     if forms and is_url(out):
         raise UserError(f"--out {out}: files beside the table are local; leave out --to")
-    summary = Summary(used=RecordingUse())
+    used = RecordingUse()
+    summary = Summary(used=used)
     stems: dict[str, Path] = {}
     fresh = not Folder(out).names("*/run.json")
 
@@ -77,7 +78,7 @@ def timelines_into(
 
     def found(items: Iterator[Item]) -> Iterator[Found]:
         for item in items:
-            read, curves = read_curves(chosen, item, summary.used, timeout)
+            read, curves = read_curves(chosen, item, used, timeout)
             if curves is None:
                 yield item, read, {}
                 continue
