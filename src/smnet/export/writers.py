@@ -222,7 +222,7 @@ class Engine:
             torch.export.save(trace(model, half), path, extra_files={"smnet.json": text})
         elif self.suffix == ".onnx":
             features, outputs = outputs_of(metadata)
-            program = trace(model, half, features=features)
+            program = trace(model, half, "onnx", features)
             write_onnx(program, path, metadata, opset, outputs=outputs)
         else:
             self.finish(self.write_fp32_onnx(model, path, metadata, opset), path, metadata, half)

@@ -139,7 +139,7 @@ def test_the_report_says_what_was_swapped_and_why_not() -> None:
     assert report(accelerate(narrow("tsn_resnet18"), "training")) == []
 
 
-@pytest.mark.parametrize("purpose", ["inference", "export", "onnxruntime", "openvino"])
+@pytest.mark.parametrize("purpose", ["inference", "export", "onnx", "onnxruntime", "openvino"])
 def test_a_copy_is_made_for_other_purposes_than_training(purpose: acceleration.Purpose) -> None:
     model = accelerate(narrow("smnet_resnet18"), "training").train()
     state = {name: value.clone() for name, value in model.state_dict().items()}

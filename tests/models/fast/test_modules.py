@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from smnet.models.fast.engines import MaskedSum, RowsSum, ShiftedSum
+from smnet.models.fast.engines import MaskedSum, PlanarRowsSum, RowsSum, ShiftedSum
 from smnet.models.fast.modules import (
     FastMotionExcitation,
     FastSpatialAttention,
@@ -97,7 +97,7 @@ def test_the_shift_is_the_plain_shift(segments: int, memory_format: torch.memory
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("segments", [1, 2, 3])
 @pytest.mark.parametrize("per_frame", [False, True])
-@pytest.mark.parametrize("kind", [FastTemporalSum, MaskedSum, RowsSum, ShiftedSum])
+@pytest.mark.parametrize("kind", [FastTemporalSum, MaskedSum, RowsSum, PlanarRowsSum, ShiftedSum])
 def test_the_sum_is_the_plain_sum(
     kind: type[TemporalSum], per_frame: bool, segments: int, memory_format: torch.memory_format
 ) -> None:

@@ -14,7 +14,7 @@ from ..layers import TemporalSum
 from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
 from ..tsm import TemporalShift
 from . import switch
-from .engines import MaskedSum, RowsSum, ShiftedSum
+from .engines import MaskedSum, PlanarRowsSum, RowsSum, ShiftedSum
 from .folding import fold_norms
 from .modules import (
     FastMotionExcitation,
@@ -25,7 +25,7 @@ from .modules import (
     is_hooked,
 )
 
-Purpose = Literal["training", "inference", "export", "onnxruntime", "openvino"]
+Purpose = Literal["training", "inference", "export", "onnx", "onnxruntime", "openvino"]
 
 Twins = dict[type[nn.Module], type[nn.Module]]
 
@@ -46,6 +46,7 @@ TWINS: dict[str, Twins] = {
     "training": _IN_PYTORCH,
     "inference": _IN_PYTORCH,
     "export": _EXPORTED,
+    "onnx": {**_EXPORTED, TemporalSum: PlanarRowsSum},
     "onnxruntime": {**_EXPORTED, TemporalSum: RowsSum},
     # OpenVINO pays for the reshaping that puts frames in the place of channels.
     "openvino": {MotionExcitation: FastMotionExcitation, TemporalSum: ShiftedSum},
@@ -65,7 +66,8 @@ def accelerate(model: VideoModel, purpose: Purpose) -> VideoModel:
         model: a model of any family.
         purpose: ``"training"`` changes ``model`` itself. The others change a copy in evaluation
             mode, with batch normalisation folded: ``"inference"`` in PyTorch, ``"export"`` as a
-            program or an ONNX file, ``"onnxruntime"`` and ``"openvino"`` as a file for that engine.
+            program of PyTorch, ``"onnx"`` as an ONNX file, ``"onnxruntime"`` as one in int8,
+            ``"openvino"`` as a file for that engine.
 
     Returns:
         ``model`` itself for training, else the copy. With ``set_fast``

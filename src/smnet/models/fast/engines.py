@@ -50,6 +50,23 @@ class RowsSum(MaskedSum):
         return rows_as_time(F.conv2d(rows, kernel, padding=(1, 0), groups=x.shape[1]), x)
 
 
+class PlanarRowsSum(MaskedSum):
+    """:class:`RowsSum` with every channel a plane of T rows.
+
+    For engines that keep fp32 features in blocks of channels, as ONNX Runtime does: whole planes
+    move, and the convolution runs on blocks.
+    """
+
+    def forward(self, x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+        if taps.dim() != 2 or x.shape[2] * x.shape[3] == 1:
+            return super().forward(x, taps, num_segments)
+        kernel = taps.to(x.dtype)[:, None, :, None]  # (C, 1, 3, 1)
+        channels, height, width = x.shape[1:]
+        planes = x.reshape(-1, num_segments, channels, height * width).transpose(1, 2)
+        rows = F.conv2d(planes, kernel, padding=(1, 0), groups=channels)
+        return rows.transpose(1, 2).reshape(-1, channels, height, width)
+
+
 class ShiftedSum(MaskedSum):
     """The shifted frames are copied, 8 bits each, then multiplied and added at once.
 
