@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from smnet.errors import UserError
-from smnet.recipes.keys import SECTIONS, Expected, Recipe, parse_views
+from smnet.recipes.keys import SECTIONS, Expected, Recipe
 from smnet.recipes.recipe import (
     annotated_recipe,
     dump_recipe,
@@ -16,6 +16,7 @@ from smnet.recipes.recipe import (
     nearest,
     read_recipe,
 )
+from smnet.recipes.views import parse_views
 
 
 def test_the_default_recipe() -> None:

@@ -32,8 +32,8 @@ from smnet.inference.backends import plan_views
 from smnet.inference.torch_backend import TorchBackend
 from smnet.models import VideoModel
 from smnet.models.registry import build_model as model_of
-from smnet.recipes.keys import parse_views
 from smnet.recipes.recipe import Recipe, dump_recipe
+from smnet.recipes.views import parse_views
 from smnet.training.calibration import calibrated
 from smnet.training.setup import (
     build_model,

@@ -18,7 +18,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from smnet.checkpoints.download import fetch, sha256_of
 from smnet.errors import UserError
 from smnet.files import wait_for
 from smnet.system import cache_folder
@@ -135,6 +134,8 @@ def did_you_mean(source: str) -> str:
 
 def _make(network: Published, folder: Path, checkpoint: Path) -> None:
     """Fetch, check, convert, write."""
+    from smnet.checkpoints.download import fetch, sha256_of  # a cold start needs no network
+
     original = folder / Path(network.file).name
     by_hand = original.is_file()
     if by_hand:

@@ -60,7 +60,7 @@ def embed(
     from smnet.corpus.run import run_corpus
     from smnet.embed.vectors import embedding_work, windows
     from smnet.inference.backends import open_backend, plan_views
-    from smnet.recipes.keys import parse_views
+    from smnet.recipes.views import parse_views
 
     check_order(checkpoint)
     if window is not None and every is None:

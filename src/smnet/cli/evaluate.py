@@ -119,8 +119,8 @@ def evaluate(
     from smnet.evaluation.results import check_predictions, write_predictions
     from smnet.files import check_outputs
     from smnet.inference.backends import is_exported
-    from smnet.recipes.keys import parse_views
     from smnet.recipes.recipe import describe_expected
+    from smnet.recipes.views import parse_views
     from smnet.report.confusion import check_picture, draw_confusion
     from smnet.report.tables import print_evaluation
 

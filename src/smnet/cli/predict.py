@@ -93,7 +93,7 @@ def predict(
     from smnet.inference.recognizer import Recognizer
     from smnet.inference.sources import find_sources
     from smnet.inference.utilisation import Utilisation
-    from smnet.recipes.keys import parse_views
+    from smnet.recipes.views import parse_views
     from smnet.report.tables import print_json_lines, print_predictions
 
     check_order(checkpoint)
@@ -162,7 +162,7 @@ def predict_here(
     """Predictions over many files, on this machine."""
     from smnet.corpus.run import prediction_work, run_corpus
     from smnet.inference.backends import open_backend, plan_views
-    from smnet.recipes.keys import parse_views
+    from smnet.recipes.views import parse_views
 
     backend = open_backend(checkpoint, *engine)
     work = prediction_work(backend, plan_views(backend, *parse_views(views)), checkpoint, top)

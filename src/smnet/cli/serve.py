@@ -81,7 +81,7 @@ def serve(
       curl -F files=@clip.mp4 http://127.0.0.1:8000/v1/predict
       SMNET_TOKEN=$(openssl rand -hex 16) smnet serve runs/mine/best.onnx --host 0.0.0.0
     """
-    from smnet.recipes.keys import parse_views
+    from smnet.recipes.views import parse_views
     from smnet.serve.limits import Limits, check_prefixes
 
     limits = Limits(

@@ -126,7 +126,7 @@ def timeline(
     from smnet.files import check_outputs
     from smnet.inference.backends import open_backend
     from smnet.inference.sources import find_videos
-    from smnet.recipes.keys import parse_views
+    from smnet.recipes.views import parse_views
     from smnet.timeline.calibrate import read_calibration, write_calibration
     from smnet.timeline.curves import RecordingUse
     from smnet.timeline.outputs import is_folder, plan_outputs, report_timelines

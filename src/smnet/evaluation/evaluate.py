@@ -30,7 +30,7 @@ from smnet.inference.backends import (
 )
 from smnet.models import ModelSpec
 from smnet.models.spec import Decision
-from smnet.recipes.keys import parse_views
+from smnet.recipes.views import parse_views
 
 
 def evaluate_checkpoints(

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from smnet.errors import UserError
 from smnet.models.options import accepted
+from smnet.recipes.views import parse_views
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 """Experiment trackers that a run can write to."""
@@ -269,20 +270,6 @@ class Recipe(BaseModel):
         """Short side before cropping, pixels; by default in the proportion 256 : 224 to
         ``size``."""
         return self.short_side or round(self.size * 256 / 224)
-
-
-def parse_views(views: str) -> tuple[int, int]:
-    """``"10x3"`` -> (10, 3): clips per video and crops per clip.
-
-    Raises:
-        UserError: another form, or a number of crops other than 1, 3 and 5.
-    """
-    clips, _, crops = views.lower().partition("x")
-    if not (clips.isdecimal() and crops.isdecimal() and 1 <= int(clips) <= 100):
-        raise UserError(f"views={views!r}: write clips x crops, such as 1x1, 2x3 or 10x3")
-    if int(crops) not in (1, 3, 5):
-        raise UserError(f"views={views!r}: crops must be 1, 3 or 5")
-    return int(clips), int(crops)
 
 
 def parse_trackers(track: str) -> tuple[str, ...]:
