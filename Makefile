@@ -2,6 +2,7 @@
 # make test: set up .venv and run all tests, in 15 to 20 minutes on two cores.
 # make test-quick: the tests that are not marked slow.
 # make coverage: all tests with line coverage, which must not fall below the floor in pyproject.toml.
+# make bench: networks, engines and readers in one table, in about ten minutes on two quiet cores.
 # make fuzz: the suites that mutate inputs and kill processes, in their long forms.
 
 VENV := .venv
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),constraints.txt,constraints-cpu.txt)
 PYTHON ?= python3
 
-.PHONY: demo test test-quick coverage fuzz lint format docs clean
+.PHONY: demo test test-quick coverage bench fuzz lint format docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/smnet demo
@@ -25,6 +26,11 @@ test-quick: $(VENV)/ready
 
 coverage: $(VENV)/ready
 	$(PYTEST) --cov --cov-report=term:skip-covered
+
+# Other libraries are measured where they are installed; a failure to install them is no error.
+bench: $(VENV)/ready
+	-$(BIN)/pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[bench]'
+	$(BIN)/python benchmarks/bench.py
 
 fuzz: export SMNET_FUZZ_SECONDS ?= 600
 fuzz: export SMNET_KILLS ?= 40

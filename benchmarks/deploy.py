@@ -27,15 +27,9 @@ from torch import nn
 from common import parse, parser, publish, table
 from smnet.checkpoints.file import load
 from smnet.errors import UserError
+from smnet.experiments.study import read_models
 from smnet.export.parity import Scorer, Trial, drop_of, score, trial_clips
-from smnet.export.writers import (
-    quiet_exporter,
-    run_onnx,
-    run_openvino,
-    trace,
-    write_onnx,
-    write_openvino,
-)
+from smnet.export.writers import ENGINES, quiet_exporter, run_onnx
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.torch_backend import TorchBackend
 from smnet.measure import Timings, clock_for, in_turns
@@ -48,10 +42,12 @@ SIDES = (512, 1024, 2048)
 """Of the matrices whose product gives the peak."""
 
 
-def random_model(name: str, size: int) -> VideoModel:
-    """A model away from the start, at which gates are even and scores equal."""
+def random_model(word: str, size: int) -> VideoModel:
+    """The model of ``name:option=value``, away from the start, at which gates are even and scores
+    equal."""
     torch.manual_seed(0)
-    model = create_model(name, 174)
+    (row,) = read_models(word)
+    model = create_model(row.model, 174, **row.options)
     model.spec = replace(model.spec, input_size=size, short_side=max(size, model.spec.short_side))
     for module in model.modules():
         if isinstance(module, nn.Conv2d) and not module.weight.any():
@@ -79,35 +75,30 @@ def torch_networks(model: VideoModel) -> dict[str, Callable[[], Scorer]]:
 def exported_networks(
     model: VideoModel, folder: Path, ranges: np.ndarray, threads: int
 ) -> dict[str, Callable[[], Scorer]]:
-    def onnx(precision: str, engine: str) -> Path:
-        """The ONNX file that an engine runs or is given to convert."""
-        plain = engine == "onnxruntime" and precision != "int8"
-        form = None if plain else "films" if engine == "onnxruntime" else "shifts"
-        path = folder / f"{engine}-{precision}.onnx"
+    def written(to: str, precision: str) -> Scorer:
+        """A file as ``smnet export`` writes it, opened; int8 without its check of the accuracy."""
+        engine = ENGINES[to]
+        path = folder / f"{to}-{precision}{engine.suffix}"
         metadata = onnx_metadata(model.spec, precision=precision)
-        half = precision == "fp16" and plain
         with quiet_exporter():
-            write_onnx(trace(model, half, form), path, metadata, form=form)
-        if precision != "int8":
-            return path
-        from smnet.export.quantise import quantise
+            if precision == "int8":
+                from smnet.export.quantise import quantise, whole_clips
 
-        small = path.with_suffix(".int8.onnx")
-        quantise(path, small, ranges, lambda file: 0.0, lambda line: None, engine)
-        return small
-
-    def openvino(precision: str) -> Scorer:
-        path = folder / f"{precision}.xml"
-        metadata = onnx_metadata(model.spec, precision=precision)
-        write_openvino(onnx(precision, "openvino"), path, metadata, precision == "fp16")
-        return run_openvino(path, threads)
+                whole = engine.write_fp32_onnx(model, path, metadata, None)
+                small = path.with_suffix(".int8.onnx")
+                purpose, ignore = engine.purpose, lambda line: None
+                quantise(
+                    whole, small, ranges, lambda file: 0.0, ignore, purpose, whole_clips, run_onnx
+                )
+                engine.finish(small, path, metadata)
+            else:
+                engine.write(model, path, metadata, precision == "fp16", None)
+        return engine.run(path, threads)
 
     made: dict[str, Callable[[], Scorer]] = {}
     for precision in ("fp32", "fp16", "int8"):
-        made[f"onnxruntime {precision}"] = lambda p=precision: run_onnx(
-            onnx(p, "onnxruntime"), threads
-        )
-        made[f"openvino {precision}"] = lambda p=precision: openvino(p)
+        made[f"onnxruntime {precision}"] = lambda p=precision: written("onnx", p)
+        made[f"openvino {precision}"] = lambda p=precision: written("openvino", p)
     return dict(sorted(made.items(), key=lambda row: row[0].split()[0]))
 
 
