@@ -113,7 +113,13 @@ def test_words_without_videos(place: Path, word: str, says: str) -> None:
     (place / "blank.txt").write_text("\n \n")
     (place / "binary.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=says):
-        find_videos(["a.mp4", word])
+        find_videos([word] if says.endswith(("pattern", "folder")) else ["a.mp4", word])
+
+
+@pytest.mark.parametrize("word", ["*.mkv", "empty"])
+def test_a_word_without_videos_does_not_end_the_others(place: Path, word: str) -> None:
+    (place / "empty").mkdir()
+    assert find_videos(["a.mp4", word]) == ["a.mp4", word]
 
 
 def test_a_missing_file_is_reported_beside_the_others(place: Path) -> None:

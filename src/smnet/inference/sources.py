@@ -158,6 +158,10 @@ def _frames(given: NDArray[Any]) -> NDArray[np.uint8]:
     return given
 
 
+class NothingThereError(UserError):
+    """A word of the command line that stands for no video."""
+
+
 def find_sources(words: Sequence[str], part: Part | None = None) -> list[Source]:
     """The videos that the words of a command line stand for, in order; see :func:`find_videos`.
 
@@ -172,14 +176,21 @@ def find_sources(words: Sequence[str], part: Part | None = None) -> list[Source]
         UserError: as :func:`find_videos`; a list with an impossible part, or parts given twice.
     """
     found: dict[tuple[str, Part | None], None] = {}
+    empty = ""  # the error of a word that stands for nothing
     for word in words:
         rows = _in_table(Path(word[1:])) if word.startswith("@") else None
         if rows and part and any(own for _, own in rows):
             raise UserError(f"{word[1:]}: has parts of its own; leave out --start and --end")
         if rows:
             found.update(dict.fromkeys((path, own or part) for path, own in rows))
-        else:
-            found.update(dict.fromkeys((path, part) for path in _videos_of(word)))
+            continue
+        try:
+            paths = _videos_of(word)
+        except NothingThereError as error:
+            empty, paths = empty or str(error), [word]
+        found.update(dict.fromkeys((path, part) for path in paths))
+    if empty and len(found) == 1:
+        raise UserError(empty)
     if not any(is_url(path) or Path(path).exists() for path, _ in found):
         raise UserError(f"{next(iter(found))[0]}: no such file or folder")
     return [Source(path, path, own) for path, own in found]
@@ -193,10 +204,11 @@ def find_videos(words: Sequence[str]) -> list[str]:
     line. A folder with images and no video is a video itself, of frames. What a pattern matches
     besides videos is not used and counted on standard error.
 
-    A path that does not exist is returned too: prediction reports it among the others' results.
+    A path that does not exist is returned too, and so is a word that stands for nothing among
+    others: prediction reports it among the others' results.
 
     Raises:
-        UserError: a word that stands for nothing, a list of parts, or no path exists.
+        UserError: words that stand for nothing, a list of parts, or no path exists.
     """
     sources = find_sources(words)
     for source in sources:
@@ -222,7 +234,7 @@ def _videos_of(word: str) -> list[str]:
 def _matching(pattern: str) -> list[str]:
     matches = sorted(glob.glob(pattern, recursive=True))
     if not matches:
-        raise UserError(f"{pattern}: no file matches this pattern")
+        raise NothingThereError(f"{pattern}: no file matches this pattern")
     videos: list[str] = []
     others: list[str] = []
     for match in matches:
@@ -233,7 +245,7 @@ def _matching(pattern: str) -> list[str]:
         elif not is_image(match):
             others.append(match)
     if not videos:
-        raise UserError(
+        raise NothingThereError(
             f"{pattern}: {len(matches)} matches, but no video and no folder of frames; a file of"
             " another name is read if it is named itself"
         )
@@ -249,7 +261,7 @@ def _matching(pattern: str) -> list[str]:
 def _in_folder(folder: str) -> list[str]:
     videos = list(walk(folder))
     if not videos:
-        raise UserError(f"{folder}: no videos below this folder")
+        raise NothingThereError(f"{folder}: no videos below this folder")
     return videos
 
 
