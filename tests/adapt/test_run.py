@@ -5,20 +5,23 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from smnet.adapt import run as module
-from smnet.adapt.features import FeatureCache, _key
+from smnet.adapt.features import FeatureCache, _key, clip_features
 from smnet.adapt.run import Adapted, adapt
 from smnet.adapt.start import start_recipe
 from smnet.checkpoints.file import read_checkpoint
+from smnet.data.annotations.read import read_clips
 from smnet.data.clips import Clip
 from smnet.data.loading.views import ViewPlan
 from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.inference.recognizer import Recognizer
+from smnet.inference.torch_backend import TorchBackend
 from tests.conftest import CLASSES, Called
 
 Smnet = Callable[..., Called]
@@ -66,14 +69,9 @@ def test_features_are_kept_when_a_label_is_corrected() -> None:
     plan = ViewPlan()
     wrong = Clip("a.mp4", 0, "all.csv:2", group="x")
     right = Clip("a.mp4", 1, "all.csv:3", labels=(1, 2))
-    assert _key(wrong, plan, "n", True) == _key(right, plan, "n", True)
+    assert _key(wrong, plan, "n") == _key(right, plan, "n")
     part = Clip("a.mp4", 0, "all.csv:2", start=1.0)
-    keys = {
-        _key(part, plan, "n", True),
-        _key(wrong, plan, "m", True),
-        _key(wrong, plan, "n", False),
-    }
-    assert len(keys | {_key(wrong, plan, "n", True)}) == 4
+    assert len({_key(part, plan, "n"), _key(wrong, plan, "m"), _key(wrong, plan, "n")}) == 3
 
 
 def test_a_damaged_cache_is_an_empty_one(tmp_path: Path) -> None:
@@ -84,6 +82,19 @@ def test_a_damaged_cache_is_an_empty_one(tmp_path: Path) -> None:
     cache.put("a", np.ones((1, 2), np.float32))
     cache.save()
     assert FeatureCache(file).get("a") is not None
+
+
+def test_clips_that_time_does_not_reach_are_left_out(few: Path, run: Path, tmp_path: Path) -> None:
+    backend, clips = TorchBackend.load(run, "cpu"), read_clips(str(few)).splits["train"]
+    cache, plan = FeatureCache(tmp_path / "f.npz"), ViewPlan(size=32, short_side=32, segments=2)
+    words: dict[str, Any] = {"mirrored": False, "batch": 3, "workers": 0}
+    features, problems = clip_features(backend, clips, plan, cache, "n", until=0.0, **words)
+    reached = np.isfinite(features).all((1, 2))
+    assert not problems
+    assert sorted(clips[i].label for i in np.flatnonzero(reached)) == [0, 1, 2]
+    again, _ = clip_features(backend, clips, plan, cache, "n", **words)
+    assert np.isfinite(again).all()
+    assert np.array_equal(again[reached], features[reached])
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from smnet.inference.exported import onnx_metadata
 from smnet.inference.recognizer import Recognizer
 from smnet.inference.torch_backend import TorchBackend
 from smnet.models import VideoModel, create_model
-from smnet.models.base import over_time
+from smnet.models.base import over_phases, over_time
 from tests.families import ONE_OF_EACH
 
 pytestmark = pytest.mark.usefixtures("short_network")
@@ -54,7 +55,7 @@ def logits_of(model: VideoModel, views: NDArray[np.uint8]) -> NDArray[np.float32
     return scores
 
 
-@pytest.mark.parametrize("head", ["mean", "motion"])
+@pytest.mark.parametrize("head", ["mean", "motion", "phases"])
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_the_sum_is_the_logit_of_every_class(name: str, head: str) -> None:
     model = small(name, head=head)
@@ -79,14 +80,19 @@ def test_a_causal_model_and_several_labels() -> None:
     assert np.allclose(1 / (1 + np.exp(-found.logits)), found.scores, atol=1e-5)
 
 
-def test_the_moments_of_the_motion_head_are_sums_over_places() -> None:
+@pytest.mark.parametrize(("seen", "count"), [(over_time, 3), (over_phases, 9)])
+def test_the_moments_of_the_heads_are_sums_over_places(
+    seen: Callable[[Tensor], Tensor], count: int
+) -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(5, 6, 2, 3)).astype(np.float32)
-    weight = rng.normal(size=(4, 18)).astype(np.float32)
+    weight = rng.normal(size=(4, 6 * count)).astype(np.float32)
     maps, constant = decompose(features, Classifier(weight, np.zeros(4, np.float32)))
-    moments = over_time(torch.from_numpy(features)[None])[0].numpy()
+    moments = seen(torch.from_numpy(features)[None])[0].numpy()
     assert np.allclose(maps.sum((1, 2, 3)) + constant, weight @ moments, atol=1e-5)
-    # By hand: a channel that moves in one place only has its motion there alone.
+
+
+def test_a_channel_that_moves_in_one_place_has_its_motion_there() -> None:
     still = np.zeros((3, 1, 1, 2), np.float32)
     still[1, 0, 0, 1] = 2
     motion = Classifier(np.array([[0, 0, 1]], np.float32), np.zeros(1, np.float32))

@@ -12,7 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from smnet.models import ModelSpec, VideoModel, create_model, multiply_adds, parameter_count
-from smnet.models.base import fold_frames, fold_segments, over_time, unfold_frames
+from smnet.models.base import (
+    fold_frames,
+    fold_segments,
+    over_phases,
+    over_time,
+    unfold_frames,
+)
 from smnet.models.layers import TemporalConv
 
 
@@ -281,6 +287,38 @@ def test_a_single_frame_has_no_motion() -> None:
     assert mean.abs().sum() > 0
     assert float(deviation.abs().max()) < 1e-5
     assert not motion.any()
+
+
+@pytest.mark.parametrize(("times", "thirds"), [(7, [2, 2, 3]), (3, [1, 1, 1])])
+def test_moments_of_the_thirds(times: int, thirds: list[int]) -> None:
+    features = torch.randn(2, times, 3, 4, 4)
+    moments = over_phases(features)
+    assert torch.equal(moments[:, :9], over_time(features))
+    frames = features.mean((3, 4)).split(thirds, dim=1)
+    expected = torch.cat([frame.mean(1) for frame in frames], 1)
+    assert torch.allclose(moments[:, 9:18], expected, atol=1e-6)
+
+
+def test_the_motion_of_the_thirds() -> None:
+    features = torch.zeros(1, 7, 1, 1, 1)
+    features[0, :, 0, 0, 0] = torch.tensor([0.0, 1, 1, 1, 3, 3, 4])  # steps 1 0 | 0 2 | 0 1
+    assert over_phases(features)[0, 6:].tolist() == [0.5, 1.0, 0.5]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_thirds_of_short_clips(times: int) -> None:
+    moments = over_phases(torch.randn(2, times, 3, 4, 4))
+    assert moments.shape == (2, 27)
+    assert torch.isfinite(moments).all()
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet18", "smnet_mobilenetv2"])
+def test_the_head_of_phases(name: str) -> None:
+    model = create_model(name, 3, 4, width=8, head="phases").eval()
+    clips = torch.randn(2, 4, 3, 32, 32)
+    features = model.forward_features(clips)
+    assert torch.allclose(model(clips), model.fc(over_phases(features)))
+    assert not torch.allclose(model(clips), model(clips.flip(1)))  # the order counts
 
 
 @pytest.mark.parametrize("name", ["tsn_resnet18", "smnet_mobilenetv2", "slow_resnet18"])

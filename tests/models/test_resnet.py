@@ -207,3 +207,21 @@ def test_real_weights_load_and_are_alive(real_weights: Path) -> None:
         scores = image(clips).softmax(-1)
     assert 0.1 < features.mean() < 2
     assert scores.max() > 0.02, "a trained classifier is far from chance, even on clouds"
+
+
+@pytest.mark.parametrize("name", ["tsn_resnet18", "tdn_resnet18"])
+def test_the_head_sees_the_last_two_stages(name: str) -> None:
+    model = create_model(name, 3, 2, width=8, features="res4+res5").eval()
+    seen: dict[str, Tensor] = {}
+    for layer in ("layer3", "layer4"):
+        model.get_submodule(layer)[-1].register_forward_hook(
+            lambda module, args, out, layer=layer: seen.__setitem__(layer, out)
+        )
+    clips = torch.randn(1, model.spec.frames_per_clip, 3, 72, 72)  # maps of 5 x 5 and 3 x 3
+    features = model.forward_features(clips)
+    assert features.shape == (1, 2, model.num_features, 3, 3)
+    below, above = features[0].split([32, 64], dim=1)
+    assert torch.equal(above, seen["layer4"])
+    assert torch.allclose(below[:, :, 0, 1], seen["layer3"][:, :, :2, 2:4].mean((2, 3)), atol=1e-6)
+    assert torch.allclose(below[:, :, 2, 2], seen["layer3"][:, :, 4, 4], atol=1e-6)
+    assert model(clips).shape == (1, 3)

@@ -105,7 +105,7 @@ def choose_clips(
 
 @torch.inference_mode()
 def scores_of(backend: TorchBackend, features: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Scores (N, K) from features (N, 3C); None if its classifier is not linear on them."""
+    """Scores (N, K) from features (N, 9C); None if its classifier is not linear on them."""
     model = backend.model
     if not isinstance(model.fc, nn.Linear):
         return None

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-STRENGTHS = tuple(float(10.0**k) for k in np.arange(0.0, -4.5, -0.8))
+STRENGTHS = tuple(float(10.0**k) for k in np.arange(0.0, -5.7, -0.8))
 """Strengths of the regularisation to choose from, strongest first."""
 COMPONENTS = 512
 """With more samples than this, the solution is computed in that many principal components."""

@@ -8,18 +8,18 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from smnet.adapt.features import FeatureCache, clip_features
-from smnet.adapt.probe import Probe
-from smnet.adapt.selection import Choice, Samples, choose, out_of_fold
+from smnet.adapt.checkpoints import channels_below, probe_checkpoint, with_two_stages
+from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
+from smnet.adapt.features import FeatureCache, clip_features, rows_of
+from smnet.adapt.selection import HEADS, Samples, choose, out_of_fold
 from smnet.adapt.suspects import suspects
 from smnet.adapt.tuning import fine_tune, say, verdict
-from smnet.checkpoints.file import Checkpoint, read_checkpoint, save_checkpoint
+from smnet.checkpoints.file import read_checkpoint, save_checkpoint
 from smnet.console import clip_progress
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet
@@ -31,7 +31,6 @@ from smnet.files import alone_in, atomic_path, in_utf8, write_text
 from smnet.inference.backends import plan_views
 from smnet.inference.torch_backend import TorchBackend
 from smnet.models import VideoModel
-from smnet.models.registry import build_model as model_of
 from smnet.recipes.recipe import Recipe, dump_recipe
 from smnet.recipes.views import parse_views
 from smnet.training.calibration import calibrated
@@ -46,11 +45,8 @@ from smnet.training.start_weights import start_from
 
 FOLDS = 5
 """Folds of the cross-validation of a data set without folds."""
-SEEN = {
-    "mean": "the mean over time",
-    "motion": "mean and change over time",
-    "change": "the change over time",
-}
+FEATURES = 0.7
+"""Share of the time that features may take."""
 HEADER = "# The recipe of the adaptation in this folder.\n"
 
 
@@ -96,8 +92,9 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
     Args:
         recipe: model, data, views, and the start ``weights``.
         folder: of the run, created if it does not exist.
-        minutes: time for everything. Fine-tuning takes what the probe leaves; it is left out where
-            two epochs do not fit.
+        minutes: time for everything. Clips whose features do not fit are left out. Fine-tuning
+            takes what the probe leaves; it is left out where two epochs do not fit. 0 trains the
+            probe alone, on all clips.
 
     Returns:
         What was found; None if fine-tuning was interrupted.
@@ -113,10 +110,11 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
     with alone_in(folder):
         _start(folder, recipe)
         torch.manual_seed(recipe.seed)
-        model = build_model(recipe, clips)
+        model = build_model(with_two_stages(recipe), clips)
         say(f"data: {clips.why}")
         say(start_from(model, recipe.weights))
-        samples, val = _samples(recipe, clips, model, folder)
+        limit = time.monotonic() + 60 * minutes * FEATURES if minutes else None
+        samples, val = _samples(recipe, clips, model, folder, limit)
         crossed = _cross_validated(recipe, clips, samples, val)
         say(
             f"probe: {crossed.headline[0]} {crossed.headline[1]}, cross-validated on"
@@ -124,13 +122,15 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         )
         choice = choose(samples, seed=recipe.split_seed)
         probe = samples.fit(choice)
-        say(f"probe: on {SEEN[choice.head]}, strength {choice.strength:.2g}, cross-validated")
+        say(
+            f"probe: on {HEADS[choice.head].words}, strength {choice.strength:.2g}, cross-validated"
+        )
         held = None
         if val is not None:
             held = _evaluation(recipe, clips, val, val.scores(probe, choice.head))
             name, share = held.headline
             say(f"probe: {name} {share} on {len(held.labels)} validation clips")
-        checkpoint = probe_checkpoint(model, probe, choice, recipe, held or crossed)
+        checkpoint = probe_checkpoint(model, samples, probe, choice.head, recipe, held or crossed)
         save_checkpoint(folder / "probe.safetensors", checkpoint)
         tuned = None
         if held is not None:
@@ -181,9 +181,9 @@ def _start(folder: Path, recipe: Recipe) -> None:
 
 
 def _samples(
-    recipe: Recipe, clips: ClipSet, model: VideoModel, folder: Path
+    recipe: Recipe, clips: ClipSet, model: VideoModel, folder: Path, limit: float | None
 ) -> tuple[Samples, Samples | None]:
-    """The features of the training and of the validation clips."""
+    """The features of the training and of the validation clips, as far as time allows."""
     backend = TorchBackend(model, recipe.device)
     plan = replace(plan_views(backend, *parse_views(recipe.views)), decoder=recipe.decoder)
     cache = FeatureCache(folder / "features.npz")
@@ -192,6 +192,7 @@ def _samples(
     sides = {"train": clips.splits["train"], "val": validation_clips(clips)}
     total = sum(map(len, sides.values()))
     made: dict[str, Samples] = {}
+    began, late = time.monotonic(), 0
     with clip_progress("features", "unreadable") as update:
         done = 0
         for name, side in sides.items():
@@ -212,6 +213,7 @@ def _samples(
                 mirrored=order is not None,
                 batch=recipe.batch,
                 workers=recipe.workers,
+                until=limit and began + (limit - began) * _share(sides, name),
                 progress=advance,
             )
             if problems and recipe.on_error == "raise":
@@ -219,10 +221,51 @@ def _samples(
                     f"{next(iter(problems.values()))} (on_error=skip adapts without such clips)"
                 )
             targets = _targets(side, len(clips.classes), plan.views, order)
-            made[name] = Samples(features, targets, side, plan.views, clips.several)
+            reached = np.array(np.isfinite(features).all((1, 2)))
+            reached[list(problems)] = True  # an unreadable clip is reached, and counts as wrong
+            late += int((~reached).sum())
+            made[name] = Samples(
+                features, targets, side, plan.views, clips.several, channels_below(model)
+            )[reached]
+    if late:
+        say(
+            f"features: no time for {late} of {total} clips, they are left out; the same command"
+            " with more --minutes continues"
+        )
+    _unite_copies(recipe, made, folder)
     train = made["train"]
     readable = np.asarray(np.isfinite(train.features).all((1, 2)))
     return (train if readable.all() else train[readable]), made.get("val")
+
+
+def _unite_copies(recipe: Recipe, made: dict[str, Samples], folder: Path) -> None:
+    """Make copies one group, so that no fold of cross-validation divides them."""
+    both = [clip for samples in made.values() for clip in samples.clips]
+    plan = replace(THUMBNAILS, decoder=recipe.decoder)
+    cache = FeatureCache(folder / "thumbnails.npz")
+    grey, _ = rows_of(both, plan, thumbnails, cache, "thumbnails", workers=recipe.workers)
+    pairs = copies(grey)
+    if not pairs:
+        return
+    count = len({i for pair in pairs for i in pair})
+    first, clips = len(made["train"]), united(both, pairs)
+    if divisible(both[:first]) and not divisible(clips[:first]):
+        say(f"copies: {count} clips look alike; they stay apart, or a class could not be divided")
+        return
+    for name, part in (("train", clips[:first]), ("val", clips[first:])):
+        if part:
+            made[name] = replace(made[name], clips=part)
+    say(f"copies: {count} clips look like copies of each other; no random fold divides them")
+    shared = len({j for i, j in pairs if i < first <= j})
+    if shared:
+        say(f"copies: {shared} validation clips look like training clips; remove one of each")
+
+
+def _share(sides: Mapping[str, Sequence[Clip]], name: str) -> float:
+    """Share of the clips that are done after a side."""
+    names = list(sides)
+    done = sum(len(sides[side]) for side in names[: names.index(name) + 1])
+    return done / sum(map(len, sides.values()))
 
 
 def _targets(
@@ -242,7 +285,8 @@ def _targets(
 
 def _digest(model: VideoModel) -> str:
     """Identifies the network below the classifier, and what it expects."""
-    digest = hashlib.sha256(repr((model.spec.mean, model.spec.std)).encode())
+    seen = model.spec.mean, model.spec.std, channels_below(model)
+    digest = hashlib.sha256(repr(seen).encode())
     for name, tensor in model.state_dict().items():
         if not name.startswith("fc."):
             digest.update(name.encode())
@@ -298,42 +342,3 @@ def _evaluation(
         truth=truth_of(samples.clips, len(clips.classes)) if clips.several else None,
         clips=tuple(samples.clips),
     )
-
-
-def probe_checkpoint(
-    model: VideoModel, probe: Probe, choice: Choice, recipe: Recipe, result: Evaluation
-) -> Checkpoint:
-    """An ordinary checkpoint: the network, with the probe as its classifier.
-
-    Args:
-        model: the network with any classifier.
-        probe: on its features.
-        choice: how the probe was made; its head is that of the network.
-        recipe: of the adaptation.
-        result: what was measured.
-    """
-    weight = probe.weight
-    if choice.head == "change":  # the mean has no weight
-        weight = np.concatenate([np.zeros((len(weight), weight.shape[1] // 2)), weight], 1)
-    options = {**model.spec.options, "head": "mean" if choice.head == "mean" else "motion"}
-    spec = replace(model.spec, options=options)
-    tensors = {k: v for k, v in model.state_dict().items() if not k.startswith("fc.")}
-    tensors["fc.weight"] = torch.from_numpy(weight).float()
-    tensors["fc.bias"] = torch.from_numpy(probe.bias).float()
-    own = model_of(spec)
-    own.load_state_dict(tensors)
-    recipe = recipe.model_copy(update={"options": options})
-    return Checkpoint(spec, own.state_dict(), recipe.model_dump(mode="json"), metrics(result))
-
-
-def metrics(result: Evaluation) -> Mapping[str, Any]:
-    """The metrics that a checkpoint stores."""
-    return {
-        "val": {
-            "top1": result.top(1).value,
-            **({} if result.truth is None else {"map": result.mean_precision.value}),
-            "mean_class": result.mean_class.value,
-            "clips": len(result.labels),
-            "views": result.views,
-        }
-    }

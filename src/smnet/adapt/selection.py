@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,12 +12,43 @@ from numpy.typing import NDArray
 from smnet.adapt.probe import STRENGTHS, Probe, fit, path, probabilities
 from smnet.data.annotations.splits import draw_folds
 from smnet.data.clips import Clip
+from smnet.models.base import MOMENTS
 
 Array = NDArray[np.float64]
-HEADS = ("mean", "motion", "change")
-"""What a probe may see: the mean, all that the option head=motion gives, or all but the mean."""
 INNER = 3
 """Folds by which the strength of the regularisation is chosen."""
+MOST_VALUES = 1 << 28
+"""Features times samples above which a probe sees the last stage alone; they take 2 GB."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a probe sees.
+
+    Attributes:
+        option: the option ``head`` of the network.
+        blocks: what has weights, of the nine values per channel of
+            :func:`smnet.models.base.over_phases`.
+        both: whether the last two stages are seen, or the last one alone.
+        words: for the report.
+    """
+
+    option: str
+    blocks: tuple[int, ...]
+    both: bool
+    words: str
+
+
+HEADS = {
+    "mean": Head("mean", (0,), False, "the mean over time"),
+    "motion": Head("motion", (0, 1, 2), False, "mean and change over time"),
+    "change": Head("motion", (1, 2), False, "the change over time"),
+    "phases": Head(
+        "phases", tuple(range(9)), True, "mean and change of the whole clip and of its thirds"
+    ),
+    "order": Head("phases", (1, 6, 7, 8), True, "the change over time in each third"),
+}
+"""What a probe may see, by name."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +56,13 @@ class Samples:
     """Clips with their features.
 
     Attributes:
-        features: (N, V', 3C) of the views of each clip: mean, deviation and motion of C channels.
+        features: (N, V', 9C) of the views of each clip, see
+            :func:`smnet.models.base.over_phases`.
         targets: (N, V', K) probabilities of the classes; views in the mirror may have others.
         clips: the clips; those of a group are never divided.
         views: V, the first views of a clip, which are scored. The others only train.
         several: whether a clip may have several labels.
+        below: how many of the C channels are of the last stage but one; they stand first.
     """
 
     features: NDArray[np.float32]
@@ -36,6 +70,7 @@ class Samples:
     clips: Sequence[Clip]
     views: int = 1
     several: bool = False
+    below: int = 0
 
     def __len__(self) -> int:
         return len(self.features)
@@ -46,11 +81,26 @@ class Samples:
             self, features=self.features[chosen], targets=self.targets[chosen], clips=clips
         )
 
+    @property
+    def heads(self) -> list[str]:
+        """The heads to choose from: those that fit into memory."""
+        values = math.prod(self.features.shape)
+        return [name for name, head in HEADS.items() if not head.both or values <= MOST_VALUES]
+
     def seen(self, head: str) -> NDArray[np.float32]:
         """The features (N, V', D) that a head sees."""
-        third = self.features.shape[-1] // 3
-        first, last = {"mean": (0, third), "motion": (0, None), "change": (third, None)}[head]
-        return self.features[..., first:last]
+        clips, views = self.features.shape[:2]
+        first = 0 if HEADS[head].both else self.below
+        blocks = self.features.reshape(clips, views, 9, -1)[:, :, list(HEADS[head].blocks), first:]
+        return blocks.reshape(clips, views, -1)
+
+    def weight(self, probe: Probe, head: str) -> NDArray[np.float64]:
+        """The weights (K, D) of a network with the option of a head; 0 for what it does not see."""
+        blocks, own = list(HEADS[head].blocks), len(probe.weight)
+        seen = probe.weight.reshape(own, len(blocks), -1)
+        weight = np.zeros((own, MOMENTS[HEADS[head].option], seen.shape[-1]))
+        weight[:, blocks] = seen
+        return weight.reshape(own, -1)
 
     def flat(self, head: str) -> tuple[NDArray[np.float32], Array]:
         """Every view as a sample: features (N*V', D) and targets (N*V', K)."""
@@ -80,7 +130,7 @@ class Choice:
     """How a probe is made.
 
     Attributes:
-        head: one of :data:`HEADS`.
+        head: of :data:`HEADS`.
         strength: of the regularisation.
         loss: mean loss of clips that the probe had not seen.
     """
@@ -90,8 +140,9 @@ class Choice:
     loss: float
 
 
-def choose(samples: Samples, heads: Sequence[str] = HEADS, seed: int = 0) -> Choice:
+def choose(samples: Samples, heads: Sequence[str] | None = None, seed: int = 0) -> Choice:
     """Choose head and strength by grouped cross-validation, by the loss on held-out clips."""
+    heads = heads or samples.heads
     best = Choice(heads[0], STRENGTHS[0], np.inf)
     parts = list(held_out(np.array(draw_folds(samples.clips, INNER, seed))))
     for head in heads:
@@ -112,7 +163,7 @@ def choose(samples: Samples, heads: Sequence[str] = HEADS, seed: int = 0) -> Cho
 def out_of_fold(
     samples: Samples,
     folds: NDArray[np.int64],
-    heads: Sequence[str] = HEADS,
+    heads: Sequence[str] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[Array, list[Choice]]:
@@ -123,7 +174,7 @@ def out_of_fold(
     Args:
         samples: the clips.
         folds: (N,) the fold of each clip.
-        heads: to choose from.
+        heads: to choose from; None is all that fit into memory.
         seed: of the inner folds.
         progress: is called with the number of clips just finished.
     """

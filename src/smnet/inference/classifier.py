@@ -12,6 +12,8 @@ m = mean_t p_t and s^2 = mean_t (p_t - m)^2:
     deviation   s = sum_{t,x,y} (p_t - m) (f[t,x,y] - m) / (s T' h w)
     motion      mean of |f[t+1,x,y] - f[t,x,y]|, one half of each for either frame
 
+The head ``phases`` also has the means and the motions of the thirds of the clip.
+
 Does not import PyTorch.
 """
 
@@ -25,6 +27,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.models.spec import phases
+
 Array = NDArray[np.float32]
 
 
@@ -33,7 +37,7 @@ class Classifier:
     """The linear layer of a head that pools over space and takes the mean over time.
 
     Attributes:
-        weight: (K, C), or (K, 3C) for ``head="motion"``.
+        weight: (K, C), (K, 3C) for ``head="motion"``, or (K, 9C) for ``head="phases"``.
         bias: (K,).
     """
 
@@ -49,7 +53,7 @@ def decompose(features: Array, classifier: Classifier) -> tuple[Array, Array]:
     weight = classifier.weight.astype(np.float64)
     maps = np.tensordot(weight[:, :channels], places, 1)
     constant = classifier.bias.astype(np.float64)
-    if weight.shape[1] == 3 * channels:
+    if weight.shape[1] >= 3 * channels:
         pooled = places.mean((2, 3))  # (C, T')
         mean = pooled.mean(1, keepdims=True)
         deviation = np.sqrt(np.square(pooled - mean).mean(1) + 1e-12)  # as in over_time
@@ -57,12 +61,20 @@ def decompose(features: Array, classifier: Classifier) -> tuple[Array, Array]:
         shares = ((pooled - mean) / deviation[:, None])[..., None, None] * centred
         maps += np.tensordot(weight[:, channels : 2 * channels], shares, 1)
         constant = constant + weight[:, channels : 2 * channels] @ (1e-12 / deviation)
-        if times > 1:
-            moved = np.abs(np.diff(places, axis=1)) * (times / (times - 1) / 2)
-            motion = np.zeros_like(places)
-            motion[:, :-1] += moved
-            motion[:, 1:] += moved
-            maps += np.tensordot(weight[:, 2 * channels :], motion, 1)
+        means: list[tuple[int, int, int]] = []  # block of the weights, first frame and end
+        steps = [(2, 0, times - 1)]
+        if weight.shape[1] == 9 * channels:
+            means += [(3 + k, *bounds) for k, bounds in enumerate(phases(times))]
+            steps += [(6 + k, *bounds) for k, bounds in enumerate(phases(max(times - 1, 1)))]
+        for block, start, end in means:
+            part = weight[:, block * channels : (block + 1) * channels] * (times / (end - start))
+            maps[:, start:end] += np.tensordot(part, places[:, start:end], 1)
+        moved = np.abs(np.diff(places, axis=1))
+        for block, start, end in steps if times > 1 else ():
+            part = weight[:, block * channels : (block + 1) * channels]
+            halves = np.tensordot(part, moved[:, start:end], 1) * (times / (end - start) / 2)
+            maps[:, start:end] += halves
+            maps[:, start + 1 : end + 1] += halves
     return (maps / cells).astype(np.float32), constant.astype(np.float32)
 
 
@@ -87,7 +99,7 @@ def read_features(metadata: Mapping[str, str], classes: int) -> tuple[list[int],
         shape = [int(side) for side in json.loads(metadata["features"])]
         layer = np.frombuffer(base64.b64decode(metadata["classifier"]), "<f4")
         layer = layer.reshape(classes, -1)
-        if len(shape) != 4 or layer.shape[1] not in (shape[1] + 1, 3 * shape[1] + 1):
+        if len(shape) != 4 or layer.shape[1] not in [n * shape[1] + 1 for n in (1, 3, 9)]:
             raise ValueError(f"{layer.shape} weights for features {shape}")
     except (KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"features: {error}") from None

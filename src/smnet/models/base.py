@@ -12,11 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from .layers import Delay
-from .spec import ModelSpec
+from .spec import ModelSpec, phases
 from .streaming import State, Stream, streaming
 
 STAGES = ("stem", "res2", "res3", "res4", "res5", "head")
 """The stages of every model from the input to the scores."""
+MOMENTS = {"mean": 1, "motion": 3, "phases": 9}
+"""Values per channel that the classifier of each head sees."""
 
 
 class VideoModel(nn.Module):
@@ -24,11 +26,11 @@ class VideoModel(nn.Module):
 
     A family implements ``forward_features``. The head is global average pooling, dropout, a
     linear layer per frame and the mean of its scores over time (the consensus of TSN, Wang et al.,
-    ECCV 2016). With ``head="motion"`` the linear layer sees :func:`over_time` instead. The linear
-    layer is ``fc``, as in torchvision. A family with another head puts its
-    module there, from the frames' features (B, T', C) to scores (B, T', K), of which the mean is
-    taken, or to (B, K). With the option causal the mean is that of the last ``spec.num_segments``
-    frames: in longer clips the earlier ones warm up the state.
+    ECCV 2016). With ``head="motion"`` the linear layer sees :func:`over_time` instead, and with
+    ``head="phases"`` :func:`over_phases`. The linear layer is ``fc``, as in torchvision. A family
+    with another head puts its module there, from the frames' features (B, T', C) to scores
+    (B, T', K), of which the mean is taken, or to (B, K). With the option causal the mean is that of
+    the last ``spec.num_segments`` frames: in longer clips the earlier ones warm up the state.
     """
 
     fc: nn.Module
@@ -41,7 +43,7 @@ class VideoModel(nn.Module):
         self.num_features = num_features
         self.dropout = nn.Dropout(dropout)
         self.head = head
-        linear = nn.Linear(num_features * (3 if head == "motion" else 1), spec.num_classes)
+        linear = nn.Linear(num_features * MOMENTS[head], spec.num_classes)
         nn.init.normal_(linear.weight, std=0.001)  # as the TSN family: start near chance
         nn.init.zeros_(linear.bias)
         self.fc = linear
@@ -65,11 +67,12 @@ class VideoModel(nn.Module):
         """Logits (B, K) of feature maps (B, T', C, h, w)."""
         if self.spec.options.get("causal"):
             features = features[:, -self.spec.num_segments :]
-        if self.head == "motion":
-            moments: Tensor = self.fc(self.dropout(over_time(features)))  # (B, K)
-            return moments
+        if self.head != "mean":
+            moments = over_time(features) if self.head == "motion" else over_phases(features)
+            scores: Tensor = self.fc(self.dropout(moments))  # (B, K)
+            return scores
         pooled = features.mean(dim=(3, 4))  # (B, T', C)
-        scores: Tensor = self.fc(self.dropout(pooled))  # (B, T', K), or (B, K)
+        scores = self.fc(self.dropout(pooled))  # (B, T', K), or (B, K)
         return scores.mean(dim=1) if scores.dim() == 3 else scores
 
     def initial_state(self, batch: int = 1, size: int | None = None) -> State:
@@ -173,6 +176,26 @@ def over_time(features: Tensor) -> Tensor:
         return torch.cat([mean, deviation, torch.zeros_like(mean)], dim=1)
     motion = (features[:, 1:] - features[:, :-1]).abs().mean(dim=(1, 3, 4))
     return torch.cat([mean, deviation, motion], dim=1)
+
+
+def over_phases(features: Tensor) -> Tensor:
+    """:func:`over_time`, then the mean and the motion of each third of the clip (B, 9C).
+
+    The order is mean, deviation, motion, the means of the thirds, the motions of the thirds. So
+    the classifier sees what comes first.
+
+    Args:
+        features: (B, T', C, h, w).
+    """
+    frames = features.mean(dim=(3, 4))  # (B, T', C)
+    parts = [over_time(features)]
+    parts += [frames[:, start:end].mean(dim=1) for start, end in phases(frames.shape[1])]
+    if features.shape[1] == 1:
+        steps = torch.zeros_like(frames)
+    else:
+        steps = (features[:, 1:] - features[:, :-1]).abs().mean(dim=(3, 4))  # (B, T' - 1, C)
+    parts += [steps[:, start:end].mean(dim=1) for start, end in phases(steps.shape[1])]
+    return torch.cat(parts, dim=1)
 
 
 def is_temporal(name: str) -> bool:

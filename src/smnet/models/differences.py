@@ -121,10 +121,7 @@ class FrameAndDifferenceResNet(ResNet):
         x = self._mix(self.stem(segments[:, KEY]), early)
         for block in self.layer1:
             x = block(x, num_segments)
-        x = self._mix(x, late)
-        for layer in (self.layer2, self.layer3, self.layer4):
-            for block in layer:
-                x = block(x, num_segments)
+        x = self.stages(self._mix(x, late), num_segments, first=2)
         return unfold_frames(x, num_segments)
 
     def _mix(self, x: Tensor, difference: Tensor) -> Tensor:

@@ -30,7 +30,7 @@ Count = Annotated[int, Field(ge=1)]
 Width = Annotated[int, Field(ge=8, le=512, multiple_of=8)]
 ShiftDiv = Annotated[int, Field(ge=2)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Head = Literal["mean", "motion"]
+Head = Literal["mean", "motion", "phases"]
 
 
 T = TypeVar("T")
@@ -59,7 +59,8 @@ class TrunkOptions(Options):
     """Dropout probability before the classifier."""
     head: Head = "mean"
     """What the classifier sees of a clip. mean: the mean of the features over time. motion: also
-    their deviation over time and the mean absolute difference between adjacent frames."""
+    their deviation over time and the mean absolute difference between adjacent frames. phases: also
+    mean and difference within each third of the clip, so that the order counts."""
 
 
 class Row(NamedTuple):

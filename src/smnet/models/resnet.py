@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import ModelSpec, VideoModel, fold_frames, is_temporal, unfold_frames
@@ -19,6 +21,7 @@ from .options import TrunkOptions, declared
 Place = Literal["before_conv1", "after_conv1", "instead_of_conv2"]
 PlaceBesideConv = Literal["before_conv1", "after_conv1"]
 StrideIn = Literal["conv1", "conv2"]
+Features = Literal["res5", "res4+res5"]
 
 LAYERS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 """Blocks of the four stages by depth."""
@@ -31,6 +34,8 @@ class ResNetOptions(TrunkOptions):
     stride_in: StrideIn = "conv2"
     """The convolution that carries the stride of a bottleneck: conv2 in torchvision's weights,
     conv1 in Caffe's. Basic blocks (ResNet-18 and -34) have it in conv1 in both."""
+    features: Features = "res5"
+    """What the head sees: the last stage, or the last two side by side (res4+res5)."""
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,11 @@ class ResNet(VideoModel):
     ) -> None:
         kind = block or (BasicBlock if depth < 50 else Bottleneck)
         width = options.width
-        super().__init__(spec, 8 * width * kind.expansion, options.dropout, options.head)
+        channels = 8 * width * kind.expansion
+        self._joined = options.features == "res4+res5"
+        if self._joined:
+            channels += channels // 2
+        super().__init__(spec, channels, options.dropout, options.head)
         self.depth = depth
         self.width = width
         self._kind = kind
@@ -267,11 +276,20 @@ class ResNet(VideoModel):
         """(N, 3, H, W) -> (N, width, H/4, W/4)."""
         return self.maxpool(self.relu(self.bn1(self.conv1(frames))))
 
-    def stages(self, x: Tensor, num_segments: int) -> Tensor:
-        """The four stages on folded features (B*T, width, H/4, W/4)."""
-        for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
-            for block in layer:
+    def stages(self, x: Tensor, num_segments: int, first: int = 1) -> Tensor:
+        """The stages on folded features, from ``layer1`` or a later layer on.
+
+        With ``features="res4+res5"`` the maps of ``layer3``, at the size of the last ones, stand
+        before them.
+        """
+        below = x
+        for number in range(first, 5):
+            below = x
+            for block in getattr(self, f"layer{number}"):
                 x = block(x, num_segments)
+        if self._joined:
+            half = F.avg_pool2d(below, 2, ceil_mode=True, count_include_pad=False)
+            x = torch.cat([half, x], dim=1)
         return x
 
 

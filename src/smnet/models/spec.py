@@ -13,6 +13,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+def phases(length: int) -> list[tuple[int, int]]:
+    """First index and end of each third of a sequence; shorter ones share their elements."""
+    starts = [min(part * length // 3, length - 1) for part in range(3)]
+    return [(k, max((part + 1) * length // 3, k + 1)) for part, k in enumerate(starts)]
+
+
 @dataclass(frozen=True)
 class Decision:
     """How scores become an answer; calibrated on held-out clips.

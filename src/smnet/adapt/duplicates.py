@@ -1,0 +1,77 @@
+"""Copies among clips: one recording that was encoded, scaled, brightened or trimmed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from smnet.data.annotations.splits import groups_of
+from smnet.data.clips import Clip
+from smnet.data.loading.views import ViewPlan
+
+THUMBNAILS = ViewPlan(size=16, short_side=16, segments=8)
+"""The views by which clips are compared."""
+SAME_PLACE, SAME_CHANGE = 0.9, 0.7
+"""Correlations above which two clips are copies."""
+_ROWS = 256  # clips that are compared with all others at once
+
+
+def thumbnails(views: Tensor) -> NDArray[np.float32]:
+    """Grey thumbnails (B, T, 256) of views (B, 1, T, 3, 16, 16) uint8."""
+    grey: NDArray[np.float32] = views[:, 0].float().mean(2).flatten(2).numpy()
+    return grey
+
+
+def copies(grey: NDArray[np.float32]) -> list[tuple[int, int]]:
+    """Pairs (i, j), i < j, of clips that show the same.
+
+    The means over time must correlate, which clips of one place do, and so must the changes from
+    these means, which only copies do. Clips without change are compared by their means alone.
+
+    Args:
+        grey: (N, T, P) thumbnails; clips that are not finite are copies of none.
+    """
+    usable = np.flatnonzero(np.isfinite(grey).all((1, 2)))
+    mean = grey[usable].mean(1, keepdims=True, dtype=np.float64)
+    place, still = _unit(mean - mean.mean(2, keepdims=True))
+    change, frozen = _unit(grey[usable] - mean)
+    pairs = []
+    for first in range(0, len(usable), _ROWS):
+        rows = slice(first, first + _ROWS)
+        same = place[rows] @ place.T > SAME_PLACE
+        moved = change[rows] @ change.T > SAME_CHANGE
+        same &= moved | (frozen[rows, None] & frozen)
+        same &= ~(still[rows, None] | still)
+        pairs += [(first + int(i), int(j)) for i, j in np.argwhere(same) if first + i < j]
+    return [(int(usable[i]), int(usable[j])) for i, j in pairs]
+
+
+def _unit(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Rows of length 1, and which are below half a grey level per pixel."""
+    flat = x.reshape(len(x), -1)
+    length = np.linalg.norm(flat, axis=1, keepdims=True)
+    return flat / np.maximum(length, 1e-9), length[:, 0] < 0.5 * np.sqrt(flat.shape[1])
+
+
+def united(clips: Sequence[Clip], pairs: Sequence[tuple[int, int]]) -> list[Clip]:
+    """The clips, with one group for the clips of each pair and for all others of their groups."""
+    names = [clip.group if clip.group is not None else clip.path for clip in clips]
+    for i, j in pairs:
+        names = [names[i] if name == names[j] else name for name in names]
+    changed = {names[k] for pair in pairs for k in pair}
+    return [
+        replace(clip, group=name) if name in changed else clip
+        for clip, name in zip(clips, names, strict=True)
+    ]
+
+
+def divisible(clips: Sequence[Clip]) -> bool:
+    """Whether every class has clips of two groups, so that folds can divide it."""
+    groups: dict[int, set[int]] = {}
+    for clip, group in zip(clips, groups_of(clips), strict=True):
+        groups.setdefault(clip.label, set()).add(group)
+    return all(len(of) > 1 for of in groups.values())

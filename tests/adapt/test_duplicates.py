@@ -1,0 +1,61 @@
+"""Copies among clips, on drawn films that are encoded anew."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
+from smnet.data.clips import Clip
+from smnet.data.loading.dataset import read_views
+from tests.videos import write_video
+
+
+def film(seed: int, scene: int = 0) -> NDArray[np.uint8]:
+    """A bright square on a curve before a drawn background, (24, 48, 64, 3)."""
+    back = np.random.default_rng(100 + scene).integers(0, 180, (6, 8, 3))
+    frames = np.repeat(back.repeat(8, 0).repeat(8, 1)[None], 24, 0)
+    turn = np.linspace(0, 5, 24)[:, None] + np.random.default_rng(seed).uniform(0, 6, 2)
+    places = ((1 + np.sin(turn)) * (18, 26)).astype(int)
+    for frame, (y, x) in zip(frames, places, strict=True):
+        frame[y : y + 12, x : x + 12] = 255
+    return frames.astype(np.uint8)
+
+
+def grey(path: Path) -> NDArray[np.float32]:
+    return thumbnails(read_views(str(path), THUMBNAILS)[None])[0]
+
+
+def test_a_clip_that_is_encoded_anew_is_a_copy(tmp_path: Path) -> None:
+    first, other = film(0), film(1)
+    small = np.clip(first[:, ::2, ::2] * 0.9 + 20, 0, 255).astype(np.uint8)
+    films = {"a": first, "small": small, "trimmed": first[1:], "same place": other}
+    for name, frames in films.items():
+        write_video(tmp_path / f"{name}.mp4", frames)
+    rows = np.stack([grey(tmp_path / f"{name}.mp4") for name in films])
+    assert copies(rows) == [(0, 1), (0, 2), (1, 2)]
+
+
+def test_still_clips_are_compared_by_their_picture() -> None:
+    rng = np.random.default_rng(0)
+    still = np.repeat(rng.uniform(0, 255, (3, 1, 256)), 8, 1).astype(np.float32)
+    still[1] = still[0] + 1
+    assert copies(still) == [(0, 1)]
+    assert copies(np.zeros_like(still)) == []  # black clips show nothing
+    still[1] = np.nan
+    assert copies(still) == []
+
+
+def test_groups_of_copies_are_united() -> None:
+    groups = ["x", "x", None, None, "y"]
+    clips = [Clip(str(i), 0, "", group=group) for i, group in enumerate(groups)]
+    found = [clip.group for clip in united(clips, [(1, 2), (2, 4)])]
+    assert found == ["x", "x", "x", None, "x"]
+
+
+def test_a_class_of_one_group_cannot_be_divided() -> None:
+    clips = [Clip(str(i), i % 2, "", group=group) for i, group in enumerate("xxyx")]
+    assert not divisible(clips)
+    assert divisible([*clips, Clip("4", 1, "", group="y")])
