@@ -19,7 +19,14 @@ def write(folder: Path, text: str) -> Path:
 
 @pytest.mark.parametrize(
     "header",
-    ["video,class", "Filename,Label", "clip,action", "Video Path,label_name", "file-name;category"],
+    [
+        "video,class",
+        "Filename,Label",
+        "clip,action",
+        "Video Path,label_name",
+        "file-name;category",
+        "filename,target",
+    ],
 )
 def test_common_names_of_columns(header: str, tmp_path: Path) -> None:
     delimiter = ";" if ";" in header else ","

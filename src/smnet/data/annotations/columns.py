@@ -18,8 +18,12 @@ ROLES: dict[str, tuple[str, ...]] = {
     "path": (
         *("path", "video_path", "clip_path", "file_path", "filepath", "file_name", "filename"),
         *("file", "video", "clip", "video_name", "clip_name", "video_file", "video_id"),
+        *("videoname", "clipname", "video_filename"),
     ),
-    "label": ("label", "class", "class_name", "label_name", "action", "category", "labels"),
+    "label": (
+        *("label", "class", "class_name", "label_name", "action", "category", "labels", "target"),
+        *("activity", "action_name", "class_label", "classname"),
+    ),
     "split": ("split", "subset", "partition", "usage", "phase", "set"),
     "frames": ("frames", "num_frames", "n_frames", "frame_count", "total_frames"),
     "group": (
