@@ -114,7 +114,7 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         say(f"data: {clips.why}")
         say(start_from(model, recipe.weights))
         limit = time.monotonic() + 60 * minutes * FEATURES if minutes else None
-        samples, val = _samples(recipe, clips, model, folder, limit)
+        samples, val = read_samples(recipe, clips, model, folder, limit)
         crossed = _cross_validated(recipe, clips, samples, val)
         say(
             f"probe: {crossed.headline[0]} {crossed.headline[1]}, cross-validated on"
@@ -180,7 +180,7 @@ def _start(folder: Path, recipe: Recipe) -> None:
     write_text(own, text)
 
 
-def _samples(
+def read_samples(
     recipe: Recipe, clips: ClipSet, model: VideoModel, folder: Path, limit: float | None
 ) -> tuple[Samples, Samples | None]:
     """The features of the training and of the validation clips, as far as time allows."""
@@ -298,7 +298,7 @@ def _cross_validated(
     recipe: Recipe, clips: ClipSet, samples: Samples, val: Samples | None
 ) -> Evaluation:
     """The probe on clips that it has not seen: by the folds of the data set, or by random ones."""
-    both = samples if val is None else _joined(samples, val)
+    both = samples if val is None else joined(samples, val)
     if all(clip.fold is not None for clip in both.clips):
         names = {name: k for k, name in enumerate(dict.fromkeys(c.fold for c in both.clips))}
         used, folds = both, np.array([names[clip.fold] for clip in both.clips])
@@ -319,7 +319,7 @@ def _cross_validated(
     return _evaluation(recipe, clips, used, scores)
 
 
-def _joined(one: Samples, other: Samples) -> Samples:
+def joined(one: Samples, other: Samples) -> Samples:
     readable = other[np.asarray(np.isfinite(other.features).all((1, 2)))]
     return replace(
         one,

@@ -1,0 +1,115 @@
+"""What a probe sees, flipped labels and unknown classes, on the features of an adaptation.
+
+    smnet adapt clips.csv --from CHECKPOINT --minutes 0 --out RUN
+    python benchmarks/probes.py RUN --part heads
+
+Everything is linear algebra on the cached features. Clips are scored by probes that have seen
+neither them nor their groups.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from smnet.adapt.checkpoints import with_two_stages
+from smnet.adapt.run import FOLDS, joined, read_samples
+from smnet.adapt.selection import HEADS, Choice, Samples, held_out, out_of_fold
+from smnet.adapt.suspects import margins
+from smnet.data.annotations.splits import draw_folds
+from smnet.evaluation.calibration import auroc
+from smnet.recipes.recipe import read_recipe
+from smnet.training.setup import build_model, read_training_clips
+from smnet.training.start_weights import start_from
+
+SETS = {"last stage": ["mean", "motion", "change"], "all": list(HEADS)}
+FLIPPED, INSPECTED = 0.1, 0.2
+STRENGTH = 1e-3
+"""Of the regularisation, where none is chosen."""
+
+
+def main() -> None:
+    """Print the table of one part."""
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("run", type=Path, help="folder of smnet adapt")
+    arguments.add_argument("--part", choices=["heads", "flips", "unknown"], default="heads")
+    arguments.add_argument("--seeds", type=int, default=3)
+    given = arguments.parse_args()
+    torch.set_num_threads(1)
+    samples = read(given.run)
+    labels = samples.targets[:, 0].argmax(1)
+    match given.part:
+        case "heads":
+            for seed in range(given.seeds):
+                for name, heads in SETS.items():
+                    scores, choices = out_of_fold(samples, folds(samples, seed), heads, seed)
+                    right, loss = (scores.argmax(1) == labels).mean(), samples.loss(scores)
+                    chosen = ", ".join(sorted({choice.head for choice in choices}))
+                    print(
+                        f"seed {seed}, heads {name}: top-1 {right:.1%}, loss"
+                        f" {loss / len(labels):.3f}, chosen {chosen}",
+                        flush=True,
+                    )
+        case "flips":
+            for head in ("motion", "phases"):
+                shares = [found(samples, labels, head, seed) for seed in range(given.seeds)]
+                print(f"head {head}: {np.mean(shares):.0%} of the flipped labels are found", shares)
+        case "unknown":
+            for head in ("motion", "phases"):
+                values = [separated(samples, labels, head, k) for k in range(labels.max() + 1)]
+                print(f"head {head}: AUROC {np.mean(values):.3f}", np.round(values, 2))
+
+
+def read(run: Path) -> Samples:
+    """The training and validation clips of an adaptation with their cached features."""
+    recipe = read_recipe(str(run / "recipe.yaml"))
+    clips = read_training_clips(recipe)
+    model = build_model(with_two_stages(recipe), clips)
+    start_from(model, recipe.weights)
+    samples, val = read_samples(recipe, clips, model, run, None)
+    return samples if val is None else joined(samples, val)
+
+
+def folds(samples: Samples, seed: int) -> NDArray[np.int64]:
+    """The folds of the data set, or random ones by group."""
+    names = [clip.fold for clip in samples.clips]
+    if None in names:
+        return np.array(draw_folds(samples.clips, FOLDS, seed))
+    return np.array([list(dict.fromkeys(names)).index(name) for name in names])
+
+
+def found(samples: Samples, labels: NDArray[np.int64], head: str, seed: int) -> float:
+    """Share of the flipped labels among the first suspects."""
+    rng, classes = np.random.default_rng(seed), labels.max() + 1
+    flipped = rng.choice(len(labels), round(FLIPPED * len(labels)), replace=False)
+    wrong = labels.copy()
+    wrong[flipped] = (labels[flipped] + rng.integers(1, classes, len(flipped))) % classes
+    targets = np.repeat(np.eye(classes)[wrong][:, None], samples.targets.shape[1], 1)
+    scores = np.zeros((len(labels), classes))
+    for train, test in held_out(folds(samples, seed)):
+        given = replace(samples, targets=targets)
+        probe = given[train].fit(Choice(head, STRENGTH, 0.0))
+        scores[test] = given[test].scores(probe, head)
+    first = np.argsort(margins(scores, wrong))[: round(INSPECTED * len(labels))]
+    return float(np.isin(flipped, first).mean())
+
+
+def separated(samples: Samples, labels: NDArray[np.int64], head: str, held: int) -> float:
+    """AUROC of the best score, with one class held out of training."""
+    known = labels != held
+    targets = np.delete(samples.targets, held, 2)
+    best = np.zeros(len(labels))
+    for train, test in held_out(folds(samples, 0)):
+        given = replace(samples, targets=targets)
+        probe = given[train & known].fit(Choice(head, STRENGTH, 0.0))
+        best[test] = given[test].scores(probe, head).max(1)
+    return auroc(best[known], best[~known])
+
+
+if __name__ == "__main__":
+    main()
