@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,8 +204,13 @@ def main() -> None:
     found = {path: recognizer.predict(path) for path in files}
     expected = {path: (p.label, p.score) for path, p in found.items() if not p.error}
     files = list(expected)
-    many = files * max(REPEATS * SERIAL // len(files), 1)
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, TemporaryDirectory() as copies:
+        # predict reads a file once, however often it is named.
+        many = [
+            Path(shutil.copyfile(path, Path(copies, f"{number}-{path.name}")))
+            for number in range(max(REPEATS * SERIAL // len(files), 1))
+            for path in files
+        ]
         server = Server(given.network, folder)
         closed(server, files[:SERIAL])  # warm
         start = [predict(given.network, files[:1], Path(folder)) for _ in range(2)]
@@ -219,7 +225,6 @@ def main() -> None:
         seen = load(server, files, expected, 2 * rate, given.seconds)
         third = len(seen.memory) // 3
         memory = [median(part) for part in (seen.memory[:third], seen.memory[-third:])]
-        ending = Seen()
         timer = threading.Timer(5.0, server.process.send_signal, [signal.SIGTERM])
         timer.start()
         ending = load(server, files, expected, 2 * rate, 15.0)
