@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from smnet.serve.run import Server
     from smnet.serve.service import Service
 
-LIMITS = Limits(idle=5.0, timeout=20.0)
+LIMITS = Limits(idle=60.0, timeout=120.0)  # for a busy machine
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +80,7 @@ class Running:
     thread: threading.Thread
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=240)
 
     def ask(
         self,
@@ -139,7 +139,7 @@ def running(
     from smnet.serve.service import Service
 
     service = Service(open_models([str(p) for p in paths], "cpu"), limits, workers, report=report)
-    server = Server(configuration(service, token, 20.0), service)
+    server = Server(configuration(service, token, 120.0), service)
     listening = listen("127.0.0.1", 0)
     listening.listen()
     port = listening.getsockname()[1]
@@ -149,7 +149,7 @@ def running(
         yield Running(service, server, port, thread)
     finally:
         server.should_exit = True
-        thread.join(30)
+        thread.join(180)
         service.close()
     assert not service.folder.exists()
 

