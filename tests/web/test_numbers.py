@@ -157,6 +157,7 @@ READ = (
         ),
         ("turned.mp4", {"rotation": 90}),
         ("last-index.mov", {"bframes": 2}),
+        ("b-frames.mkv", {"bframes": 3}),
         ("vp8.webm", {"codec": "libvpx"}),
         ("vp9.webm", {"codec": "libvpx-vp9", "options": {"deadline": "realtime"}}),
         ("av1.mp4", {"codec": "libsvtav1", "options": {"preset": "12"}}),

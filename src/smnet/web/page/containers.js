@@ -1,4 +1,4 @@
-// The packets of the first video track of MP4, MOV and WebM files, without decoding.
+// The packets of the first video track of MP4, MOV, WebM and Matroska files, without decoding.
 //
 // A track is {codec, description, colour, turns, times, packets}. colour: the matrix and range that
 // the file declares. times: of the shown frames in their order, seconds. packets: in decoding order,
@@ -202,7 +202,7 @@ function entry(view, range) {
   };
   if (kind === "avc1" || kind === "avc3") {
     const description = config("avcC");
-    return {codec: `avc1.${[1, 2, 3].map(k => hex(description[k])).join("")}`, description, colour};
+    return {codec: avc(description), description, colour};
   }
   if (kind === "hvc1" || kind === "hev1") {
     const description = config("hvcC");
@@ -215,6 +215,8 @@ function entry(view, range) {
   if (kind === "av01") return {codec: av1(config("av1C")), colour};
   throw new Unsupported(kind);
 }
+
+const avc = config => `avc1.${[1, 2, 3].map(k => hex(config[k])).join("")}`;
 
 /** ISO/IEC 14496-15, E.3. */
 function hevc(config) {
@@ -245,6 +247,15 @@ const PICTURE = 0xe0, COLOUR = 0x55b0, MATRIX = 0x55b1, RANGE = 0x55b9;
 const NUMBERS = new Set([NUMBER, KIND, MATRIX, RANGE]);
 const CLUSTER = 0x1f43b675, TIME = 0xe7, GROUP = 0xa0, SIMPLE = 0xa3, BLOCK = 0xa1, REFERENCE = 0xfb;
 const INSIDE = new Set([SEGMENT, INFO, TRACKS, CLUSTER, GROUP, PICTURE, COLOUR]);
+
+/** The codecs of Matroska that browsers decode, by their CodecPrivate. */
+const CODECS = {
+  V_VP8: () => ({codec: "vp8"}),
+  V_VP9: () => ({codec: vp9(0, 10, 8)}),
+  V_AV1: config => ({codec: av1(config)}),
+  "V_MPEG4/ISO/AVC": description => ({codec: avc(description), description}),
+  "V_MPEGH/ISO/HEVC": description => ({codec: `hvc1.${hevc(description)}`, description}),
+};
 
 /** Reads elements of a file, a chunk at a time. */
 class Elements {
@@ -307,16 +318,17 @@ async function webm(file) {
     if (packets.length > 1e6) throw new Unsupported("too many frames");
   }
   if (!packets.length) throw new Unsupported("no video");
-  const codec = {V_VP8: "vp8", V_VP9: vp9(0, 10, 8), V_AV1: null}[video[CODEC]];
-  if (codec === undefined) throw new Unsupported(video[CODEC]);
-  let frames = 0;
-  for (const packet of packets) {
-    packet.frame = codec !== "vp8" || packet.first & 16 ? frames++ : -1;  // its show_frame bit
-  }
-  const stamps = packets.filter(packet => packet.frame >= 0).map(packet => packet.stamp);
-  const isVp9 = video[CODEC] === "V_VP9";
+  const kind = CODECS[video[CODEC]], isVp9 = video[CODEC] === "V_VP9";
+  if (!kind) throw new Unsupported(video[CODEC]);
+  const {codec, ...more} = kind(video[PRIVATE]);
+  const order = packets.filter(({first}) => codec !== "vp8" || first & 16)  // its show_frame bit
+    .sort((a, b) => a.stamp - b.stamp);
+  packets.forEach(packet => { packet.frame = -1; });
+  order.forEach((packet, index) => { packet.frame = index; });
+  const stamps = order.map(packet => packet.stamp);
   return {
-    codec: codec || av1(video[PRIVATE]),
+    codec,
+    ...more,
     colour: isVp9 ? await vp9Colour(file, packets[0]) : colourOf(video[MATRIX], video[RANGE] === 2),
     turns: 0,
     times: stamps.map(stamp => (stamp - stamps[0]) * scale / 1e9),

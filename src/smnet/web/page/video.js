@@ -166,13 +166,15 @@ async function seek(file, input) {
   video.muted = video.playsInline = true;
   video.preload = "auto";
   video.src = URL.createObjectURL(file);
+  const refused = () => new Error(
+    `${file.name}: this browser cannot play it; convert it to MP4 with H.264`);
   const event = name => new Promise((resolve, reject) => {
     video.addEventListener(name, resolve, {once: true});
-    video.addEventListener("error", () => reject(new Error(
-      `${file.name}: this browser cannot play it; convert it to MP4 with H.264`)), {once: true});
+    video.addEventListener("error", () => reject(refused()), {once: true});
   });
   try {
     await inTime(event("loadeddata"));
+    if (!video.videoWidth) throw refused();  // only its sound
     if (video.duration === Infinity) {  // recorded by a browser: the length is at the end
       video.currentTime = 1e7;
       await inTime(event("seeked"));
