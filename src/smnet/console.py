@@ -51,20 +51,18 @@ def progress_bar(quiet: bool = False) -> Progress:
 
 
 @contextmanager
-def clip_progress(
-    task: str, failure: str, interval: float = 30.0
-) -> Iterator[Callable[[int, int, int], None]]:
+def clip_progress(task: str, failure: str, interval: float = 30.0) -> Iterator[Callable[..., None]]:
     """Progress over the clips of a data set: a bar, or a line every ``interval`` seconds without a
     terminal.
 
     ``task`` is what is done, such as "checking"; ``failure`` what is counted, such as "unreadable".
-    Yields a function of (clips done, clips in all, failures).
+    Yields a function of (clips done, clips in all, failures, and optionally a remark).
     """
     began = last_line = last_update = time.monotonic()
     with progress_bar() as bar:
         row = bar.add_task(task, total=None, note="")
 
-        def update(done: int, total: int, failures: int) -> None:
+        def update(done: int, total: int, failures: int, remark: str = "") -> None:
             nonlocal last_line, last_update
             now = time.monotonic()
             if now - last_update < 0.1 and done < total:
@@ -72,6 +70,7 @@ def clip_progress(
             last_update = now
             rate = done / max(now - began, 1e-6)
             note = f"{rate:.0f} clips/s" + (f", {failures} {failure}" if failures else "")
+            note += f", {remark}" if remark else ""
             bar.update(row, completed=done, total=total, note=note)
             if not console.is_terminal and now - last_line > interval:
                 last_line = now

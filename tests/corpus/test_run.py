@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Callable
 from functools import partial
@@ -72,6 +73,29 @@ def test_every_file_is_in_one_table(run: Path, inbox: Path, tmp_path: Path) -> N
     assert (lost["broken.mp4"]["stage"], lost["gone.mp4"]["stage"]) == ("decoding", "reading")
     assert "no such file" in lost["gone.mp4"]["reason"]
     assert b"sha256" in pq.read_schema(out / "predictions.parquet").metadata[b"settings"]
+
+
+def test_manifests_and_shards_give_the_rows_of_the_files(
+    run: Path, inbox: Path, tmp_path: Path
+) -> None:
+    predict(run, tmp_path / "whole", inbox)
+    with tarfile.open(tmp_path / "shard.tar", "w", dereference=True) as tar:
+        for name in ("00.mp4", "01.mp4", "broken.mp4"):
+            tar.add(inbox / name, name)
+    (tmp_path / "m.csv").write_text("path,start,end\ninbox/02.mp4,,\ninbox/03.mp4,0,0.1\n")
+    pq.write_table(pa.table({"video": ["inbox/04.mp4"]}), tmp_path / "m.parquet")
+    (tmp_path / "list.txt").write_text("inbox/05.mp4\n")
+    words = [tmp_path / name for name in ("shard.tar", "m.csv", "m.parquet")]
+    summary = predict(run, tmp_path / "out", *words, f"@{tmp_path / 'list.txt'}")
+    assert (summary.rows, summary.lost) == (6, 1)
+    expected, found = rows(tmp_path / "whole"), rows(tmp_path / "out")
+    (part,) = (found.pop(name) for name in ["03.mp4"])
+    assert (part["start"], part["end"]) == (0, 0.1)
+    assert found.keys() == {"00.mp4", "01.mp4", "02.mp4", "04.mp4", "05.mp4"}
+    for name, row in found.items():
+        assert row["scores"] == pytest.approx(expected[name]["scores"], abs=1e-5)
+    (lost,) = rows(tmp_path / "out", "unreadable").values()
+    assert lost["path"] == f"{tmp_path}/shard.tar/broken.mp4"
 
 
 def test_a_second_run_does_what_is_missing(run: Path, inbox: Path, tmp_path: Path) -> None:

@@ -34,14 +34,28 @@ def test_embed_then_find(
     assert (tmp_path / "found.html").read_text().count("<video") == 2
     assert called.status == 0, called.err
     assert called.out.splitlines()[1].split() == [str(example), "1.000"]
-    assert "of near-duplicates" in smnet("find", "--duplicates", "--in", index).err
+    duplicates = ("find", "--duplicates", "--threshold", 0.9999, "--in", index)
+    assert "0 groups of near-duplicates" in smnet(*duplicates).err
+    called = smnet("embed", checkpoint, clips / "val", copy, "--out", index, "--workers", 1)
+    assert "7 videos: 6 done before, 1 new" in called.out
+    called = smnet(*duplicates, "--json")
+    assert [set(json.loads(line)) for line in called.out.splitlines()] == [
+        {str(example), str(copy)}
+    ]
+    other, unlike = (clips / "val" / name / "1.mp4" for name in ("rising", "falling"))
+    called = smnet("find", example, other, "--not", unlike, "--in", index, "-k", 10, "--json")
+    found = {json.loads(line)["path"] for line in called.out.splitlines()}
+    assert len(found) == 4
+    assert not found & {str(example), str(other), str(unlike)}
 
     assert "give an example, or --duplicates" in smnet("find", "--in", index).err
     checkpoint.unlink()
-    called = smnet("find", copy, "--in", index)
+    again = tmp_path / "again.mp4"
+    shutil.copy(example, again)
+    called = smnet("find", again, "--in", index)
     assert called.status == 1
     assert "give it with --from CHECKPOINT" in called.err
-    assert smnet("find", copy, "--in", index, "--from", run).status == 0
+    assert smnet("find", again, "--in", index, "--from", run).status == 0
 
 
 def test_a_vector_each_second(

@@ -263,7 +263,8 @@ def complete(
             else:
                 summary.rows += 1
                 results.add(item, {**values, "damage": read.damage})
-            progress(summary.rows + summary.lost, len(todo), summary.lost)
+            limit = f"bottleneck: {summary.used.bottleneck}" if summary.used.elapsed else ""
+            progress(summary.rows + summary.lost, len(todo), summary.lost, limit)
         results.flush()
         summary.seconds = time.monotonic() - began
         summary.merged = results.merge(items)
