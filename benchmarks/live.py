@@ -118,7 +118,7 @@ def events(checkpoint: str, data: str, limits: Limits, folder: Path) -> None:
     clips = read_clips(data)
     rows = list(clips.splits["val"])
     rng = np.random.default_rng(0)
-    rng.shuffle(rows)  # type: ignore[arg-type]
+    rng.shuffle(rows)
     film, shown, parts = folder / "film.mp4", [], []
     moment = 0
     recognizer, right = Recognizer.load(checkpoint, "cpu"), 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -17,13 +18,15 @@ from av.error import FFmpegError
 from numpy.typing import NDArray
 
 from smnet.errors import UserError
-from smnet.live.clock import Ticks
+from smnet.live.clock import JUMP, Ticks
 from smnet.live.sources import Converter, Source, picture_stream
 
 Pixels = NDArray[np.uint8]
 
 SILENCE = 10.0
 """Seconds without a frame after which a source counts as lost."""
+LATE = 1.0
+"""Seconds by which a paced source may be late before its pace begins anew."""
 WAITS = (0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Seconds before each further attempt to reopen a source; the last one repeats."""
 
@@ -85,7 +88,8 @@ class Capture:
         rate: ticks per second.
         prepare: cuts the crop (3, h, w) uint8 out of a frame (H, W, 3).
         length: L, consecutive frames per sample.
-        capacity: samples that may wait, besides those that the first answer still needs.
+        capacity: samples that may wait, besides those that the first answer still needs. Without
+            ``sliding`` none of them waits longer than as many ticks last.
         first: samples that the first answer of a stream needs; 0 if ``sliding``.
         sliding: see above.
         silence: see :data:`SILENCE`.
@@ -144,6 +148,8 @@ class Capture:
         """
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._ended, seconds)
+            if self.live and not self._sliding and self._late():
+                self._queue = deque([self._make_room(self._queue.pop())])
             count = len(self._queue) if self._sliding else min(1, len(self._queue))
             samples = [self._queue.popleft() for _ in range(count)]
             for sample in samples:
@@ -192,8 +198,8 @@ class Capture:
         convert = Converter(source.name)
         recent: deque[av.VideoFrame] = deque(maxlen=self._length)
         base = time.monotonic()
-        first: float | None = None
-        timed = source.has_times(container)
+        due = -math.inf  # the moment at which time stamp 0 is due
+        timed, paced = source.has_times(container), source.is_paced(container)
         failed = False
         try:
             for frame in self._decoded(container):
@@ -201,9 +207,12 @@ class Capture:
                     return None
                 now = time.monotonic()
                 stamp = now - base if frame.time is None or not timed else frame.time
-                first = stamp if first is None else first
-                if source.is_file and source.live and self._stop.wait(stamp - first + base - now):
-                    return None
+                if paced:
+                    early = due + stamp - now
+                    if not -LATE <= early <= JUMP:  # the source was late, or time jumped
+                        due, early = now - stamp, 0.0
+                    if self._stop.wait(early):
+                        return None
                 recent.append(frame)
                 self._add(stamp, recent, convert)
             reason = "the stream ended"
@@ -266,6 +275,11 @@ class Capture:
             self._queue.append(sample)
             self._restart = ""
             self._changed.notify_all()
+
+    def _late(self) -> bool:
+        """Whether the oldest sample has waited too long, and no first answer needs it."""
+        waited = time.monotonic() - self._queue[0].arrived if self._queue else 0.0
+        return self._needed <= 0 and waited > self._capacity / self._ticks.rate
 
     def _make_room(self, sample: Sample) -> Sample:
         """Drop what waits. Returns the new sample, which may now begin a new stream."""

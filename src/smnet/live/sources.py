@@ -113,6 +113,10 @@ class Source:
         """
         return not self.live or self.is_file or container.format.name not in UNTIMED
 
+    def is_paced(self, container: InputContainer) -> bool:
+        """Whether frames that arrive at once, as in HLS, are passed on at their own pace."""
+        return self.is_live(container) and (self.is_file or container.format.name == "hls")
+
     def _hint(self) -> str:
         if self.format in _CAMERAS.values():
             return "; is the camera plugged in, and not used by another program?"

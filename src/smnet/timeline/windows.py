@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -18,6 +17,8 @@ from smnet.errors import UserError
 
 Views = NDArray[np.uint8]
 Frame = NDArray[np.uint8]
+Times = Sequence[float] | NDArray[np.float64]
+"""Presentation times of the frames of a recording, seconds, ascending."""
 Frames = list[tuple[int, Frame]]
 """(number, frame (H, W, 3)) of some frames."""
 
@@ -45,7 +46,7 @@ def frame_times(video: Video) -> NDArray[np.float64]:
     return np.asarray(times)
 
 
-def recording_end(times: Sequence[float], fps: float | None) -> float:
+def recording_end(times: Times, fps: float | None) -> float:
     """When the last frame ends, seconds: one mean distance of frames after its time."""
     if len(times) > 1:
         return float(times[-1] + times[-1] / (len(times) - 1))
@@ -69,9 +70,7 @@ def window_starts(duration: float, window: float, every: float) -> NDArray[np.fl
     return np.round(starts, 6)
 
 
-def window_frames(
-    times: Sequence[float], start: float, end: float, plan: ViewPlan
-) -> NDArray[np.int64]:
+def window_frames(times: Times, start: float, end: float, plan: ViewPlan) -> NDArray[np.int64]:
     """The frames that the sampling rule takes in a window: those of the part as a video of its own.
 
     Args:
@@ -82,7 +81,7 @@ def window_frames(
     Returns:
         (clips, T*L) frame numbers in the recording; empty if the window has no frame.
     """
-    first, stop = bisect_left(times, start), bisect_left(times, end)
+    first, stop = np.searchsorted(times, (start, end)).tolist()
     if first == stop:
         return np.empty((0, 0), np.int64)
     if plan.rate is not None:
@@ -160,7 +159,7 @@ class WindowReader:
         """Open all windows that begin before a frame is over."""
         while self._next < len(self._windows):
             start, end = self._windows[self._next]
-            if bisect_left(self._times, start) > frame:
+            if np.searchsorted(self._times, start) > frame:
                 return
             indices = window_frames(self._times, start, end, self._plan)
             self._open.append(_Window(self._next, indices, self._plan))

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
-from ..base import VideoModel, on_meta
+from ..base import VideoModel
 
 CONVOLUTIONS = (nn.Conv2d, nn.Conv3d)
+_SIDE = 64  # pixels of the clip on which the uses are counted
 
 
 @torch.no_grad()
@@ -44,29 +45,32 @@ def fold_norms(model: VideoModel) -> None:
         setattr(modules[parent], child, nn.Identity().eval())
 
 
-class _Uses(TorchDispatchMode):
-    """Counts how many operators read each tensor."""
+class _Uses(TorchFunctionMode):
+    """Counts how many functions read each tensor to compute another."""
 
     def __init__(self) -> None:
         super().__init__()
         self.count: Counter[int] = Counter()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.count.update(id(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
-        return func(*args, **(kwargs or {}))
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if any(isinstance(t, Tensor) for t in tree_leaves(out)):
+            self.count.update(id(t) for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor))
+        return out
 
 
 def _pairs(model: VideoModel) -> list[tuple[str, str]]:
     """Names of the convolutions and of the BN that alone reads the result of each.
 
-    Found by running the model on shapes alone. Modules that are called more than once, or whose
-    results are read elsewhere, are left out.
+    Found by running the model on a small clip. Running it on shapes alone imports the compiler of
+    PyTorch, which takes two seconds, as a mode of the dispatcher does. Modules that are called more
+    than once, or whose results are read elsewhere, are left out.
     """
-    shadow = on_meta(model)
     results: dict[int, tuple[str, Tensor]] = {}  # keeps the tensors alive, so ids are unique
     inputs: list[tuple[str, Tensor]] = []
     calls: Counter[str] = Counter()
     uses = _Uses()
+    hooks: list[Any] = []
 
     def listen(name: str, module: nn.Module) -> None:
         def after(_: nn.Module, args: tuple[Any, ...], out: Tensor) -> None:
@@ -77,16 +81,21 @@ def _pairs(model: VideoModel) -> list[tuple[str, str]]:
                 results[id(out)] = (name, out)
                 uses.count[id(out)] = 0  # a tensor that no longer exists may have had this id
 
-        module.register_forward_hook(after)
+        hooks.append(module.register_forward_hook(after))
 
-    for name, module in shadow.named_modules():
+    for name, module in model.named_modules():
         tracked = isinstance(module, _BatchNorm) and module.track_running_stats and module.affine
         if tracked or isinstance(module, CONVOLUTIONS):
             listen(name, module)
     spec = model.spec
-    size = (1, spec.frames_per_clip, 3, spec.input_size, spec.input_size)
-    with uses:
-        shadow(torch.empty(size, device="meta", dtype=next(model.parameters()).dtype))
+    side = min(spec.input_size, _SIDE)
+    first = next(model.parameters())
+    try:
+        with uses:
+            model(first.new_zeros((1, spec.frames_per_clip, 3, side, side)))
+    finally:
+        for hook in hooks:
+            hook.remove()
     alone = [(norm, x) for norm, x in inputs if id(x) in results and uses.count[id(x)] == 1]
     pairs = [(results[id(x)][0], norm) for norm, x in alone]
     return [(conv, norm) for conv, norm in pairs if calls[conv] == calls[norm] == 1]
