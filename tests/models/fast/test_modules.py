@@ -14,6 +14,7 @@ from smnet.models.fast.modules import (
     FastSpatialAttention,
     FastTemporalShift,
     FastTemporalSum,
+    PlanarMotionExcitation,
 )
 from smnet.models.layers import TemporalSum, frame_difference
 from smnet.models.smnet import MotionExcitation, SpatialAttention
@@ -47,8 +48,10 @@ def check_equations(gate: MotionExcitation, x: Tensor) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 2), (7, 7), (9, 14)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(size, memory_format):
+@pytest.mark.parametrize("kind", [FastMotionExcitation, PlanarMotionExcitation])
+def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(kind, size, memory_format):
     gate = fast_gate(32).eval()
+    gate.__class__ = kind
     nn.init.normal_(gate.norm.running_mean)
     nn.init.uniform_(gate.norm.running_var, 0.5, 2)
     nn.init.normal_(gate.norm.bias)

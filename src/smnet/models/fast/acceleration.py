@@ -22,6 +22,7 @@ from .modules import (
     FastSpatialAttention,
     FastTemporalShift,
     FastTemporalSum,
+    PlanarMotionExcitation,
     is_hooked,
 )
 
@@ -46,7 +47,11 @@ TWINS: dict[str, Twins] = {
     "training": _IN_PYTORCH,
     "inference": _IN_PYTORCH,
     "export": _EXPORTED,
-    "onnx": {**_EXPORTED, TemporalSum: PlanarRowsSum},
+    "onnx": {
+        **_EXPORTED,
+        MotionExcitation: PlanarMotionExcitation,
+        TemporalSum: PlanarRowsSum,
+    },
     "onnxruntime": {**_EXPORTED, TemporalSum: RowsSum},
     # OpenVINO pays for the reshaping that puts frames in the place of channels.
     "openvino": {MotionExcitation: FastMotionExcitation, TemporalSum: ShiftedSum},

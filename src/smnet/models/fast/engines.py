@@ -79,9 +79,9 @@ class ShiftedSum(MaskedSum):
         past, present, future = taps[..., None, None].unbind(-3)  # (C, 1, 1) each
         past = past * _inside(x, num_segments, first=True)
         future = future * _inside(x, num_segments, first=False)
-        zeros = torch.zeros_like(x[:1])
-        before, after = torch.cat([zeros, x[:-1]]), torch.cat([x[1:], zeros])
-        return x * present + before * past + after * future
+        # The outer frames have weights of zero. Frames of zeros would make the copy fp32 in int8.
+        frames = torch.cat([x[:1], x, x[-1:]])
+        return x * present + frames[:-2] * past + frames[2:] * future
 
 
 def _inside(x: Tensor, num_segments: int, *, first: bool) -> Tensor:

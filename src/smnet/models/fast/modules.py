@@ -87,12 +87,16 @@ class FastMotionExcitation(MotionExcitation):
             return super().gates(x, num_segments)
         if not _is_affine(self.norm):
             return self.gates_of_squeezed(self.squeeze(x), num_segments)
-        f = self.norm(_pointwise(self.squeeze, _edge_means(x)))  # M1
+        f = self.norm(_pointwise(self.squeeze, self.edge_means(x)))  # M1
         return self._gates(f, x, num_segments)
 
     def gates_of_squeezed(self, squeezed: Tensor, num_segments: int) -> Tensor:
         """M_m of K_r * X, (B*T, C/r, H, W)."""
-        return self._gates(_edge_means(self.norm(squeezed)), squeezed, num_segments)
+        return self._gates(self.edge_means(self.norm(squeezed)), squeezed, num_segments)
+
+    def edge_means(self, x: Tensor) -> Tensor:
+        """See :func:`smnet.models.fast.operators.edge_means`."""
+        return (edge_means_in_pytorch if torch.compiler.is_compiling() else edge_means)(x)
 
     def _gates(self, f: Tensor, like: Tensor, num_segments: int) -> Tensor:
         """M_m of the edge means of F, maps of the size of ``like``."""
@@ -102,6 +106,15 @@ class FastMotionExcitation(MotionExcitation):
         f = f[:, :, 1:2, 1:2]
         d = self.difference(g, f, num_segments)  # M3: the mean of a difference is that of means
         return torch.sigmoid(self.expand_norm(_pointwise(self.expand, d)))  # M5
+
+
+class PlanarMotionExcitation(FastMotionExcitation):
+    """The means by two matrix products. For engines with rows innermost, where slices of columns
+    cost more than the products."""
+
+    def edge_means(self, x: Tensor) -> Tensor:
+        rows, columns = (_edge_weights(size, x) for size in x.shape[-2:])
+        return rows.t() @ (x @ columns)
 
 
 class FastSMNetModule(SMNetModule):
@@ -204,8 +217,10 @@ def _is_affine(norm: nn.Module) -> bool:
     return isinstance(norm, nn.Identity)
 
 
-def _edge_means(x: Tensor) -> Tensor:
-    return (edge_means_in_pytorch if torch.compiler.is_compiling() else edge_means)(x)
+def _edge_weights(size: int, like: Tensor) -> Tensor:
+    """(size, 3): the weights of the last row, of the mean over all rows, and of the first row."""
+    last = size - 1
+    return like.new_tensor([[float(i == last), 1 / size, float(i == 0)] for i in range(size)])
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
