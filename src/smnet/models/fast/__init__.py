@@ -7,6 +7,7 @@ engines           the twins for inference engines
 recompute         SMNet's training step, which keeps one feature map
 operators         the kernels as operators of PyTorch
 kernels           the compiled kernels, ``kernels.c``
+gpu               the same as Triton kernels, for NVIDIA GPUs
 folding           batch normalisation folded into convolutions
 switch            ``set_fast`` and ``SMNET_FAST``
 ================  =====================================================================

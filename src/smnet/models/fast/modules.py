@@ -16,7 +16,7 @@ from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
 from ..tsm import TemporalShift
 from . import kernels, switch
 from .engines import masked_sum
-from .operators import convolve_time, edge_means, edge_means_in_pytorch, excite, pool
+from .operators import convolve_time, edge_means, edge_means_in_pytorch, excite, on_gpu, pool
 from .recompute import excite_and_convolve, observe
 
 
@@ -143,7 +143,7 @@ class FastSMNetModule(SMNetModule):
         if not applies(self, x):
             return False
         if not torch.is_grad_enabled():
-            return kernels.support(x)
+            return kernels.support(x) or on_gpu(x)
         if not self.training or torch.compiler.is_compiling():  # compilers keep what they like
             return False
         kind = x.device.type

@@ -7,12 +7,14 @@ With A = 1 + M_s and B = 1 + M_m (:mod:`smnet.models.smnet`):
 :func:`pool` gives P, :func:`excite` gives Y, and two more operators give their derivatives. Z is
 computed again in each of them. :func:`edge_means` gives what motion excitation needs of a map.
 
-An operator runs the compiled kernel where :func:`smnet.models.fast.kernels.support` allows it, else
-PyTorch: the functions ``*_in_pytorch``, which are differentiable.
+An operator runs the compiled kernel where :func:`smnet.models.fast.kernels.support` allows it, the
+Triton kernel where :func:`on_gpu` does, else PyTorch: the functions ``*_in_pytorch``, which are
+differentiable.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
@@ -23,16 +25,34 @@ from torch import Tensor
 
 from . import kernels
 
+TRITON = os.environ.get("SMNET_TRITON") == "1"
+"""Whether the kernels of :mod:`smnet.models.fast.gpu` may run."""
+
 
 def operator(function: Callable[..., Any]) -> Any:
     """Register ``smnet::<name of the function>``; it computes in the type of its first argument."""
 
     @wraps(function)
     def run(*args: Any) -> Any:
-        with torch.autocast(args[0].device.type, enabled=False):
-            return function(*args)
+        features = args[1] if function.__name__.endswith("_gradients") else args[0]
+        with torch.autocast(features.device.type, enabled=False):
+            return (_triton(function.__name__, features) or function)(*args)
 
     return torch.library.custom_op(f"smnet::{function.__name__}", run, mutates_args=())
+
+
+def on_gpu(x: Tensor) -> bool:
+    """Whether Triton kernels run on features ``x``: on a GPU, if they are switched on."""
+    return _triton("pool", x) is not None
+
+
+def _triton(name: str, x: Tensor) -> Callable[..., Any] | None:
+    """The Triton kernel of an operator for features ``x``, if there is one and it may run."""
+    if not TRITON or not x.is_cuda:
+        return None
+    from . import gpu
+
+    return getattr(gpu, name, None) if gpu.support(x) else None
 
 
 @operator
