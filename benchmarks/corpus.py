@@ -402,7 +402,7 @@ def main() -> None:
     arguments.add_argument("--distinct", type=int, default=2000, help="encoded files")
     arguments.add_argument("--kills", type=int, default=20)
     arguments.add_argument("--memory", type=int, nargs="*", default=[1000, 10_000])
-    arguments.add_argument("--videos", type=int, default=64, help="of throughput")
+    arguments.add_argument("--videos", type=int, default=120, help="of throughput")
     arguments.add_argument("--rounds", type=int, default=5)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--folder", help="of files and results. Default: a temporary one")
