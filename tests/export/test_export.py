@@ -137,7 +137,7 @@ def write(model: VideoModel, path: Path, purpose: Purpose = "export") -> None:
 def test_every_family_exports_and_agrees(name: str, tmp_path: Path) -> None:
     model = small(name)
     path = tmp_path / "model.onnx"
-    write(model, path)
+    write(model, path, "onnx")
     backend = OnnxBackend(path, "cpu", 1)
     assert backend.spec == model.spec
     rng = np.random.default_rng(1)

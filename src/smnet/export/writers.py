@@ -149,7 +149,7 @@ def write_onnx(
         kept = [entry for entry in item.metadata_props if entry.key == SCOPES]
         del item.metadata_props[:]
         item.metadata_props.extend(kept)
-    if purpose != "export":
+    if purpose in ("onnxruntime", "openvino"):
         from smnet.export.onnx_rewrites import use_engine_forms
 
         use_engine_forms(model, turns=purpose == "onnxruntime")
