@@ -43,7 +43,6 @@ NETWORKS: Sequence[tuple[str, str, dict[str, Any], int]] = (
     ("MobileNetV2, causal", "smnet_mobilenetv2", {"causal": True}, 224),
     ("ResNet-50", "smnet_resnet50", {}, 224),
 )
-ROUNDS = 5
 SEGMENTS, CLASSES = 8, 174
 READ = """async input => {
   const {readClip} = await import("./video.js");
@@ -118,7 +117,9 @@ def text_of(pixels: NDArray[np.uint8]) -> str:
     return base64.b64encode(pixels.tobytes()).decode("ascii")
 
 
-def speed_row(browser: Any, folder: Path, name: str, handler: type[_Handler]) -> list[str]:
+def speed_row(
+    browser: Any, folder: Path, name: str, handler: type[_Handler], rounds: int
+) -> list[str]:
     """A row of the table: times of a clip or of a frame."""
     rng = np.random.default_rng(0)
     with static(folder, handler) as address:
@@ -133,7 +134,7 @@ def speed_row(browser: Any, folder: Path, name: str, handler: type[_Handler]) ->
         size, count = native.spec.input_size, native.spec.frames_per_clip
         times: list[tuple[float, float]] = []
         worst = 0.0
-        for number in range(ROUNDS + 1):
+        for number in range(rounds + 1):
             coarse = rng.integers(0, 256, (count, 3, 8, 8), dtype=np.uint8)
             clip = coarse.repeat(size // 8, 2).repeat(size // 8, 3)
             began = time.perf_counter()
@@ -173,13 +174,15 @@ def speed(given: Any) -> None:
                 made = checkpoint(Path(folder, "best.safetensors"), model, options, size)
             site = Path(folder, name)
             write_site(made, site)
-            rows += [speed_row(browser, site, name, handler) for handler in (_Handler, _Isolated)]
+            for handler in (_Handler,) if given.one_thread else (_Handler, _Isolated):
+                rows.append(speed_row(browser, site, name, handler, given.rounds))
+                print(*rows[-1], sep=", ", flush=True)
     publish(
         given,
         "browser",
         f"Networks in Chromium{f': {given.only}' if given.only else ''}",
         f"Chromium {version}, SMNet, {SEGMENTS} segments, {CLASSES} classes, random weights"
-        f" (motion: as it ships), medians of {ROUNDS} runs. One clip, or one"
+        f" (motion: as it ships), medians of {given.rounds} runs. One clip, or one"
         " frame of a causal network.",
         table(
             ["network", "MB", "threads", "ms", "per second", "native ms", "ratio", "differs by"],
@@ -239,6 +242,8 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("clips", nargs="?", type=Path, help="a folder of videos")
     made.add_argument("--only", help="a network of the table")
+    made.add_argument("--rounds", type=int, default=5, help="runs of each network")
+    made.add_argument("--one-thread", action="store_true", help="leave out two threads")
     given = parse(made)
     if given.clips is None:
         speed(given)
