@@ -11,6 +11,7 @@ threads, in turns with the browser. Every score is compared with it. Needs playw
 from __future__ import annotations
 
 import base64
+import json
 import shutil
 import threading
 import time
@@ -129,7 +130,7 @@ def speed_row(
         page.locator("#controls").wait_for()
         threads = page.evaluate(OPEN)
         network = folder / "model.onnx"
-        stream = "causal" in name
+        stream = json.loads((folder / "model.json").read_text())["state"] is not None
         native: Any = (OnnxStream if stream else OnnxBackend)(network, "cpu", threads)
         size, count = native.spec.input_size, native.spec.frames_per_clip
         times: list[tuple[float, float]] = []
@@ -163,24 +164,33 @@ def speed_row(
     ]
 
 
+def sites(given: Any, folder: str) -> Iterator[tuple[str, Path]]:
+    """The folders to measure, by name."""
+    if given.site is not None:
+        yield given.site.name, given.site
+        return
+    for name, model, options, size in NETWORKS:
+        if given.only and given.only not in name:
+            continue
+        made: Path | str = model
+        if model != "motion":
+            made = checkpoint(Path(folder, "best.safetensors"), model, options, size)
+        write_site(made, site := Path(folder, name))
+        yield name, site
+
+
 def speed(given: Any) -> None:
     rows = []
     with TemporaryDirectory() as folder, chromium() as (browser, version):
-        for name, model, options, size in NETWORKS:
-            if given.only and given.only not in name:
-                continue
-            made: Path | str = model
-            if model != "motion":
-                made = checkpoint(Path(folder, "best.safetensors"), model, options, size)
-            site = Path(folder, name)
-            write_site(made, site)
+        for name, site in sites(given, folder):
             for handler in (_Handler,) if given.one_thread else (_Handler, _Isolated):
                 rows.append(speed_row(browser, site, name, handler, given.rounds))
                 print(*rows[-1], sep=", ", flush=True)
+    which = given.only or (given.site.name if given.site else "")
     publish(
         given,
         "browser",
-        f"Networks in Chromium{f': {given.only}' if given.only else ''}",
+        f"Networks in Chromium{f': {which}' if which else ''}",
         f"Chromium {version}, SMNet, {SEGMENTS} segments, {CLASSES} classes, random weights"
         f" (motion: as it ships), medians of {given.rounds} runs. One clip, or one"
         " frame of a causal network.",
@@ -242,6 +252,7 @@ def main() -> None:
     made = parser(__doc__)
     made.add_argument("clips", nargs="?", type=Path, help="a folder of videos")
     made.add_argument("--only", help="a network of the table")
+    made.add_argument("--site", type=Path, help="a folder of smnet export --to web, instead")
     made.add_argument("--rounds", type=int, default=5, help="runs of each network")
     made.add_argument("--one-thread", action="store_true", help="leave out two threads")
     given = parse(made)
