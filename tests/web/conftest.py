@@ -18,11 +18,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-pytest.importorskip("onnx", reason="the export extra is not installed")
-pytest.importorskip("onnxscript", reason="the export extra is not installed")
-
-import onnx
-
 from smnet.checkpoints.header import read_header
 from smnet.export.export import Exported
 from smnet.export.parity import Parity
@@ -95,6 +90,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def network(path: Path, spec: ModelSpec, stream: bool) -> Path:
     """A small network by hand, whose scores depend on the order of the frames."""
+    onnx = pytest.importorskip("onnx", reason="the export extra is not installed")
     helper, kind = onnx.helper, onnx.TensorProto
     rng = np.random.default_rng(0)
     side = spec.input_size
