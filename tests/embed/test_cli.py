@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.conftest import Called
@@ -19,8 +20,16 @@ def test_embed_then_find(
 ) -> None:
     index, checkpoint = tmp_path / "index", tmp_path / "best.safetensors"
     shutil.copy(run / "best.safetensors", checkpoint)
-    called = smnet("embed", checkpoint, clips / "val", "--out", index, "--workers", 1)
+    npz = tmp_path / "vectors.npz"
+    words = ("embed", checkpoint, clips / "val", "--out", index, "--workers", 1)
+    called = smnet(*words, "--npz", npz)
     assert called.status == 0, called.err
+    with np.load(npz) as archive:
+        assert len(archive["vectors"]) == len(archive["paths"]) == 6
+        assert archive["vectors"].dtype == np.float16
+        assert np.isnan(archive["starts"]).all()
+        assert "sha256" in json.loads(str(archive["settings"]))
+    assert "exists" in smnet(*words, "--npz", npz).err
     assert "6 videos: 0 done before, 6 new" in called.out
     example = clips / "val" / "rising" / "0.mp4"
     called = smnet("find", example, "--in", index, "-k", 3, "--json")

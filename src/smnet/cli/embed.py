@@ -46,6 +46,10 @@ def embed(
     share: Share = None,
     timeout: CorpusTimeout = 180.0,
     retry: Retry = False,
+    npz: Annotated[
+        str | None, typer.Option(metavar="FILE.npz", help="Write the vectors for NumPy, too.")
+    ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compute a vector for each video, into a Parquet table that smnet find searches.
 
@@ -56,15 +60,23 @@ def embed(
     Examples:
       smnet embed runs/mine clips/ --out index
       smnet embed runs/mine recordings/ --every 1 --window 2 --out index
+      smnet embed runs/mine clips/ --out index --npz vectors.npz
     """
     from smnet.corpus.run import run_corpus
+    from smnet.embed.index import Index
     from smnet.embed.vectors import embedding_work, windows
+    from smnet.files import check_outputs, check_suffix
     from smnet.inference.backends import open_backend, plan_views
     from smnet.recipes.views import parse_views
 
     check_order(checkpoint)
     if window is not None and every is None:
         raise UserError("--window belongs to --every SECONDS")
+    if npz is not None:
+        if share is not None:
+            raise UserError("--npz takes the vectors of all shares; leave out --share")
+        check_suffix(npz, (".npz",), "an archive of NumPy")
+        check_outputs({"--npz": npz}, (checkpoint, *sources), overwrite)
     backend = open_backend(checkpoint, device)
     plan = plan_views(backend, *parse_views(views))
     length = window or every
@@ -80,6 +92,8 @@ def embed(
         retry=retry,
         expand=lambda items: windows(items, every, length) if every and length else items,
     )
+    if npz is not None:
+        Index.load(out).save_npz(npz)
     print_summary(summary, out)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from smnet.data.clips import Part, part_name
 from smnet.data.packed.storage import arrow
 from smnet.errors import UserError
+from smnet.files import atomic_path
 from smnet.inference.vectors import WEIGHTS
 
 TABLE = "embeddings.parquet"
@@ -132,6 +133,31 @@ class Index:
             raise UserError(f"{path}: not a table of vectors ({error})") from None
         parts = [None if start is end is None else Part(start, end, u) for start, end, u in times]
         return cls(vectors, table.column("path").to_pylist(), parts, settings, WEIGHTS)
+
+    def save_npz(self, file: str | Path) -> None:
+        """Write the vectors as a NumPy archive, atomically.
+
+        Its arrays are ``vectors`` (N, D), ``paths`` (N,), ``starts`` and ``ends`` (N,) of parts in
+        their ``units``, NaN where a part has no border, and ``settings``, a text of JSON with the
+        checkpoint's SHA-256.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        borders = {
+            side: np.array([_number(getattr(part, side, None)) for part in self.parts])
+            for side in ("start", "end")
+        }
+        with atomic_path(file) as temporary, temporary.open("wb") as opened:
+            np.savez(
+                opened,
+                vectors=self._vectors,
+                paths=np.array(self.paths),
+                starts=borders["start"],
+                ends=borders["end"],
+                units=np.array([getattr(part, "unit", "") for part in self.parts]),
+                settings=np.array(json.dumps(self.settings)),
+            )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -252,3 +278,7 @@ class Index:
 
 
 _PART = ("start", "end", "unit")
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
