@@ -53,6 +53,14 @@ def test_numbers_by_hand() -> None:
     assert RESULT.confused() == [("down, slowly", "up", 1)]
 
 
+def test_mistakes_by_hand() -> None:
+    assert RESULT.mistakes().tolist() == [2]  # the unreadable clip has no prediction
+    worse = replace(RESULT, labels=np.array([1, 0, 1, 2, 2]))
+    assert worse.mistakes().tolist() == [0, 1, 2]  # scores 0.7, 0.6, 0.5
+    several = replace(RESULT, truth=np.ones((5, 3), bool))
+    assert several.mistakes().tolist() == []
+
+
 def test_a_score_of_zero_is_a_score() -> None:
     zeros = replace(RESULT, scores=np.zeros((5, 3), dtype=np.float32))
     assert zeros.predictions.tolist() == [0] * 5  # a name, but

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,9 @@ from smnet.cli.options import (
 from smnet.cli.reports import NoReport, evaluate_page
 from smnet.cli.timeline import Every, Overlap, Thresholds, Window, measure_recordings
 from smnet.errors import UserError
+
+if TYPE_CHECKING:
+    from smnet.evaluation.results import Evaluation
 
 
 def evaluate(
@@ -99,6 +102,9 @@ def evaluate(
         typer.Option(metavar="FILE.html", help="The report. Default: evaluation.html in a run."),
     ] = None,
     no_report: NoReport = False,
+    explain: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Explain the N worst mistakes in the report.")
+    ] = 0,
 ) -> None:
     """Measure the accuracy of a checkpoint on a data set.
 
@@ -110,6 +116,7 @@ def evaluate(
       smnet evaluate runs/8f runs/16f --weights 1,1 --data clips/ --confusion confusion.png
       smnet evaluate runs/mine/best.onnx --data clips/
       smnet evaluate runs/mine --data clips/ --unknown other-clips/
+      smnet evaluate runs/mine --data clips/ --explain 3
       smnet evaluate runs/mine --data marks.csv --recordings --predictions segments.csv
     """
     from smnet.checkpoints.header import read_header
@@ -150,6 +157,10 @@ def evaluate(
         (*checkpoints, data, root, labels),
         overwrite,
     )
+    if explain and (len(checkpoints) > 1 or no_report or not _page(report, checkpoints)):
+        raise UserError(
+            "--explain N belongs to the report of one checkpoint; give --report FILE.html"
+        )
     if on_error not in ("raise", "skip"):
         raise UserError(f"--on-error {on_error}: use raise or skip")
     if decoder not in ("pyav", "torchcodec"):
@@ -172,7 +183,8 @@ def evaluate(
         return
     # Files first: standard output may be a closed pipe.
     if not no_report and (page := _page(report, checkpoints)) is not None:
-        evaluate_page(page, result, checkpoints, data)
+        why = _why(checkpoints[0], result, explain, device) if explain else ()
+        evaluate_page(page, result, checkpoints, data, why)
     if predictions:
         write_predictions(predictions, result)
     if confusion:
@@ -189,6 +201,27 @@ def evaluate(
             expected = read_header(checkpoint).recipe.get("expected")
         if expected:
             typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")
+
+
+def _why(checkpoint: str, result: Evaluation, count: int, device: str) -> list[str]:
+    """The section of the report that explains the worst mistakes."""
+    from smnet.explain.page import mistakes_section
+    from smnet.explain.run import explain
+    from smnet.inference.recognizer import Recognizer
+    from smnet.inference.sources import Source
+
+    network = Recognizer.load(checkpoint, device)
+    found = []
+    for row in result.mistakes()[:count]:
+        clip = result.clips[row]
+        predicted, true = (result.classes[k[row]] for k in (result.predictions, result.labels))
+        against = true if true in (network.classes or ()) else None
+        try:
+            source = Source(clip.path, clip.path, clip.part)
+            found.append(explain(network, source, predicted, against))
+        except UserError as error:  # such as folders with several streams of frames
+            typer.echo(f"smnet: not explained: {error}", err=True)
+    return [mistakes_section(found)] if found else []
 
 
 def _page(report: str | None, checkpoints: list[str]) -> Path | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,13 +79,16 @@ def train_page(page: Path, outcome: Outcome) -> None:
     written(page)
 
 
-def evaluate_page(page: Path, result: Evaluation, checkpoints: Iterable[str], data: str) -> None:
-    """The report of an evaluation."""
+def evaluate_page(
+    page: Path, result: Evaluation, checkpoints: Iterable[str], data: str, why: Sequence[str] = ()
+) -> None:
+    """The report of an evaluation, with the sections ``why``."""
     from smnet.report.results_page import Report, write_report
 
     names = ", ".join(checkpoints)
     protocol = f"{names} on {data}: views {result.views}, sampling {result.sampling}."
-    write_report(page, Report(f"Evaluation of {names}", result, protocol, command=command()))
+    title = f"Evaluation of {names}"
+    write_report(page, Report(title, result, protocol, command=command(), sections=why))
     written(page)
 
 

@@ -180,6 +180,19 @@ class Evaluation:
             return []
         return most_confused(self.confusion, self.classes, count)
 
+    def mistakes(self) -> NDArray[np.int64]:
+        """Rows of the wrong predictions, the highest score first.
+
+        Clips that were not read and scores that are not finite are left out. Empty where a clip may
+        have several labels.
+        """
+        if self.truth is not None:
+            return np.zeros(0, np.int64)
+        best = self.scores.max(1, initial=0.0)
+        wrong = (self.predictions >= 0) & (self.predictions != self.labels) & np.isfinite(best)
+        rows = np.flatnonzero(wrong)
+        return rows[np.argsort(-best[rows], kind="stable")]
+
     def summary(self) -> dict[str, Any]:
         """Everything as plain values; shares are [value, low, high] with 95 % intervals."""
         shares = {"mean_average_precision": self.mean_precision}

@@ -70,6 +70,23 @@ def sections(found: Sequence[Explained]) -> list[str]:
     ]
 
 
+def mistakes_section(found: Sequence[Explained]) -> str:
+    """A section of a report: why each of several clips was mistaken."""
+    rows = [
+        kit.row(
+            _clip(one),
+            kit.picture(png(strip([one.shown])), f"{one.evidence.path}: {one.question}"),
+            kit.paragraph(kit.text(one.order.verdict)),
+        )
+        for one in found
+    ]
+    return kit.section(
+        "Why these mistakes",
+        *rows,
+        note="Orange speaks for the predicted class, blue for the true one.",
+    )
+
+
 def _named(found: Sequence[Explained], one: Explained, line: str) -> str:
     return f"{one.name}: {line}" if len(found) > 1 and line else line
 

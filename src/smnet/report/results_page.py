@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +54,7 @@ class Report:
         cost: time and size by name.
         command: repeats it.
         advice: further lines on what to do next.
+        sections: further sections, as HTML of :mod:`smnet.report.kit`.
     """
 
     title: str
@@ -68,6 +68,7 @@ class Report:
     cost: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     advice: Sequence[str] = ()
+    sections: Sequence[str] = ()
 
 
 def write_report(path: Path, report: Report) -> None:
@@ -126,6 +127,7 @@ def results_page(report: Report) -> str:
                 kit.row(*_mistakes(result, clips)),
                 note="The wrong predictions with the highest scores. Some may be wrong labels.",
             ),
+            *report.sections,
             kit.section(
                 "Labels to check",
                 kit.row(*_suspects(report.suspects, clips)),
@@ -243,17 +245,14 @@ class _Clips:
 
 
 def _mistakes(result: Evaluation, clips: _Clips) -> list[str]:
-    if not result.clips or result.truth is not None:
+    if not result.clips:
         return []
-    wrong = np.flatnonzero((result.predictions >= 0) & (result.predictions != result.labels))
-    order = wrong[np.argsort(-result.scores[wrong].max(1, initial=0.0), kind="stable")]
     cards = []
-    for i in order[:MISTAKES]:
-        score = float(result.scores[i].max())
-        if math.isfinite(score):
-            said = kit.verdict(result.classes[result.predictions[i]], right=False)
-            truth = kit.text(result.classes[result.labels[i]])
-            cards.append(clips(result.clips[i], f"<b>{truth}</b>", f"taken for {said} {score:.0%}"))
+    for i in result.mistakes()[:MISTAKES]:
+        said = kit.verdict(result.classes[result.predictions[i]], right=False)
+        score = f"taken for {said} {float(result.scores[i].max()):.0%}"
+        truth = kit.text(result.classes[result.labels[i]])
+        cards.append(clips(result.clips[i], f"<b>{truth}</b>", score))
     return cards
 
 
