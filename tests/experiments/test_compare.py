@@ -39,7 +39,7 @@ def test_latencies_are_measured_with_channels_last() -> None:
     inputs = []
     model.layer2[0].temporal.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
     latencies([model])
-    measured = [x for x in inputs if not x.is_meta]  # folding BN traces the model on shapes alone
+    measured = [x for x in inputs if x.shape[-1] == 56]  # folding BN runs it on a smaller clip
     assert measured
     assert all(x.is_contiguous(memory_format=torch.channels_last) for x in measured)
 

@@ -170,11 +170,11 @@ def test_clips_of_one_segment(name: str) -> None:
 
 
 def test_what_cannot_be_traced_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def branch(clips: torch.Tensor) -> torch.Tensor:
-        return clips.mean((1, 2, 3, 4))[:, None] if clips.sum() > 0 else clips[:, 0, 0, 0]
+    def branch(features: torch.Tensor) -> torch.Tensor:
+        return features.mean((1, 3, 4)) if features.sum() > 0 else features[:, 0, :, 0, 0]
 
     model = small("tsn_resnet18")
-    monkeypatch.setattr(model, "forward", branch)
+    monkeypatch.setattr(model, "forward_head", branch)
     with pytest.raises(UserError, match=r"PyTorch .* cannot export tsn_resnet18 \(.+\)$"):
         trace(model)
 
