@@ -1,6 +1,7 @@
 # make demo: set up .venv, draw a data set, train SMNet and TSN on it, write a report.
 # make test: set up .venv and run all tests, in 15 to 20 minutes on two cores.
 # make test-quick: the tests that are not marked slow.
+# make test-install: the steps of the Dockerfile in a new environment; fetches packages from PyPI.
 # make coverage: all tests with line coverage, which must not fall below the floor in pyproject.toml.
 # make bench: networks, engines and readers in one table, in about ten minutes on two quiet cores.
 # make fuzz: the suites that mutate inputs and kill processes, in their long forms.
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),constraints.txt,constraints-cpu.txt)
 PYTHON ?= python3
 
-.PHONY: demo test test-quick coverage bench fuzz lint format docs clean
+.PHONY: demo test test-quick test-install coverage bench fuzz lint format docs clean
 
 demo: $(VENV)/ready
 	$(BIN)/smnet demo
@@ -23,6 +24,10 @@ test: $(VENV)/ready
 
 test-quick: $(VENV)/ready
 	$(PYTEST) -m "not slow"
+
+test-install: export SMNET_INSTALL = 1
+test-install: $(VENV)/ready
+	$(BIN)/python -m pytest tests/serve/test_install.py
 
 coverage: $(VENV)/ready
 	$(PYTEST) --cov --cov-report=term:skip-covered
