@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 from smnet.checkpoints import download
 from smnet.checkpoints import published as known
-from smnet.checkpoints.convert import NameHints
 from smnet.checkpoints.file import read_checkpoint
 from smnet.checkpoints.header import checkpoint_file, is_path, read_header
+from smnet.checkpoints.name_hints import NameHints
 from smnet.cli.main import app
 from smnet.errors import UserError
 from smnet.models import create_model, list_models

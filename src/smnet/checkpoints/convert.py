@@ -30,6 +30,7 @@ from smnet.checkpoints.layouts import (
     trunk_of,
 )
 from smnet.checkpoints.metadata import MAX_SEGMENTS
+from smnet.checkpoints.name_hints import NameHints
 from smnet.checkpoints.save import Checkpoint
 from smnet.data.annotations.names import read_class_names, tell_twins_apart, without_brackets
 from smnet.data.sampling.published import WINDOW
@@ -52,44 +53,6 @@ class Conversion:
 
     checkpoint: Checkpoint
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class NameHints:
-    """Facts from the file names of TSM and its successors, and of MMAction2.
-
-    ``TSM_{data}_{modality}_{arch}_shift{div}_{place}_{consensus}_segment{T}_e{E}[_dense][_nl]``,
-    as the name of the file or its folder; ``..._[dense-]1x1x{T}-...`` in MMAction2, and
-    ``..._{T}x{interval}x1-...`` for its 3D networks.
-    """
-
-    text: str = ""
-    segments: int | None = None
-    shift_div: int | None = None
-    dense: bool = False
-    pooled: bool = False
-    something_v2: bool = False
-    window: int | None = None
-
-    @classmethod
-    def of(cls, path: Path) -> NameHints:
-        """Hints from the file's name, or from its folder's where only that has the segments."""
-        pattern = (
-            r"_segment(\d{1,3})(?=[_.]|$)|[-_]1x1x(\d{1,3})(?=[-_.]|$)"
-            r"|[-_](\d{1,3})x(\d{1,3})x1(?=[-_.]|$)"
-        )
-        texts = (path.name, path.absolute().parent.name)
-        text = next((text for text in texts if re.search(pattern, text)), path.name)
-        count, shift = re.search(pattern, text), re.search(r"_shift(\d{1,3})_", text)
-        return cls(
-            text,
-            int(count[1] or count[2] or count[3]) if count else None,
-            int(shift[1]) if shift else None,
-            re.search(r"[-_]dense(?=[-_.]|$)", text) is not None,
-            "_tpool_" in text,
-            re.search(r"(?i)something-?(?:something-?)?v2|sthv2|ssv2", text) is not None,
-            int(count[3]) * int(count[4]) if count and count[3] else None,
-        )
 
 
 def convert(
