@@ -56,8 +56,15 @@ DEVICES = ("cpu", *(["cuda"] if torch.cuda.is_available() else []))
 
 
 SLOW = (
+    "tests/adapt/test_run.py",
+    "tests/corpus/test_run.py",
     "tests/export/",
+    "tests/inference/test_evidence.py",
+    "tests/live/test_sources.py",
     "tests/live/test_watch.py",
+    "tests/serve/test_hostile.py",
+    "tests/training/test_augment.py",
+    "tests/training/test_budget.py",
     "tests/test_distributed.py",
     "tests/test_kills.py",
     "tests/training/test_loop.py",

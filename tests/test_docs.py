@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
 from smnet.cli.main import app
 from smnet.models.registry import list_models, option_types
 from smnet.recipes.recipe import Recipe
+from tests.conftest import get_command
 
 ROOT = Path(__file__).parents[1]
 GENERATED = ROOT / "docs" / "cli.md"
@@ -60,7 +60,7 @@ def commands(page: Path) -> list[list[str]]:
 
 def find_command(words: list[str]) -> tuple[Any, list[str]]:
     """The command that ``words`` call, and the words after its name."""
-    command: Any = typer.main.get_command(app)
+    command: Any = get_command(app)
     while words and hasattr(command, "commands") and not words[0].startswith("-"):
         assert words[0] in command.commands, f"no verb {words[0]!r}"
         command, words = command.commands[words[0]], words[1:]
