@@ -29,6 +29,16 @@ from tests.conftest import Called
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
+SLOW_PREDICT = (
+    "import sys, time; from smnet.corpus import results; results.ROWS = 2\n"
+    "from smnet.corpus.results import Results; add = Results.add\n"
+    "def slow(*a): add(*a); print('row', flush=True); time.sleep(0.05)\n"
+    "Results.add = slow\n"
+    "from smnet.cli.main import main\n"
+    "sys.argv[1:] = ['predict', *sys.argv[1:], '--top', '2', '--device', 'cpu']; main()"
+)
+"""A program: ``smnet predict`` that prints a line and waits after each row."""
+
 
 @pytest.fixture
 def inbox(clips: Path, tmp_path: Path) -> Path:
@@ -213,15 +223,7 @@ def test_killed_runs_lose_and_repeat_nothing(
 ) -> None:
     whole, out = tmp_path / "whole", tmp_path / "out"
     predict(run, whole, inbox)
-    program = (
-        "import sys, time; from smnet.corpus import results; results.ROWS = 2\n"
-        "from smnet.corpus.results import Results; add = Results.add\n"
-        "def slow(*a): add(*a); print('row', flush=True); time.sleep(0.05)\n"
-        "Results.add = slow\n"
-        "from smnet.cli.main import main\n"
-        "sys.argv[1:] = ['predict', *sys.argv[1:], '--top', '2', '--device', 'cpu']; main()"
-    )
-    command = [sys.executable, "-c", program, str(run), str(inbox), "--out", str(out)]
+    command = [sys.executable, "-c", SLOW_PREDICT, str(run), str(inbox), "--out", str(out)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as killed:
         assert killed.stdout is not None
         for _ in range(6):

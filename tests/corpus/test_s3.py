@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.test_run import inbox, predict  # noqa: F401
+from tests.corpus.test_run import SLOW_PREDICT, inbox, predict  # noqa: F401
 
 pq = pytest.importorskip("pyarrow.parquet")
 s3fs = pytest.importorskip("s3fs")
@@ -53,16 +53,8 @@ def rows(files: Any, name: str) -> dict[str, Any]:
 def test_a_run_from_and_to_a_bucket_that_is_killed(run: Path, bucket: Any) -> None:
     whole = predict(run, "s3://bucket/whole", "s3://bucket/in/")
     assert whole.merged == {"predictions.parquet": 12, "unreadable.parquet": 1, "missing": 0}
-    program = (
-        "import sys, time; from smnet.corpus import results; results.ROWS = 2\n"
-        "from smnet.corpus.results import Results; add = Results.add\n"
-        "def slow(*a): add(*a); print('row', flush=True); time.sleep(0.05)\n"
-        "Results.add = slow\n"
-        "from smnet.cli.main import main\n"
-        "sys.argv[1:] = ['predict', *sys.argv[1:], '--top', '2', '--device', 'cpu']; main()"
-    )
     words = [str(run), "s3://bucket/in/", "--out", "s3://bucket/out", "--batch", "4"]
-    command = [sys.executable, "-c", program, *words]
+    command = [sys.executable, "-c", SLOW_PREDICT, *words]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as killed:
         assert killed.stdout is not None
         for _ in range(6):

@@ -159,7 +159,7 @@ def _frames(given: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 class NothingThereError(UserError):
-    """A word of the command line that stands for no video."""
+    """No video was found for a word of the command line."""
 
 
 def find_sources(words: Sequence[str], part: Part | None = None) -> list[Source]:
@@ -176,7 +176,7 @@ def find_sources(words: Sequence[str], part: Part | None = None) -> list[Source]
         UserError: as :func:`find_videos`; a list with an impossible part, or parts given twice.
     """
     found: dict[tuple[str, Part | None], None] = {}
-    empty = ""  # the error of a word that stands for nothing
+    empty = ""  # the message of the first word without a video
     for word in words:
         rows = _in_table(Path(word[1:])) if word.startswith("@") else None
         if rows and part and any(own for _, own in rows):
@@ -204,11 +204,11 @@ def find_videos(words: Sequence[str]) -> list[str]:
     line. A folder with images and no video is a video itself, of frames. What a pattern matches
     besides videos is not used and counted on standard error.
 
-    A path that does not exist is returned too, and so is a word that stands for nothing among
-    others: prediction reports it among the others' results.
+    A path that does not exist is returned too. So is a word without videos, if there are other
+    words. Prediction reports both among the results.
 
     Raises:
-        UserError: words that stand for nothing, a list of parts, or no path exists.
+        UserError: no word has a video, a list of parts is given, or no path exists.
     """
     sources = find_sources(words)
     for source in sources:

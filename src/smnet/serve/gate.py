@@ -31,7 +31,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 OPEN = ("/", "/page.js", "/app.js", "/style.css", "/healthz", "/readyz")
 """Paths that need no token."""
 REPORTS = "/report/"
-"""Paths below need no token either: each ends in a key of its own."""
+"""Paths below it need no token either. Each path ends in a secret key."""
 ANSWERS = ("/v1/predict", "/v1/embed", "/v1/explain", "/v1/timeline", "/v1/report")
 """Paths that are counted by name."""
 POLICY = (

@@ -1,4 +1,4 @@
-// The network, in a thread of its own. Messages: {id, kind, ...} in, {id, ...} or {id, error} out.
+// Runs the network in a worker thread. Messages: {id, kind, ...} in, {id, ...} or {id, error} out.
 import * as ort from "./onnxruntime/ort.wasm.bundle.min.js";
 
 ort.env.logLevel = "error";
