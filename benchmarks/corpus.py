@@ -4,7 +4,7 @@
     python benchmarks/corpus.py listing --files 100000
     python benchmarks/corpus.py race --files 10000
     python benchmarks/corpus.py nodes --files 3000
-    python benchmarks/corpus.py throughput
+    OMP_NUM_THREADS=1 python benchmarks/corpus.py throughput tsn_resnet50-224.onnx --videos 48
 
 ``scale`` links a few thousand small files under many names, 1 % of them bad in ten ways. One run is
 left alone. Another is killed with SIGKILL at random moments, alone or with its workers, and started
@@ -16,9 +16,11 @@ writing are what costs.
 ``nodes`` runs on a Ray cluster of two nodes of this machine, and kills one of them when a third of
 the rows has come.
 
-``throughput`` compares the pipelines of ``smnet predict`` (a decoding thread) and ``--out`` (a
-decoding process) with decoding alone and the network alone, in turns, without their start. Each
-stage has one core. On Ray, the time is that between the first and the last row.
+``throughput`` compares the pipelines of ``smnet predict`` (a decoding thread), ``--out`` (a
+decoding process) and ``--engine ray`` (two workers) with decoding alone and the network alone, in
+turns, without their start. Each stage has one core. The network is a checkpoint, an exported file,
+or the name of an untrained one: ``tiny.onnx``, or FAMILY-SIZE with the suffix ``.onnx`` or
+``.safetensors``.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -327,7 +329,16 @@ ALONE = ("decoding", "network")
 """The stages that are measured without the other."""
 
 
-def stages(network: str, videos: list[str], workers: int) -> dict[str, Callable[[], object]]:
+@dataclass
+class Turn:
+    """What one pass over the videos took, seconds; of Ray from the first row to the last."""
+
+    wall: float
+    cpu: float
+    videos: int
+
+
+def stages(network: str, videos: list[str]) -> dict[str, Callable[[], object]]:
     """Decoding alone, the network alone, and the pipelines of both."""
     backend = open_backend(network, "cpu")
     recognizer = Recognizer(backend)
@@ -338,15 +349,65 @@ def stages(network: str, videos: list[str], workers: int) -> dict[str, Callable[
     batches = len(items) // 8
 
     def processes() -> list[object]:
-        ahead = read_in_processes(read, recognizer.plan.shape, items, workers, 24)
+        ahead = read_in_processes(read, recognizer.plan.shape, items, 1, 24)
         return list(in_batches(ahead, 8, work.compute, Utilisation()))
 
     return {
         "decoding": lambda: [read(item) for item in items],
         "network": lambda: [work.compute(views) for _ in range(batches)],
-        "threads": lambda: list(recognizer.predict_many(videos, workers=workers)),
+        "threads": lambda: list(recognizer.predict_many(videos, workers=1)),
         "processes": processes,
     }
+
+
+def timed(call: Callable[[], object], videos: int) -> Turn:
+    began, before = time.perf_counter(), sum(os.times()[:4])
+    call()
+    return Turn(time.perf_counter() - began, sum(os.times()[:4]) - before, videos)
+
+
+def on_ray(network: str, videos: list[str]) -> tuple[Turn, dict[str, float]]:
+    """A pass on Ray, and the CPU seconds of the stages and of Ray itself meanwhile."""
+    import ray
+
+    settings = (network, "cpu", (1, 1), 5, 60.0)
+    rows = engine._rows(ray, list(list_items(videos)), settings, 1, 1, False)
+    next(rows)
+    began, before = time.perf_counter(), ray_cpu()
+    count = sum(1 for _ in rows)
+    after, wall = ray_cpu(), time.perf_counter() - began
+    used = {name: after[name] - before.get(name, 0) for name in after}
+    return Turn(wall, sum(used.values()), count), used
+
+
+def ray_cpu() -> dict[str, float]:
+    """CPU seconds so far of the stages, of this process, and of Ray's other processes."""
+    used = {"decoding": 0.0, "network": 0.0, "driver": 0.0, "ray": 0.0}
+    for place in Path("/proc").iterdir():
+        try:
+            words = (place / "cmdline").read_bytes().decode()
+            times = (place / "stat").read_text().rpartition(")")[2].split()
+        except (OSError, ValueError):
+            continue
+        stage = "ray" if "ray" in words else ""
+        stage = "decoding" if "(Decode)" in words else "network" if "(Compute)" in words else stage
+        stage = "driver" if place.name == str(os.getpid()) else stage
+        # A decoder is a child of its worker, with the same words.
+        if stage:
+            used[stage] += sum(map(int, times[11:13])) / os.sysconf("SC_CLK_TCK")
+    return used
+
+
+def network_of(name: str, place: Path) -> str:
+    """The file of a network; an untrained one is made."""
+    if Path(name).exists():
+        return name
+    if name == "tiny.onnx":
+        return str(make_network(place))
+    stem, _, suffix = name.rpartition(".")
+    family, _, size = stem.rpartition("-")
+    made = save_network(place, family, 8, int(size))
+    return str(export(made).path if suffix == "onnx" else made)
 
 
 def throughput(given: argparse.Namespace) -> None:
@@ -358,38 +419,45 @@ def throughput(given: argparse.Namespace) -> None:
         for number in range(given.videos):
             videos.append(str(place / f"link-{number}.mp4"))
             Path(videos[-1]).symlink_to(made)
-        networks = {"tiny, ONNX": make_network(place)}
-        for name in ("tsn_resnet18", "smnet_resnet18"):
-            networks[f"{name}, PyTorch"] = checkpoint = save_network(place, name, 8, 112)
-            networks[f"{name}, ONNX"] = export(checkpoint).path
-        rows = []
-        for name, network in networks.items():
-            calls = stages(str(network), videos, 1)
-            seconds: dict[str, list[float]] = {key: [] for key in calls}
-            cpu: dict[str, list[float]] = {key: [] for key in calls}
-            for _ in range(given.rounds):
-                for key, call in calls.items():
-                    began, before = time.perf_counter(), sum(os.times()[:4])
-                    call()
-                    seconds[key].append(time.perf_counter() - began)
-                    cpu[key].append(sum(os.times()[:4]) - before)
-            each = {key: statistics.median(v) / len(videos) * 1000 for key, v in cpu.items()}
-            row = [name, *(f"{each[key]:.1f}" for key in ("decoding", "network"))]
-            slower = [max(pair) for pair in zip(*(seconds[k] for k in ALONE), strict=True)]
-            for key in ("threads", "processes"):
-                of_both = each[key] / sum(each[k] for k in ALONE)
-                rates = [s / t for s, t in zip(slower, seconds[key], strict=True)]
-                row += [f"{of_both:.2f}", f"{statistics.median(rates):.2f}"]
-            rows.append(row)
-            print(row, flush=True)
-    header = ["network", "decoding, ms", "network, ms", "threads: CPU", "threads: rate"]
-    header += ["processes: CPU", "processes: rate"]
-    text = (
-        f"Medians of {given.rounds} turns with {given.videos} videos. ms of CPU per video of each"
-        " stage alone; CPU of a pipeline over the sum of both; its rate over that of the slower"
-        " stage alone."
-    )
-    publish(given, "corpus", "Throughput", table(header, rows), text)
+        network = network_of(given.network, place)
+        calls = stages(network, videos)
+        turns: dict[str, list[Turn]] = {key: [] for key in (*calls, *(["ray"] * given.ray))}
+        if given.ray:
+            import ray
+
+            ray.init(num_cpus=2, log_to_driver=False, include_dashboard=False)
+            ray.data.DataContext.get_current().enable_progress_bars = False
+        shares = []
+        for _ in range(given.rounds):
+            for key, call in calls.items():
+                turns[key].append(timed(call, len(videos)))
+            if given.ray:
+                turn, used = on_ray(network, videos)
+                turns["ray"].append(turn)
+                shares.append({name: seconds / turn.wall for name, seconds in used.items()})
+    each = {
+        key: statistics.median(t.cpu / t.videos * 1000 for t in found)
+        for key, found in turns.items()
+    }
+    slower = [
+        max(turn.wall / turn.videos for turn in pair)
+        for pair in zip(*(turns[key] for key in ALONE), strict=True)
+    ]
+    rows = []
+    for key, found in turns.items():
+        walls = [turn.wall / turn.videos for turn in found]
+        rates = [alone / wall for alone, wall in zip(slower, walls, strict=True)]
+        row = [key, f"{statistics.median(walls) * 1000:.1f}", f"{each[key]:.1f}"]
+        both = each[key] / sum(each[stage] for stage in ALONE)
+        row += ["", ""] if key in ALONE else [f"{both:.2f}", f"{statistics.median(rates):.2f}"]
+        rows.append(row)
+    header = ["", "ms per video", "ms of CPU", "CPU over both stages", "rate over the slower stage"]
+    text = f"Medians of {given.rounds} turns with {given.videos} videos."
+    if shares:
+        busy = {name: statistics.median(s[name] for s in shares) for name in shares[0]}
+        text += " Cores used on Ray: " + ", ".join(f"{n} {v:.2f}" for n, v in busy.items()) + "."
+    title = f"Throughput, {Path(given.network).name}"
+    publish(given, "corpus", title, table(header, rows), text)
 
 
 TASKS = {"scale": scale, "listing": listing, "race": race, "nodes": nodes, "throughput": throughput}
@@ -398,6 +466,8 @@ TASKS = {"scale": scale, "listing": listing, "race": race, "nodes": nodes, "thro
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("task", choices=tuple(TASKS))
+    arguments.add_argument("network", nargs="?", default="tiny.onnx", help="of throughput")
+    arguments.add_argument("--ray", action="store_true", help="measure throughput on Ray, too")
     arguments.add_argument("--files", type=int, default=100_000)
     arguments.add_argument("--distinct", type=int, default=2000, help="encoded files")
     arguments.add_argument("--kills", type=int, default=20)

@@ -68,6 +68,15 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def engine_threads() -> int:
+    """Threads of a network in an exported file: ``OMP_NUM_THREADS`` as in PyTorch, else the cores.
+
+    Ray sets it to the cores of a worker, and batch systems to those of a task.
+    """
+    given = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(given) if given.isdecimal() and int(given) else available_cores()
+
+
 def available_memory() -> int:
     """Bytes that programs can still take without swapping; 1 GiB where that is unknown."""
     try:

@@ -58,7 +58,7 @@ class ExportedBackend(ABC):
         Args:
             path: the ``.onnx`` or ``.xml`` file.
             device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"cuda:1"``.
-            threads: threads per run; None is one per core.
+            threads: threads per run; None is ``OMP_NUM_THREADS``, else one per core.
 
         Raises:
             UserError: another kind of file, or no such device.

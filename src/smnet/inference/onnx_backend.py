@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from smnet.errors import UserError, missing_extra
 from smnet.inference.exported import FEATURES, INPUT, OUTPUT, ExportedBackend, bounded
-from smnet.system import available_cores
+from smnet.system import engine_threads
 
 MAX_NETWORK = 2 * 2**30
 """Largest ``.onnx`` file that is read, bytes: the limit of the format itself."""
@@ -28,7 +28,7 @@ class OnnxBackend(ExportedBackend):
         network = bounded(Path(self.path), MAX_NETWORK).read_bytes()
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; they are raised as well
-        options.intra_op_num_threads = self.threads or available_cores()
+        options.intra_op_num_threads = self.threads or engine_threads()
         # Spinning idle threads would take the cores from the threads that decode.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         providers = _providers(self.device, onnxruntime.get_available_providers())

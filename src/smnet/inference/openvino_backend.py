@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from smnet.errors import UserError
 from smnet.inference.exported import FEATURES, INPUT, OUTPUT, ExportedBackend, bounded
-from smnet.system import available_cores
+from smnet.system import engine_threads
 
 SECTION = "smnet"
 """Section of the file's rt_info that holds the metadata."""
@@ -62,7 +62,7 @@ class OpenVinoBackend(ExportedBackend):
             self._model = core.read_model(description, weights)
             metadata = _metadata(self._model)
             settings = {
-                "INFERENCE_NUM_THREADS": self.threads or available_cores(),
+                "INFERENCE_NUM_THREADS": self.threads or engine_threads(),
                 "PERFORMANCE_HINT": "LATENCY",
             }
             if metadata.get("precision") not in ("fp16", "int8"):
