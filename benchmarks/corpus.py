@@ -371,13 +371,19 @@ def on_ray(network: str, videos: list[str]) -> tuple[Turn, dict[str, float]]:
     import ray
 
     settings = (network, "cpu", (1, 1), 5, 60.0)
-    rows = engine._rows(ray, list(list_items(videos)), settings, 1, 1, False)
-    next(rows)
-    began, before = time.perf_counter(), ray_cpu()
-    count = sum(1 for _ in rows)
-    after, wall = ray_cpu(), time.perf_counter() - began
-    used = {name: after[name] - before.get(name, 0) for name in after}
-    return Turn(wall, sum(used.values()), count), used
+    size = int(np.prod(plan_views(open_backend(network, "cpu")).shape))
+    rows = engine._rows(ray, list(list_items(videos)), settings, size, 1, 1, False)
+    seen: list[tuple[float, int, dict[str, float]]] = []  # seconds, rows and CPU when rows came
+    for count, _ in enumerate(rows, start=1):
+        now = time.perf_counter()
+        if not seen or now - seen[-1][0] > 0.1:
+            seen.append((now, count - 1, ray_cpu()))
+    # The workers end while the last rows are still being read.
+    while seen[-1][2]["decoding"] < seen[-2][2]["decoding"]:
+        seen.pop()
+    (began, first, before), (ended, last, after) = seen[1], seen[-1]
+    used = {name: after[name] - before[name] for name in after}
+    return Turn(ended - began, sum(used.values()), last - first), used
 
 
 def ray_cpu() -> dict[str, float]:
@@ -432,7 +438,7 @@ def throughput(given: argparse.Namespace) -> None:
             for key, call in calls.items():
                 turns[key].append(timed(call, len(videos)))
             if given.ray:
-                turn, used = on_ray(network, videos)
+                turn, used = on_ray(network, 3 * videos)  # the first and last rows are left out
                 turns["ray"].append(turn)
                 shares.append({name: seconds / turn.wall for name, seconds in used.items()})
     each = {

@@ -36,7 +36,11 @@ Columns = dict[str, Any]
 """A batch: an array or a list per column."""
 
 BATCH = 8
-"""Videos per batch between the stages."""
+"""Videos per batch of the network."""
+ROOM = 32 << 20
+"""Bytes of views that a decoder hands over at once. It rests while Ray takes them."""
+TASK = 64
+"""Videos of a task, which is done again if its worker is lost."""
 BLOCK = 100_000
 """Videos of a corpus that are given to Ray at once, so that memory does not grow with it."""
 
@@ -91,7 +95,7 @@ class Decode:
         backend = open_backend(checkpoint, "cpu")
         self._plan, self._timeout = plan_views(backend, *views), timeout
         self._read = partial(read_item, backend, self._plan)
-        self._pool = ProcessPool(self._read, 1, timeout=timeout, window=BATCH)
+        self._pool = ProcessPool(self._read, 1, timeout=timeout, window=TASK)
 
     def __call__(self, batch: Columns) -> Columns:
         columns = zip(*(batch[name] for name in _ITEM), strict=True)
@@ -206,12 +210,13 @@ def run_on_ray(
     networks = gpus or max(cores // 2, 1)
     used = Utilisation(threads=max(cores - networks, 1))
     summary = Summary(used=used)
+    size = int(np.prod(work.plan.shape))
 
     def found(items: Iterator[Item]) -> Iterator[Found]:
         while block := list(islice(items, BLOCK)):
             began = time.perf_counter()
             settings = (file, device, views, top, timeout)
-            for row in _rows(ray, block, settings, used.threads, networks, gpus > 0):
+            for row in _rows(ray, block, settings, size, used.threads, networks, gpus > 0):
                 read = Read(*(row[name] for name in _READ))
                 used.reading += read.reading
                 used.decoding += read.decoding
@@ -231,18 +236,22 @@ def _rows(
     ray: Any,
     items: Sequence[Item],
     settings: tuple[Any, ...],
+    size: int,
     decoders: int,
     networks: int,
     gpus: bool,
 ) -> Iterator[Mapping[str, Any]]:
-    """Rows of items. Ray decodes no further ahead than its memory for blocks holds."""
+    """Rows of items, of ``size`` bytes each when decoded.
+
+    Ray decodes no further ahead than its memory for blocks holds.
+    """
     checkpoint, device, views, top, timeout = settings
-    blocks = max(min(len(items) // BATCH, 4 * (decoders + networks)), 1)
+    blocks = max(len(items) // TASK, min(len(items) // BATCH, 4 * (decoders + networks)), 1)
     dataset = ray.data.from_arrow(_columns(items), override_num_blocks=blocks)
     dataset = dataset.map_batches(
         Decode,
         fn_constructor_args=(checkpoint, views, timeout),
-        batch_size=BATCH,
+        batch_size=min(max(ROOM // size, 1), TASK),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=decoders),
         num_cpus=1,
     ).map_batches(
