@@ -54,7 +54,10 @@ WINGS = {
         "when actions happen in long recordings",
         "models data checkpoints inference evaluation report corpus",
     ),
-    "live": ("what happens now, in streams", "models data checkpoints inference timeline"),
+    "live": (
+        "what happens now, in streams",
+        "models data checkpoints inference evaluation timeline",
+    ),
     "explain": (
         "why a network gives a score",
         "models data checkpoints inference report",
@@ -102,6 +105,7 @@ DATA_ROOMS = {
         "clips video workers packed open annotations",
     ),
     "packing": ("writing packed sets", "clips video workers packed open annotations"),
+    "joining": ("clips joined into one film", "clips video open annotations"),
 }
 
 

@@ -33,6 +33,7 @@ READERS = {
     "data check": "data check DATA --workers 1",
     "data stats": "data stats DATA --workers 1",
     "data pack": "data pack DATA OUT/packed --workers 1",
+    "data join": "data join DATA OUT/film.mp4",
 }
 readers = pytest.mark.parametrize("verb", READERS)
 
@@ -94,6 +95,7 @@ PARTED = {
     "data check": "data check PARTS --workers 1",
     "data stats": "data stats PARTS --workers 1",
     "data pack": "data pack PARTS OUT/packed --workers 1 --frames all",
+    "data join": "data join PARTS OUT/film.mp4",
 }
 
 
@@ -170,6 +172,7 @@ FULL = {
     "evaluate": ("evaluate RUN --data DATA --workers 0 --predictions OUT/p.csv", 0),
     "data check": ("data check DATA --workers 1 --report OUT/r.csv", 0),
     "data pack": ("data pack DATA OUT/packed --workers 1 --frames all", 8),
+    "data join": ("data join DATA OUT/film.mp4", 0),
     "export": ("export RUN --out OUT/m.pt2 --to torch", 100),
     "predict": ("predict RUN CLIP --annotate OUT/a.mp4", 0),
 }

@@ -188,3 +188,36 @@ def test_data_without_parts_are_refused(
     called = smnet("evaluate", network, "--data", tmp_path, "--recordings")
     assert called.status == 1
     assert "no labelled parts of recordings in split 'val'" in called.err
+
+
+def test_events_of_streams_are_evaluated(
+    smnet: Smnet, network: Path, marked: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "events.csv"
+    words = ("evaluate", network, "--data", marked, "--recordings", "--live", "--device", "cpu")
+    called = smnet(*words, "--predictions", file)
+    assert called.status == 0, called.err
+    assert "2 recordings of 26.0 s: 6 labelled parts" in called.out
+    with file.open() as opened:
+        rows = list(csv.DictReader(opened))
+    values = json.loads(smnet(*words, "--json").out)
+    assert values["detections"] == len(rows)
+    red = {entry["name"]: entry for entry in values["classes"]}["red"]
+    assert (red["parts"], red["F1@25"][0]) == (4, 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--recordings --confusion a.png", "--confusion has no effect with --recordings"),
+        ("--recordings --live --window 2", "--window has no effect with --live"),
+        ("--live", "--live has no effect without --recordings"),
+        ("--thresholds t.json", "--thresholds has no effect without --recordings"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    smnet: Smnet, network: Path, marked: Path, words: str, message: str
+) -> None:
+    called = smnet("evaluate", network, "--data", marked, *words.split())
+    assert called.status == 1
+    assert message in called.err

@@ -41,6 +41,7 @@ WORDS = {
     "data check": "nowhere",
     "data stats": "nowhere",
     "data pack": "nowhere new",
+    "data join": "nowhere new.mp4",
 }
 NUMBERS = ("many", "-1000000", "1e400", "nan", "9" * 40, "0x10")
 TEXTS = ("", "nowhere", "a" * 5000, "café\udcff", "=", "../" * 50, "*", "@", "hf://", "s3://")

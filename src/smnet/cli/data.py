@@ -1,4 +1,4 @@
-"""``smnet data show``, ``check``, ``stats`` and ``pack``."""
+"""``smnet data show``, ``check``, ``stats``, ``pack`` and ``join``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 app = typer.Typer(
-    help="Show, check, count or pack a data set.", no_args_is_help=True, rich_markup_mode=None
+    help="Show, check, count, pack or join the clips of a data set.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 
@@ -264,3 +266,53 @@ def pack(
             progress=progress,
         )
     print_pack(report)
+
+
+@app.command()
+def join(
+    data: DataArgument,
+    film: Annotated[str, typer.Argument(metavar="FILM.mp4", help="The film to write.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "val",
+    gap: Annotated[
+        str, typer.Option(metavar="FROM,TO", help="Seconds of a still picture between clips.")
+    ] = "1,3",
+    seed: Annotated[int, typer.Option(min=0, help="Of the order and the gaps.")] = 0,
+    format: Format = None,
+    root: Root = None,
+    labels: Labels = None,
+    first_label: FirstLabel = 0,
+    target: Target = None,
+    fold: Fold = 1,
+    overwrite: Overwrite = False,
+) -> None:
+    """Join clips into one film, with their labels and times in a csv beside it.
+
+    The film shows what a network does on a stream, where clips have no borders. Before each clip
+    its first picture stands still. The csv is a data set of parts.
+
+    \b
+    Examples:
+      smnet data join clips/ film.mp4
+      smnet evaluate runs/mine --data film.csv --recordings --live
+    """
+    from smnet.console import clip_progress
+    from smnet.data.joining import join_clips, marks_of
+    from smnet.files import check_outputs
+
+    if split not in ("train", "val", "test"):
+        raise UserError(f"--split {split}: use train, val or test")
+    try:
+        shortest, longest = map(float, gap.split(","))
+    except ValueError:
+        raise UserError(f"--gap {gap}: use two numbers of seconds, such as 1,3") from None
+    check_outputs({"FILM": film, "the csv": marks_of(film)}, (data, root, labels), overwrite)
+    with clip_progress("joining", "unreadable") as progress:
+        marks = join_clips(
+            ClipSource(data, format, root, labels, first_label, fold, target=target),
+            film,
+            split=split,
+            gap=(shortest, longest),
+            seed=seed,
+            progress=progress,
+        )
+    typer.echo(f"written: {film}, {marks}")

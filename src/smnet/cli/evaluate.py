@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from smnet.cli.options import (
     Workers,
 )
 from smnet.cli.reports import NoReport, evaluate_page
-from smnet.cli.timeline import Every, Overlap, Thresholds, Window, measure_recordings
+from smnet.cli.timeline import Every, High, Overlap, Thresholds, Window, measure_recordings
 from smnet.errors import UserError
 
 if TYPE_CHECKING:
@@ -84,6 +85,13 @@ def evaluate(
             help="Measure timelines of whole recordings: mAP, F1, edit score, frame accuracy.",
         ),
     ] = False,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", help="With --recordings: measure the events of smnet live, as streams."
+        ),
+    ] = False,
+    high: High = 0.5,
     thresholds: Thresholds = None,
     window: Window = None,
     every: Every = None,
@@ -118,6 +126,7 @@ def evaluate(
       smnet evaluate runs/mine --data clips/ --unknown other-clips/
       smnet evaluate runs/mine --data clips/ --explain 3
       smnet evaluate runs/mine --data marks.csv --recordings --predictions segments.csv
+      smnet evaluate runs/causal --data film.csv --recordings --live
     """
     from smnet.checkpoints.header import read_header
     from smnet.console import json_text
@@ -131,10 +140,25 @@ def evaluate(
     from smnet.report.confusion import check_picture, draw_confusion
     from smnet.report.tables import print_evaluation
 
+    windows: dict[str, object] = {"--window": window, "--every": every}
+    of_recordings = {"--live": live, "--high": high != 0.5, "--thresholds": thresholds}
+    of_clips = {
+        "--weights": weights,
+        "--sampling": sampling,
+        "--confusion": confusion,
+        "--unknown": unknown,
+        "--report": report,
+        "--explain": explain,
+        "--on-error": on_error != "raise",
+        "--decoder": decoder != "pyav",
+    }
     if recordings:
+        _leave_out(of_clips, "with --recordings; leave it out")
+        if live:
+            _leave_out({**windows, "--views": views}, "with --live; leave it out")
         measure_recordings(
             checkpoints,
-            ClipSource(data, format, root, labels, first_label, fold),
+            ClipSource(data, format, root, labels, first_label, fold, target=target),
             split,
             predictions,
             as_json=as_json,
@@ -142,12 +166,16 @@ def evaluate(
             device=device,
             batch=batch,
             views=parse_views(views or "1x1"),
+            live=live,
+            high=high,
             thresholds=thresholds,
             window=window,
             every=every,
             overlap=overlap,
         )
         return
+    more = {**of_recordings, **windows, "--overlap": overlap}
+    _leave_out(more, "without --recordings; add it, or leave this out")
     if predictions:
         check_predictions(predictions)
     if confusion:
@@ -201,6 +229,13 @@ def evaluate(
             expected = read_header(checkpoint).recipe.get("expected")
         if expected:
             typer.echo(f"\n{checkpoint}: {describe_expected(expected)}")
+
+
+def _leave_out(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would have no effect."""
+    for name, value in options.items():
+        if value:
+            raise UserError(f"{name} has no effect {why}")
 
 
 def _why(checkpoint: str, result: Evaluation, count: int, device: str) -> list[str]:

@@ -28,10 +28,11 @@ OTHER_NAMES = {
     "pack": "data pack",
     "show": "data show",
     "stats": "data stats",
+    "join": "data join",
 }
 """Words that people try, and the verbs that do it."""
 
-DATA_VERBS = ("show", "check", "stats", "pack")
+DATA_VERBS = ("show", "check", "stats", "pack", "join")
 
 
 def did_you_mean(words: Sequence[str], option: str = "") -> str:

@@ -26,6 +26,7 @@ Thresholds = Annotated[
     str | None,
     typer.Option(metavar="FILE.json", help="Thresholds per class, of an earlier --calibrate."),
 ]
+High = Annotated[float, typer.Option(min=0, max=1, help="A segment reaches this score.")]
 Overlap = Annotated[bool, typer.Option("--overlap", help="Several labels at one time.")]
 
 
@@ -64,7 +65,7 @@ def timeline(
         float | None,
         typer.Option(min=0, help="Seconds over which scores are averaged. Default: half a window."),
     ] = None,
-    high: Annotated[float, typer.Option(min=0, max=1, help="A segment reaches this score.")] = 0.5,
+    high: High = 0.5,
     low: Annotated[
         float | None,
         typer.Option(
@@ -203,6 +204,9 @@ def measure_recordings(
     overwrite: bool,
     device: str,
     thresholds: str | None,
+    high: float,
+    overlap: bool,
+    live: bool,
     **options: Any,
 ) -> None:
     """``smnet evaluate --recordings``: the timeline of every recording of a split, measured.
@@ -212,17 +216,21 @@ def measure_recordings(
         source: the data set.
         split: of the recordings.
         predictions: a file for the segments.
-        as_json, overwrite, device, thresholds: as given on the command line.
-        options: see :func:`smnet.timeline.run.settings`.
+        as_json, overwrite, device, thresholds, high, overlap: as given on the command line.
+        live: measure the events of the recordings as streams instead of their timelines.
+        options: of timelines, see :func:`smnet.timeline.run.settings`.
     """
     from smnet.console import json_text
-    from smnet.files import check_outputs, check_suffix
+    from smnet.files import check_outputs, check_suffix, write_text
     from smnet.inference.backends import open_backend
+    from smnet.live.recordings import evaluate_streams
+    from smnet.live.scoring import open_scorer
     from smnet.report.detection import print_detection
     from smnet.timeline.calibrate import read_calibration
     from smnet.timeline.curves import RecordingUse
     from smnet.timeline.run import evaluate_recordings, read_recordings, settings
-    from smnet.timeline.writers import write_segments
+    from smnet.timeline.segments import Limits
+    from smnet.timeline.writers import segments_table
 
     if len(checkpoints) != 1:
         raise UserError(f"--recordings takes one checkpoint; {len(checkpoints)} were given")
@@ -230,16 +238,25 @@ def measure_recordings(
         check_suffix(predictions, (".csv",), "a table of segments")
     inputs = (*checkpoints, source.data, source.root, source.labels, thresholds)
     check_outputs({"--predictions": predictions}, inputs, overwrite)
-    engine = open_backend(checkpoints[0], device)
     calibration = read_calibration(thresholds) if thresholds else None
-    chosen = settings(engine, calibration=calibration, **options)
     used = RecordingUse()
-    data = read_recordings(source, split, engine)
-    result, timelines = evaluate_recordings(chosen, data, used)
+    if live:
+        scorer = open_scorer(checkpoints[0], device=device)
+        data = read_recordings(source, split, scorer)
+        limits = Limits(high, 0.6 * high, 0.5)
+        by_class = calibration.limits if calibration else None
+        result = evaluate_streams(scorer, data, limits=limits, by_class=by_class, overlap=overlap)
+    else:
+        engine = open_backend(checkpoints[0], device)
+        chosen = settings(engine, calibration=calibration, high=high, overlap=overlap, **options)
+        data = read_recordings(source, split, engine)
+        result = evaluate_recordings(chosen, data, used)[0]
     if predictions is not None:
-        write_segments(predictions, timelines)
+        found = [(r.path, r.detections) for r in result.recordings]
+        write_text(predictions, segments_table(found))
         typer.echo(f"written: {predictions}", err=True)
-    typer.echo(used, err=True)
+    if used.clips:
+        typer.echo(used, err=True)
     if as_json:
         typer.echo(json_text(result.summary(), 2))
     else:

@@ -40,12 +40,16 @@ class Stream(Protocol):
 
     Attributes:
         spec: the model and its input description.
+        recipe: see :class:`smnet.inference.backends.Backend`.
         scaler: what scales its frames, see :class:`smnet.data.loading.views.ViewPlan`.
         state_bytes: size of the state.
     """
 
     @property
     def spec(self) -> ModelSpec: ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any]: ...
 
     @property
     def scaler(self) -> Scaler: ...
@@ -76,6 +80,11 @@ class TorchStream:
     def spec(self) -> ModelSpec:
         spec: ModelSpec = self._model.spec
         return spec
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        recipe: Mapping[str, Any] = self._backend.recipe
+        return recipe
 
     @property
     def scaler(self) -> Scaler:

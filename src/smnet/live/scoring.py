@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ class Scorer(Protocol):
 
     Attributes:
         spec: the model.
+        recipe: see :class:`smnet.inference.backends.Backend`.
         mode: ``"window"`` or ``"causal"``.
         state_bytes: size of what is kept between frames.
     """
@@ -35,6 +36,9 @@ class Scorer(Protocol):
 
     @property
     def spec(self) -> ModelSpec: ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any]: ...
 
     @property
     def state_bytes(self) -> int: ...
@@ -65,6 +69,10 @@ class WindowScorer:
     @property
     def spec(self) -> ModelSpec:
         return self._backend.spec
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        return self._backend.recipe
 
     @property
     def state_bytes(self) -> int:
@@ -104,6 +112,10 @@ class CausalScorer:
     @property
     def spec(self) -> ModelSpec:
         return self._stream.spec
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        return self._stream.recipe
 
     @property
     def state_bytes(self) -> int:

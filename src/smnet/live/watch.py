@@ -178,7 +178,7 @@ class Watch:
 
 
 def watch(
-    checkpoint: str | os.PathLike[str],
+    checkpoint: str | os.PathLike[str] | Scorer,
     source: str,
     *,
     mode: str = "auto",
@@ -197,9 +197,10 @@ def watch(
     """Open a network and a source.
 
     Args:
-        checkpoint: a checkpoint, or an exported file.
+        checkpoint: a checkpoint, an exported file, or a network that is open.
         source: a camera, an address or a file, see ``smnet.live.sources.source_of``.
         mode: ``"window"``, ``"causal"`` or ``"auto"``, see ``smnet.live.scoring.open_scorer``.
+            Has no effect on a network that is open, as ``device`` and ``backend``.
         rate: samples per second; None is that of the checkpoint.
         realtime: play a file at its own pace; standard input is live.
         limits: thresholds of an event, see ``smnet.live.events.EventRule``.
@@ -220,7 +221,10 @@ def watch(
         ...     print(answer.seconds, answer.labels[:1], answer.events)
     """
     opened = source_of(source, realtime)
-    scorer = open_scorer(checkpoint, mode, device, backend)
+    if isinstance(checkpoint, str | os.PathLike):
+        scorer = open_scorer(checkpoint, mode, device, backend)
+    else:
+        scorer = checkpoint
     spec = scorer.spec
     chosen, origin = rate_of(spec, rate)
     sliding = scorer.mode == "window"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from smnet.console import printable, progress_bar
 from smnet.data.annotations.classes import match
@@ -19,6 +19,7 @@ from smnet.evaluation.detection import Detection, Recording, Segment
 from smnet.inference.backends import Backend, plan_views
 from smnet.inference.decision import BACKGROUND
 from smnet.inference.recognizer import Prediction
+from smnet.models.spec import ModelSpec
 from smnet.timeline.calibrate import Calibration, calibrate
 from smnet.timeline.curves import Curves, RecordingUse, score_recording, window_and_step
 from smnet.timeline.segments import Rule, Timeline, find_segments, make_rule
@@ -129,20 +130,30 @@ class Labelled:
     parts: dict[str, tuple[Segment, ...]]
 
 
-def read_recordings(source: ClipSource, split: str, backend: Backend) -> Labelled:
+class Network(Protocol):
+    """What recordings are read for: class names, and the split of the training."""
+
+    @property
+    def spec(self) -> ModelSpec: ...
+
+    @property
+    def recipe(self) -> Mapping[str, Any]: ...
+
+
+def read_recordings(source: ClipSource, split: str, network: Network) -> Labelled:
     """The recordings of one split, with their parts.
 
     Args:
         source: a data set whose clips are parts of recordings.
         split: train, val, test or all.
-        backend: the network whose class names are used.
+        network: its class names are used.
 
     Raises:
         UserError: no parts in this split, or other class names than the network's.
     """
-    clip_set = read_clips(source.with_split(backend.recipe))
+    clip_set = read_clips(source.with_split(network.recipe))
     clips = _clips_of(clip_set, split)
-    known = [n for n in backend.spec.class_names or () if n != BACKGROUND]
+    known = [n for n in network.spec.class_names or () if n != BACKGROUND]
     names = [n for n in clip_set.classes if n != BACKGROUND]
     order = match(known, names).order
     spelled = {name: known[index] for name, index in zip(names, order, strict=True)}

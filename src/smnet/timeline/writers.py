@@ -7,7 +7,7 @@ import io
 import mimetypes
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def as_json(timeline: Timeline, path: Path) -> str:
 
 def as_csv(timeline: Timeline, path: Path) -> str:
     """CreateML's columns, in seconds, and the score."""
-    return _table([timeline])
+    return segments_table([(timeline.curves.path, timeline.segments)])
 
 
 def as_srt(timeline: Timeline, path: Path) -> str:
@@ -144,11 +144,6 @@ def write_timeline(path: str | os.PathLike[str], timeline: Timeline) -> None:
     write_text(path, FORMS[Path(path).suffix.lower()](timeline, Path(path)))
 
 
-def write_segments(path: str | os.PathLike[str], timelines: Sequence[Timeline]) -> None:
-    """Write the segments of several recordings as one table, in the columns of :func:`as_csv`."""
-    write_text(path, _table(timelines))
-
-
 def load_pympi() -> Any:
     """The module ``pympi``.
 
@@ -162,13 +157,14 @@ def load_pympi() -> Any:
     return pympi
 
 
-def _table(timelines: Sequence[Timeline]) -> str:
+def segments_table(recordings: Iterable[tuple[str, Iterable[Segment]]]) -> str:
+    """The segments of recordings, each with its path, in the columns of :func:`as_csv`."""
     text = io.StringIO()
     rows = csv.writer(text, lineterminator="\n")
     rows.writerow(("video", "label", "start", "end", "score"))
-    for timeline in timelines:
-        name = in_utf8(timeline.curves.path)
-        for s in timeline.segments:
+    for path, segments in recordings:
+        name = in_utf8(path)
+        for s in segments:
             rows.writerow((name, s.label, f"{s.start:.3f}", f"{s.end:.3f}", f"{s.score:.4f}"))
     return text.getvalue()
 

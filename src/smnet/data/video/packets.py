@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
@@ -205,7 +206,8 @@ class PacketReader:
     def _list(self) -> None:
         """Fill ``table``, and hold the packets unless the file is too large for that."""
         self.table = PacketTable()
-        self._held = []
+        size = Path(self._path).stat().st_size
+        self._held = [] if size <= _HELD or self._window else None
         size = 0
         for packet in self._demux(self.container, self.stream):
             self.clock.check()
