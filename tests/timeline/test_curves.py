@@ -12,13 +12,13 @@ import pytest
 from smnet.checkpoints.header import read_header
 from smnet.data.clips import Part
 from smnet.data.loading.dataset import read_views
+from smnet.data.loading.windows import Frames, WindowReader
 from smnet.data.workers import prefetch
 from smnet.errors import UserError
 from smnet.inference.backends import Backend, open_backend, plan_views
 from smnet.timeline import curves as curves_module
 from smnet.timeline.curves import RecordingUse, score_recording, window_and_step
 from smnet.timeline.run import make_timeline, settings
-from smnet.timeline.windows import Frames, WindowReader
 from tests.timeline.conftest import PARTS, TintBackend, recording
 
 

@@ -13,14 +13,7 @@ from numpy.typing import NDArray
 
 from smnet.console import clock
 from smnet.data.loading.views import Damage, ViewPlan
-from smnet.data.open import open_video
-from smnet.data.workers.pool import TIME_LIMIT
-from smnet.data.workers.prefetch import Prefetcher
-from smnet.errors import UserError
-from smnet.inference.backends import Backend
-from smnet.inference.utilisation import Utilisation
-from smnet.models.spec import ModelSpec
-from smnet.timeline.windows import (
+from smnet.data.loading.windows import (
     Frames,
     Views,
     WindowReader,
@@ -28,6 +21,13 @@ from smnet.timeline.windows import (
     recording_end,
     window_starts,
 )
+from smnet.data.open import open_video
+from smnet.data.workers.pool import TIME_LIMIT
+from smnet.data.workers.prefetch import Prefetcher
+from smnet.errors import UserError
+from smnet.inference.backends import Backend
+from smnet.inference.utilisation import Utilisation
+from smnet.models.spec import ModelSpec
 
 DEFAULT_WINDOW = 2.0
 """Seconds of a window where the checkpoint does not state the length of its training clips."""

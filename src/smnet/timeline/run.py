@@ -13,6 +13,7 @@ from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.source import ClipSource
 from smnet.data.clips import Clip, ClipSet
 from smnet.data.loading.views import ViewPlan
+from smnet.data.loading.windows import frame_times, recording_end
 from smnet.data.open import open_video
 from smnet.errors import UserError
 from smnet.evaluation.detection import Detection, Recording, Segment
@@ -23,7 +24,6 @@ from smnet.models.spec import ModelSpec
 from smnet.timeline.calibrate import Calibration, calibrate
 from smnet.timeline.curves import Curves, RecordingUse, score_recording, window_and_step
 from smnet.timeline.segments import Rule, Timeline, find_segments, make_rule
-from smnet.timeline.windows import frame_times, recording_end
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,13 @@ class Lost:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of the result of an item; more follows."""
+
+    value: Any
+
+
 class ProcessPool(Generic[T, R]):
     """Worker processes that live until :meth:`close`; a context manager.
 
@@ -80,7 +87,7 @@ class ProcessPool(Generic[T, R]):
         self._timeout, self._window, self._queue = timeout, window, queue
         self._workers: list[Worker[T, R]] = []
         # Also when the pool is garbage or the program ends, before Python waits for its children.
-        self._finalizer = Finalize(self, _end_all, args=(self._workers,), exitpriority=0)
+        self._finalizer = Finalize(self, end_all, args=(self._workers,), exitpriority=0)
 
     def map(self, items: Iterable[T]) -> Iterator[R | Lost]:
         """Apply ``work`` to each item; the results come in the order of the items.
@@ -130,7 +137,7 @@ class ProcessPool(Generic[T, R]):
                     yield ready, done.pop(ready)
                     given += 1
                 elif any(worker.queue for worker in self._workers):
-                    _wait(self._workers)
+                    wait_for(self._workers)
                 elif not retry:
                     return
         finally:
@@ -204,7 +211,7 @@ class Worker(Generic[T, R]):
     def give(self, item: tuple[int, T], timeout: float | None) -> None:
         """Send a numbered item; it has ``timeout`` seconds from when work on it begins."""
         if not self.queue:
-            self._start_clock(timeout)
+            self.start_clock(timeout)
         self.queue.append(item)
         try:
             self.connection.send(item)
@@ -217,7 +224,7 @@ class Worker(Generic[T, R]):
             while self.connection.poll():
                 result = self.connection.recv()
                 self.queue.popleft()
-                self._start_clock(timeout)
+                self.start_clock(timeout)
                 yield result
         except (EOFError, OSError):
             self.alive = False
@@ -244,17 +251,18 @@ class Worker(Generic[T, R]):
         # A process that waits for a dead network drive outlives even that.
         self.process.join(1.0)
 
-    def _start_clock(self, timeout: float | None) -> None:
+    def start_clock(self, timeout: float | None) -> None:
+        """The first item, or its next piece, has ``timeout`` seconds from now."""
         self.deadline = None if timeout is None else time.monotonic() + timeout
 
 
-def _end_all(workers: list[Worker[Any, Any]]) -> None:
+def end_all(workers: list[Worker[Any, Any]]) -> None:
     for worker in workers:
         worker.end()
     workers.clear()
 
 
-def _wait(workers: Sequence[Worker[Any, Any]]) -> None:
+def wait_for(workers: Sequence[Worker[Any, Any]]) -> None:
     """Sleep until a worker has a result, dies, or runs out of time."""
     deadlines = [w.deadline for w in workers if w.queue and w.deadline is not None]
     rest = max(min(deadlines) - time.monotonic(), 0.0) + 0.01 if deadlines else None
@@ -288,17 +296,35 @@ def _serve(
                 if os.getppid() != parent:
                     return
             position, item = connection.recv()
-            if watch is not None:
-                signal.setitimer(signal.ITIMER_REAL, watch + _ORPHAN)
-            try:
-                result = work(item)
-            except Exception as error:
-                result = Lost("error", f"{type(error).__name__}: {error}")
-            if watch is not None:
-                signal.setitimer(signal.ITIMER_REAL, 0)
-            connection.send((position, result))
+            for result in _results_of(work, item, watch):
+                connection.send((position, result))
     except (EOFError, OSError):
         return
+
+
+def _results_of(work: Callable[[Any], Any], item: Any, watch: float | None) -> Iterator[Any]:
+    """The result of an item. If it is an iterator, its pieces and then None.
+
+    An alarm of ``watch`` seconds, and some, runs during the work and not while a result is sent.
+    """
+
+    def alarm(seconds: float) -> None:
+        if watch is not None:
+            signal.setitimer(signal.ITIMER_REAL, seconds and watch + seconds)
+
+    try:
+        alarm(_ORPHAN)
+        result = work(item)
+        if isinstance(result, Iterator):
+            for piece in result:
+                alarm(0)
+                yield Piece(piece)
+                alarm(_ORPHAN)
+            result = None
+    except Exception as error:
+        result = Lost("error", f"{type(error).__name__}: {error}")
+    alarm(0)
+    yield result
 
 
 def _signal_name(number: int) -> str:

@@ -9,21 +9,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from smnet.data.loading import windows
 from smnet.data.loading.views import ViewPlan, read_views
-from smnet.data.open import open_video
-from smnet.errors import UserError
-from smnet.timeline import windows
-from smnet.timeline.windows import (
+from smnet.data.loading.windows import (
     WindowReader,
     frame_times,
     recording_end,
     window_frames,
     window_starts,
 )
+from smnet.data.open import open_video
+from smnet.errors import UserError
 from tests.timeline.conftest import recording
 from tests.videos import moving_frames, write_video
 
 PLAN = ViewPlan(segments=3, size=24, short_side=24, scaler="pillow")
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording of 13 seconds at 20 frames per second."""
+    return recording(tmp_path_factory.mktemp("films") / "film.mp4")
 
 
 def test_windows_begin_every_step_and_at_the_end() -> None:
@@ -92,7 +98,7 @@ def test_few_windows_are_open_at_a_time(film: Path) -> None:
             for frame in group:
                 for _ in reader.assemble([frame]):
                     pass
-                most = max(most, len(reader._open))
+                most = max(most, len(reader.windows._open))
     assert most <= 6
 
 

@@ -21,6 +21,8 @@ Times = Sequence[float] | NDArray[np.float64]
 """Presentation times of the frames of a recording, seconds, ascending."""
 Frames = list[tuple[int, Frame]]
 """(number, frame (H, W, 3)) of some frames."""
+Crops = tuple[list[int], NDArray[np.uint8]]
+"""Numbers of N frames, and (N, crops, 3, side, side)."""
 
 _TOGETHER = 32  # frames handed from the decoding thread to the network at a time, at most
 _STRETCH = 256  # windows planned at a time; bounds the memory of recordings with lost frames
@@ -103,32 +105,35 @@ def window_frames(times: Times, start: float, end: float, plan: ViewPlan) -> NDA
 class WindowReader:
     """The views of windows, in order. Memory does not depend on the length of the recording.
 
-    Decoding and scaling are apart, so that a thread decodes while the network works:
-    :meth:`decode` yields frames, and :meth:`assemble` takes them.
+    Decoding, cropping and assembling are apart, so that a thread or a process decodes while the
+    network works: :meth:`decode` yields frames, :meth:`crop` cuts their crops, and ``windows``
+    takes these.
 
     Args:
         video: the open recording.
         windows: (N, 2) start and end, seconds, ascending.
         plan: of the views.
+
+    Attributes:
+        windows: assembles the views.
     """
 
     def __init__(self, video: Video, windows: NDArray[np.float64], plan: ViewPlan) -> None:
-        self._video, self._windows, self._plan = video, windows, plan
+        self._video, self._spans, self._plan = video, windows, plan
         self._times = frame_times(video)
         try:
             self._cropper = Cropper(plan, video.height, video.width, scale_of(plan.scaler))
         except UserError as error:
             raise UserError(f"{video.path}: {error}") from None
-        self._open: deque[_Window] = deque()
-        self._next = 0  # window to open
+        self.windows = Windows(self._times, windows, plan)
 
     def decode(self) -> Iterator[Frames]:
         """Frames that the windows need, each once in every stretch of windows, in order."""
         together = min(self._cropper.group, _TOGETHER)
-        for first in range(0, len(self._windows), _STRETCH):
+        for first in range(0, len(self._spans), _STRETCH):
             wanted = {
                 int(i)
-                for start, end in self._windows[first : first + _STRETCH]
+                for start, end in self._spans[first : first + _STRETCH]
                 for i in np.unique(window_frames(self._times, start, end, self._plan))
             }
             if wanted:
@@ -137,28 +142,52 @@ class WindowReader:
                     yield group
         yield []  # the end
 
+    def crop(self, frames: Frames) -> Crops:
+        """The crops of some frames."""
+        if not frames:
+            return [], np.empty((0, *self._plan.shape[1:]), np.uint8)
+        numbers, pictures = zip(*frames, strict=True)
+        return list(numbers), np.moveaxis(self._cropper(pictures), -1, 2)
+
     def assemble(self, frames: Frames) -> Iterator[tuple[int, Views | None]]:
-        """Take some frames of :meth:`decode`; yield the windows that they complete, in order.
+        """:meth:`crop`, then :meth:`Windows.take`."""
+        return self.windows.take(self.crop(frames))
+
+
+class Windows:
+    """Puts the views of windows together from crops that come in the order of their frames.
+
+    Args:
+        times: presentation times of the recording's frames, seconds, ascending.
+        spans, plan: as the windows and the plan of :class:`WindowReader`.
+    """
+
+    def __init__(self, times: Times, spans: NDArray[np.float64], plan: ViewPlan) -> None:
+        self._times, self._spans, self._plan = times, spans, plan
+        self._open: deque[_Window] = deque()
+        self._next = 0  # window to open
+
+    def take(self, crops: Crops) -> Iterator[tuple[int, Views | None]]:
+        """Take the crops of some frames; yield the windows that they complete, in order.
+
+        Without frames, the recording has ended.
 
         Yields:
             (number, views (V, T*L, 3, side, side) uint8); None for a window without frames.
         """
-        if frames:
-            self._open_until(max(number for number, _ in frames))
-            crops = np.moveaxis(self._cropper([frame for _, frame in frames]), -1, 2)
-            for (number, _), crop in zip(frames, crops, strict=True):
-                for window in self._open:
-                    window.take(number, crop)
-        else:
-            self._open_until(len(self._times))
+        numbers, pictures = crops
+        self._open_until(max(numbers) if numbers else len(self._times))
+        for number, crop in zip(numbers, pictures, strict=True):
+            for window in self._open:
+                window.take(number, crop)
         while self._open and self._open[0].complete:
             window = self._open.popleft()
             yield window.number, window.views
 
     def _open_until(self, frame: int) -> None:
         """Open all windows that begin before a frame is over."""
-        while self._next < len(self._windows):
-            start, end = self._windows[self._next]
+        while self._next < len(self._spans):
+            start, end = self._spans[self._next]
             if np.searchsorted(self._times, start) > frame:
                 return
             indices = window_frames(self._times, start, end, self._plan)
