@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from smnet.console import printable, progress_bar
+from smnet.data.loading.windows import frame_times, recording_end
 from smnet.data.open import open_video
 from smnet.evaluation.detection import Detection, Recording, Segment
 from smnet.live.scoring import Scorer
 from smnet.live.watch import watch
 from smnet.timeline.run import Labelled
 from smnet.timeline.segments import Limits
-from smnet.timeline.windows import frame_times, recording_end
 
 
 def evaluate_streams(
