@@ -130,6 +130,37 @@ def test_a_part_that_ends_before_it_begins_is_refused(
     assert "Traceback" not in called.err
 
 
+# Verbs that read a table. PARTS is a csv with a column that changes the meaning of its rows.
+TABLES = {
+    **{
+        v: line.replace("DATA", "PARTS")
+        for v, line in READERS.items()
+        if " DATA" in line and v != "label"
+    },
+    "predict @list": "predict RUN @PARTS",
+    "evaluate --recordings": "evaluate RUN --data PARTS --recordings",
+    "evaluate --live": "evaluate RUN --data PARTS --recordings --live",
+    "evaluate --unknown": "evaluate RUN --data DATA --unknown PARTS --workers 0",
+    "timeline --calibrate": "timeline RUN --calibrate PARTS --thresholds OUT/t.json",
+}
+
+
+@pytest.mark.parametrize("verb", TABLES)
+def test_a_column_that_changes_a_row_is_refused(
+    smnet: Smnet, run: Path, clips: Path, tmp_path: Path, verb: str
+) -> None:
+    """No door reads a csv in another way."""
+    parts = tmp_path / "parts.csv"
+    files = [(p, split) for split in ("train", "val") for p in (clips / split).rglob("*.mp4")]
+    rows = [f"{path},{path.parent.name},{split},0,0.2,10" for path, split in files]
+    parts.write_text("\n".join(["path,label,split,start,end,x_min", *rows, ""]))
+    names = {"RUN": str(run), "DATA": str(clips), "PARTS": str(parts), "@PARTS": f"@{parts}"}
+    line = TABLES[verb].replace("OUT/", f"{tmp_path}/").split()
+    called = smnet(*(names.get(word, word) for word in line))
+    one_line(called)
+    assert "the column 'x_min' means a part of the picture" in called.err
+
+
 # Verbs with several outputs: what they print is lost with the pipe, the files are not.
 OUTPUTS = {
     "evaluate": ("evaluate RUN --data DATA --workers 0 --predictions OUT/p.csv", "p.csv"),

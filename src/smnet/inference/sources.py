@@ -312,6 +312,7 @@ def _in_table(file: Path) -> list[tuple[str, Part | None]] | None:
         try:
             path = fields[columns.index["path"]]
             part, wrong = columns.part(fields)
+            columns.check(f"{file}:{number}", fields, labels=False)
         except IndexError:
             raise UserError(f"{file}:{number}: fewer fields than the header") from None
         if wrong or not path:

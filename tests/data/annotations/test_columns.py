@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from smnet.data.annotations.read import read_clips
+from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 
@@ -88,3 +89,53 @@ def test_other_columns_are_ignored(column: str, tmp_path: Path) -> None:
 def test_two_columns_of_one_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="two columns are named 'label'"):
         read_clips(write(tmp_path, "path,label,label\n0.mp4,a,b\n"))
+
+
+# A csv or json of each form that a table of one's own may look like, with a further column.
+FORMS = {
+    "csv": ("marks.csv", "path,label,start,end", "{n}.mp4,{l},0,1"),
+    "thumos": ("marks.csv", "video,type,start,end", "{n}.mp4,{l},0,1"),
+    "kinetics": ("train.csv", "label,youtube_id,time_start,time_end", "{l},{n},0,1"),
+    "createml": ("marks.json", "", '"video": "{n}.mp4", "label": "{l}", "start": 0, "end": 1'),
+}
+
+
+def of_form(form: str, folder: Path, column: str, values: tuple[str, ...]) -> ClipSource:
+    """A data set of a form whose rows have these values in a column."""
+    name, header, pattern = FORMS[form]
+    rows = [pattern.replace("{n}", str(n)).replace("{l}", "ab"[n % 2]) for n in range(4)]
+    for number in range(4):
+        (folder / f"{number}.mp4").write_bytes(b"")
+    if header:
+        rows = [f"{row},{value}" for row, value in zip(rows, values, strict=True)]
+        text = "\n".join([f"{header},{column}", *rows, ""])
+    else:
+        pairs = zip(rows, values, strict=True)
+        objects = [f'{{{row}, "{column}": "{value}"}}' for row, value in pairs]
+        text = f"[{', '.join(objects)}]"
+    (folder / name).write_text(text)
+    return ClipSource(folder, format=form)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("column", ["label2", "bbox"])
+def test_no_form_ignores_a_column_that_changes_a_row(
+    form: str, column: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=f"the column '{column}' means"):
+        read_clips(of_form(form, tmp_path, column, ("", "", "1", "")))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_takes_the_column_of_splits(form: str, tmp_path: Path) -> None:
+    clips = read_clips(of_form(form, tmp_path, "split", ("train", "train", "val", "val")))
+    assert not clips.drawn
+    assert {Path(clip.path).stem for clip in clips.splits["val"]} == {"2", "3"}
+
+
+@pytest.mark.parametrize("form", ["csv", "thumos", "createml"])
+def test_forms_with_groups_keep_them(form: str, tmp_path: Path) -> None:
+    clips = read_clips(of_form(form, tmp_path, "group", ("x", "x", "y", "y")))
+    sides = [{clip.group for clip in rows} for rows in clips.splits.values()]
+    assert not set.intersection(*sides)
+    assert set.union(*sides) == {"x", "y"}

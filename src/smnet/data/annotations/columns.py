@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from smnet.data.annotations.text import head
@@ -37,6 +38,7 @@ ROLES: dict[str, tuple[str, ...]] = {
 _WHEN = r"((t|time|clip|segment|action|event|frame)_?)?(start|begin|onset|end|stop|{})"
 _UNIT = r"(_?(time|frames?|s|secs?|seconds?|ms|milliseconds?))?(_?(s|secs?|seconds?|ms))?"
 _TIME = re.compile(_WHEN.format("offset(?=_?(time|frames?|s|secs?|seconds?|ms))") + _UNIT)
+_LABELS = re.compile(r"(label|class|action|category)_?(s|\d+|names|ids)|(label|action)s_.*")
 # Columns that change the meaning of a row, and what to do about them.
 _MEANING: tuple[tuple[re.Pattern[str], str], ...] = (
     (
@@ -49,7 +51,7 @@ _MEANING: tuple[tuple[re.Pattern[str], str], ...] = (
         "asks for a frame rate, but files are read at their own. Convert the files",
     ),
     (
-        re.compile(r"(label|class|action|category)_?(s|\d+|names|ids)|(label|action)s_.*"),
+        _LABELS,
         "means further labels, but a clip has one label. Keep one label per row",
     ),
     (
@@ -89,12 +91,28 @@ class Columns:
         """Columns without a role that may be ignored."""
         return [n for n in self._others() if n and self.meaning(n) is None]
 
-    @property
-    def decisive(self) -> list[tuple[int, str, str]]:
-        """(position, name, meaning) of columns that may not be ignored where they have a value."""
-        meanings = ((i, name, self.meaning(name)) for i, name in enumerate(self.names))
-        others = set(self._others())
-        return [(i, name, text) for i, name, text in meanings if text and name in others]
+    def check(self, source: str, fields: Sequence[str], labels: bool = True) -> None:
+        """Refuse a row with a value in a column that changes its meaning and is not read.
+
+        Args:
+            source: the file and the line.
+            fields: of the row.
+            labels: whether the labels of the row are used.
+
+        Raises:
+            UserError: it has one.
+        """
+        for position, name, meaning in self._decisive:
+            unused = not labels and _LABELS.fullmatch(name)
+            if fields[position] and not unused:
+                raise UserError(
+                    f"{source}: the column {name!r} {meaning}, or delete the column if it does not"
+                    " matter"
+                )
+
+    def value(self, role: str, fields: Sequence[str]) -> str:
+        """The field of a role; empty without such a column."""
+        return fields[self.index[role]] if role in self.index else ""
 
     def part(self, fields: Sequence[str]) -> tuple[Part | None, str]:
         """The part of a row, and what is wrong with it; see :func:`part_of`.
@@ -103,6 +121,13 @@ class Columns:
             IndexError: the row is too short.
         """
         return part_of({key: fields[position] for key, position in self.borders.items()})
+
+    @cached_property
+    def _decisive(self) -> list[tuple[int, str, str]]:
+        """(position, name, meaning) of columns that may not be ignored where they have a value."""
+        meanings = ((i, name, self.meaning(name)) for i, name in enumerate(self.names))
+        others = set(self._others())
+        return [(i, name, text) for i, name, text in meanings if text and name in others]
 
     def _others(self) -> list[str]:
         used = {*self.index.values(), *self.borders.values()}
@@ -130,7 +155,8 @@ def columns_of(file: Path, wanted: Set[str] = frozenset(("path", "label"))) -> C
     Raises:
         UserError: a column that is used has the same name as another.
     """
-    found = max(map(_columns, split_header(file).items()), key=lambda c: len(c.index), default=None)
+    headers = (columns_from(names, mark) for mark, names in split_header(file).items())
+    found = max(headers, key=lambda c: len(c.index), default=None)
     if found is None or not wanted <= found.index.keys():
         return None
     for position in found.index.values():
@@ -153,8 +179,8 @@ def split_header(file: Path) -> dict[str, list[str]]:
     return fields
 
 
-def _columns(header: tuple[str, list[str]]) -> Columns:
-    delimiter, fields = header
+def columns_from(fields: Sequence[str], delimiter: str = ",") -> Columns:
+    """The columns of a header."""
     names = tuple(re.sub(r"[\s()\[\]-]+", "_", field.lower()).strip("_") for field in fields)
     borders: dict[tuple[str, str], int] = {}
     for position, name in enumerate(names):

@@ -1,17 +1,19 @@
 """CreateML's json for action classifiers: objects with video, label, start and end.
 
-Times are seconds, or texts such as ``01:03.5``. The same columns as a csv are read by ``csv``.
+Times are seconds, or texts such as ``01:03.5``. The keys split and group are read too. The same
+columns as a csv are read by ``csv``.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from smnet.data.annotations.columns import columns_from
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.intervals import Interval, assemble_intervals, chosen
 from smnet.data.annotations.places import files_of
+from smnet.data.annotations.rows import SPLIT_WORDS
 from smnet.data.annotations.text import begins_with, read_json
-from smnet.data.annotations.times import part_of
 from smnet.data.clips import ClipSet
 from smnet.errors import UserError
 
@@ -28,19 +30,27 @@ def read(reading: Reading) -> ClipSet:
     content = read_json(files[0])
     if not isinstance(content, list):
         raise UserError(f"{files[0]}: expected a list of objects with video and label")
+    objects = [entry if isinstance(entry, dict) else {} for entry in content]
+    names = list(dict.fromkeys(name for row in objects for name in row))
+    columns = columns_from(names)
     intervals = []
-    for number, entry in enumerate(content, start=1):
+    for number, row in enumerate(objects, start=1):
         source = f"{files[0].name}: entry {number}"
-        row = entry if isinstance(entry, dict) else {}
+        fields = ["" if row.get(name) is None else str(row[name]) for name in names]
+        columns.check(f"{files[0]}: entry {number}", fields)
         video, label = row.get("video"), row.get("label")
-        borders = {("s", side): str(row.get(side, "")) for side in ("start", "end")}
-        part, wrong = part_of(borders)
+        part, wrong = columns.part(fields)
+        given = columns.value("split", fields)
+        split = SPLIT_WORDS.get(given.lower())
+        if given and split is None:
+            wrong = f"split {given!r} is not train, val or test"
         if not isinstance(video, str) or not isinstance(label, str) or not video or not label:
             reading.problems.add("malformed row", source, "expected video and label")
         elif wrong:
             reading.problems.add("malformed row", source, wrong, video)
         else:
-            intervals.append(Interval(video, part, (label,), source))
+            group = columns.value("group", fields) or None
+            intervals.append(Interval(video, part, (label,), source, split, group))
     why = [str(recognise(files[0]))]
     return assemble_intervals(reading, "createml", intervals, why, folder=files[0].parent)
 

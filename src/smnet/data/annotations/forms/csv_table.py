@@ -104,12 +104,7 @@ def _rows(
             text = f"{len(fields)} fields, but the header has {width}"
             problems.add("malformed row", source, text)
             continue
-        for position, name, meaning in columns.decisive:
-            if fields[position]:
-                raise UserError(
-                    f"{file}:{number}: the column {name!r} {meaning}, or delete the column if it"
-                    " does not matter"
-                )
+        columns.check(f"{file}:{number}", fields)
         row = {role: fields[position] for role, position in columns.index.items()}
         split = SPLIT_WORDS.get(row["split"].lower(), "") if "split" in row else default_split
         frames = whole_number(row["frames"]) if row.get("frames") else None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from smnet.data.annotations.columns import columns_from
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.names import read_class_names
 from smnet.data.annotations.places import (
@@ -98,6 +99,7 @@ def _items(file: Path, problems: Problems) -> list[_Item]:
     if header is None:
         return []
     delimiter, columns = header
+    others = columns_from(columns, delimiter)
     word = re.findall(r"train|val|test", file.stem.lower())
     items: list[_Item] = []
     for number, fields in list(table(file, delimiter))[1:]:
@@ -106,6 +108,7 @@ def _items(file: Path, problems: Problems) -> list[_Item]:
             text = f"{len(fields)} fields, but the header has {len(columns)}"
             problems.add("malformed row", source, text)
             continue
+        others.check(f"{file}:{number}", fields)
         row = dict(zip(columns, fields, strict=False))
         start, end = _second(row["time_start"]), _second(row["time_end"])
         split = SPLIT_WORDS.get((row.get("split") or (word[0] if word else "")).lower())

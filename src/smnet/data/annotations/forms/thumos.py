@@ -1,7 +1,8 @@
 """THUMOS14 as a csv: ``val_Annotation.csv`` and ``test_Annotation.csv``, as for AFSD and TadTR.
 
-Columns are video, type, start and end in seconds, among others. The validation recordings are the
-training set, as in all work on this data set; the test recordings are measured.
+Columns are video, type, start and end in seconds, optionally split and group, among others. The
+validation recordings are the training set, as in all work on this data set; the test recordings are
+measured.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from smnet.data.annotations.columns import columns_from
 from smnet.data.annotations.form import Form, Reading
 from smnet.data.annotations.intervals import Interval, assemble_intervals, chosen
 from smnet.data.annotations.places import files_of
 from smnet.data.annotations.problems import Problems
+from smnet.data.annotations.rows import SPLIT_WORDS
 from smnet.data.annotations.text import header_of, table
 from smnet.data.annotations.times import part_of
 from smnet.data.clips import ClipSet
@@ -43,14 +46,22 @@ def _intervals(file: Path, problems: Problems) -> Iterator[Interval]:
     delimiter, columns = header_of(file, _WANTED) or (",", [])
     name = file.stem.lower()
     split = "val" if "test" in name else "train" if "val" in name or "train" in name else None
+    others = columns_from(columns, delimiter)
     for number, fields in list(table(file, delimiter))[1:]:
+        source = f"{file.name}:{number}"
         row = dict(zip(columns, fields, strict=False))
         part, wrong = part_of({("s", side): row.get(side, "") for side in ("start", "end")})
-        if part is None or not row.get("type"):
-            source = f"{file.name}:{number}"
+        if part is None or not row.get("type") or len(fields) < len(columns):
             problems.add("malformed row", source, wrong or "expected a type, a start and an end")
-        else:
-            yield Interval(row["video"], part, (row["type"],), f"{file.name}:{number}", split)
+            continue
+        others.check(f"{file}:{number}", fields)
+        given = others.value("split", fields)
+        side = SPLIT_WORDS.get(given.lower()) if given else split
+        if given and side is None:
+            problems.add("malformed row", source, f"split {given!r} is not train, val or test")
+            continue
+        group = others.value("group", fields) or None
+        yield Interval(row["video"], part, (row["type"],), source, side, group)
 
 
 FORM = Form("thumos", "csv files of THUMOS14 with video, type, start, end", 0, recognise, read)
