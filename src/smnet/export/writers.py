@@ -109,7 +109,7 @@ def write_onnx(
 ) -> None:
     """Write a program as an ONNX file, with these names of its inputs and outputs.
 
-    For the purposes ``"onnxruntime"`` and ``"openvino"`` the graph is also rewritten, see
+    For engines the graph is also rewritten, see
     :func:`smnet.export.onnx_rewrites.use_engine_forms`.
 
     Raises:
@@ -149,7 +149,7 @@ def write_onnx(
         kept = [entry for entry in item.metadata_props if entry.key == SCOPES]
         del item.metadata_props[:]
         item.metadata_props.extend(kept)
-    if purpose in ("onnxruntime", "openvino"):
+    if purpose in ("onnxruntime", "openvino", "volumes"):
         from smnet.export.onnx_rewrites import use_engine_forms
 
         use_engine_forms(model, turns=purpose == "onnxruntime")
@@ -202,7 +202,7 @@ class Engine:
         suffix: of the exported file.
         precisions: values of ``--precision`` that it takes.
         packages: Python packages that exporting to it needs.
-        purpose: of int8 files, and of all files of OpenVINO, see :func:`smnet.models.accelerate`.
+        purpose: of int8 files and of steps, see :func:`smnet.models.accelerate`.
         run: opens an exported file.
     """
 
@@ -225,16 +225,26 @@ class Engine:
             program = trace(model, half, "onnx", features)
             write_onnx(program, path, metadata, opset, outputs=outputs)
         else:
-            self.finish(self.write_fp32_onnx(model, path, metadata, opset), path, metadata, half)
+            source = self.write_fp32_onnx(model, path, metadata, opset, "volumes")
+            self.finish(source, path, metadata, half)
 
     def write_fp32_onnx(
-        self, model: VideoModel, path: Path, metadata: dict[str, str], opset: int | None
+        self,
+        model: VideoModel,
+        path: Path,
+        metadata: dict[str, str],
+        opset: int | None,
+        purpose: Purpose | None = None,
     ) -> Path:
-        """Write the ONNX file that is quantised or converted, beside ``path``."""
+        """Write the ONNX file that is quantised or converted, beside ``path``.
+
+        ``purpose``: None is that of int8 files.
+        """
+        purpose = purpose or self.purpose
         source = path.with_name("fp32.onnx")
         features, outputs = outputs_of(metadata)
-        program = trace(model, purpose=self.purpose, features=features)
-        write_onnx(program, source, metadata, opset, self.purpose, outputs=outputs)
+        program = trace(model, purpose=purpose, features=features)
+        write_onnx(program, source, metadata, opset, purpose, outputs=outputs)
         return source
 
     def finish(self, onnx: Path, path: Path, metadata: dict[str, str], half: bool = False) -> None:

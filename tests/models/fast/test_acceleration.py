@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import smnet
 from smnet.models import VideoModel, accelerate, create_model, to_channels_last
 from smnet.models.fast import acceleration, kernels, modules, report, switch
+from smnet.models.fast.volumes import VolumeResNet
 from smnet.models.registry import FAMILIES
 from smnet.models.smnet import SMNetModule
 
@@ -139,7 +140,9 @@ def test_the_report_says_what_was_swapped_and_why_not() -> None:
     assert report(accelerate(narrow("tsn_resnet18"), "training")) == []
 
 
-@pytest.mark.parametrize("purpose", ["inference", "export", "onnx", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "purpose", ["inference", "export", "onnx", "onnxruntime", "openvino", "volumes"]
+)
 def test_a_copy_is_made_for_other_purposes_than_training(purpose: acceleration.Purpose) -> None:
     model = accelerate(narrow("smnet_resnet18"), "training").train()
     state = {name: value.clone() for name, value in model.state_dict().items()}
@@ -151,7 +154,32 @@ def test_a_copy_is_made_for_other_purposes_than_training(purpose: acceleration.P
     for name, value in model.state_dict().items():
         assert torch.equal(value, state[name]), name
     expected = type(made.layer1[0].temporal)
-    assert (expected is SMNetModule) == (purpose != "inference")
+    assert (expected is SMNetModule) == (purpose not in ("inference", "volumes"))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "fits"),
+    [
+        ("smnet_resnet18", {"difference": "both", "attention_norm": True}, True),
+        ("smnet_resnet50", {"place": "after_conv1"}, True),
+        ("tsm_resnet18", {}, True),
+        ("tsn_resnet18", {}, True),  # shortcuts that sample rows and columns
+        ("smnet_resnet18", {"fusion": "mean"}, False),
+        ("smnet_resnet18", {"features": "res4+res5"}, False),
+        ("action_resnet18", {}, False),
+    ],
+)
+def test_models_on_volumes(name: str, options: dict[str, object], fits: bool) -> None:
+    model = narrow(name, **options).eval()
+    clips = torch.randn(2, SEGMENTS, 3, 64, 48, generator=torch.Generator().manual_seed(1))
+    made = accelerate(model, "volumes")
+    assert isinstance(made, VolumeResNet) == fits
+    with torch.inference_mode():
+        assert_near(made(clips), model(clips), 1e-5)
+    hooked = copy.deepcopy(model)
+    hooked.layer1[0].register_forward_hook(lambda *_: None)
+    if name == "tsm_resnet18":  # a hook would see other shapes
+        assert not isinstance(accelerate(hooked, "volumes"), VolumeResNet)
 
 
 def test_unknown_purposes_are_refused() -> None:

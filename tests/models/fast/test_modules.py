@@ -14,7 +14,7 @@ from smnet.models.fast.modules import (
     FastSpatialAttention,
     FastTemporalShift,
     FastTemporalSum,
-    PlanarMotionExcitation,
+    PooledMotionExcitation,
 )
 from smnet.models.layers import TemporalSum, frame_difference
 from smnet.models.smnet import MotionExcitation, SpatialAttention
@@ -48,7 +48,7 @@ def check_equations(gate: MotionExcitation, x: Tensor) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 3), (3, 2), (7, 7), (9, 14)])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("kind", [FastMotionExcitation, PlanarMotionExcitation])
+@pytest.mark.parametrize("kind", [FastMotionExcitation, PooledMotionExcitation])
 def test_motion_gate_in_evaluation_equals_the_maps_of_the_equations(kind, size, memory_format):
     gate = fast_gate(32).eval()
     gate.__class__ = kind

@@ -4,6 +4,7 @@
 acceleration      which module has which twin for which purpose; swapping; the report
 modules           the twins in PyTorch
 engines           the twins for inference engines
+volumes           a ResNet on clips as volumes, for engines with channels innermost
 recompute         SMNet's training step, which keeps one feature map
 operators         the kernels as operators of PyTorch
 kernels           the compiled kernels, ``kernels.c``

@@ -13,7 +13,7 @@ from ..base import VideoModel
 from ..layers import TemporalSum
 from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
 from ..tsm import TemporalShift
-from . import switch
+from . import switch, volumes
 from .engines import MaskedSum, PlanarRowsSum, RowsSum, ShiftedSum
 from .folding import fold_norms
 from .modules import (
@@ -22,11 +22,11 @@ from .modules import (
     FastSpatialAttention,
     FastTemporalShift,
     FastTemporalSum,
-    PlanarMotionExcitation,
+    PooledMotionExcitation,
     is_hooked,
 )
 
-Purpose = Literal["training", "inference", "export", "onnx", "onnxruntime", "openvino"]
+Purpose = Literal["training", "inference", "export", "onnx", "onnxruntime", "openvino", "volumes"]
 
 Twins = dict[type[nn.Module], type[nn.Module]]
 
@@ -49,12 +49,13 @@ TWINS: dict[str, Twins] = {
     "export": _EXPORTED,
     "onnx": {
         **_EXPORTED,
-        MotionExcitation: PlanarMotionExcitation,
+        MotionExcitation: PooledMotionExcitation,
         TemporalSum: PlanarRowsSum,
     },
     "onnxruntime": {**_EXPORTED, TemporalSum: RowsSum},
     # OpenVINO pays for the reshaping that puts frames in the place of channels.
     "openvino": {MotionExcitation: FastMotionExcitation, TemporalSum: ShiftedSum},
+    "volumes": volumes.TWINS,
 }
 _PLAIN = {twin: plain for twins in TWINS.values() for plain, twin in twins.items()}
 
@@ -72,7 +73,8 @@ def accelerate(model: VideoModel, purpose: Purpose) -> VideoModel:
         purpose: ``"training"`` changes ``model`` itself. The others change a copy in evaluation
             mode, with batch normalisation folded: ``"inference"`` in PyTorch, ``"export"`` as a
             program of PyTorch, ``"onnx"`` as an ONNX file, ``"onnxruntime"`` as one in int8,
-            ``"openvino"`` as a file for that engine.
+            ``"openvino"`` as one for that engine, ``"volumes"`` as one for it in floats, which is
+            that of ``"openvino"`` if the model has no form for volumes.
 
     Returns:
         ``model`` itself for training, else the copy. With ``set_fast``
@@ -88,6 +90,8 @@ def accelerate(model: VideoModel, purpose: Purpose) -> VideoModel:
     if switch.enabled():
         if purpose != "training":
             fold_norms(model)
+        if purpose == "volumes" and not _takes_volumes(model):
+            purpose = "openvino"
         twins = TWINS[purpose]
         for module in model.modules():
             if type(module) in twins and obstacle(module) is None:
@@ -100,6 +104,11 @@ def _plain_copy(model: VideoModel) -> VideoModel:
     for module in model.modules():
         module.__class__ = _PLAIN.get(type(module), type(module))
     return model
+
+
+def _takes_volumes(model: VideoModel) -> bool:
+    """Whether every module can be swapped. A mixture of forms would not run."""
+    return volumes.takes_volumes(model) and not any(map(obstacle, model.modules()))
 
 
 def obstacle(module: nn.Module) -> str | None:

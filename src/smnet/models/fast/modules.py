@@ -108,13 +108,29 @@ class FastMotionExcitation(MotionExcitation):
         return torch.sigmoid(self.expand_norm(_pointwise(self.expand, d)))  # M5
 
 
-class PlanarMotionExcitation(FastMotionExcitation):
-    """The means by two matrix products. For engines with rows innermost, where slices of columns
-    cost more than the products."""
+class PooledMotionExcitation(FastMotionExcitation):
+    """The edge means by poolings. For engines that run these on blocks of channels, where slices
+    leave the blocks."""
 
     def edge_means(self, x: Tensor) -> Tensor:
-        rows, columns = (_edge_weights(size, x) for size in x.shape[-2:])
-        return rows.t() @ (x @ columns)
+        """The nine means in another order, (B*T, C, 9, 1), or those of the base for a map of one
+        row or column."""
+        height, width = x.shape[-2:]
+        if min(height, width) < 2:
+            return super().edge_means(x)
+        down, across = height - 1, width - 1
+        parts = [
+            F.max_pool2d(x, 1, (down, across)),  # the corners, first row first
+            F.avg_pool2d(F.max_pool2d(x, 1, (down, 1)), (1, width)),  # the first and last row
+            F.avg_pool2d(F.max_pool2d(x, 1, (1, across)), (height, 1)),
+            x.mean((2, 3), keepdim=True),
+        ]
+        return torch.cat([part.flatten(2) for part in parts], dim=2)[..., None]
+
+    def _gates(self, f: Tensor, like: Tensor, num_segments: int) -> Tensor:
+        if f.shape[2] == 9:
+            f = f[:, :, [3, 5, 2, 7, 8, 6, 1, 4, 0], 0].unflatten(2, (3, 3))
+        return super()._gates(f, like, num_segments)
 
 
 class FastSMNetModule(SMNetModule):
@@ -215,12 +231,6 @@ def _is_affine(norm: nn.Module) -> bool:
     if isinstance(norm, nn.modules.batchnorm._BatchNorm):
         return not norm.training and norm.running_mean is not None
     return isinstance(norm, nn.Identity)
-
-
-def _edge_weights(size: int, like: Tensor) -> Tensor:
-    """(size, 3): the weights of the last row, of the mean over all rows, and of the first row."""
-    last = size - 1
-    return like.new_tensor([[float(i == last), 1 / size, float(i == 0)] for i in range(size)])
 
 
 def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:

@@ -209,15 +209,16 @@ def _(x: Tensor) -> Tensor:
 def edge_means_in_pytorch(x: Tensor) -> Tensor:
     """:func:`edge_means` in PyTorch's operators, for compilers and exporters.
 
-    Slices and means alone, all of one shape: engines run these on 8-bit features.
+    Slices and means alone, all of one shape: engines run these on 8-bit features. ``x`` may have
+    more dimensions before the last two.
     """
-    last, first, right, left = x[:, :, -1:], x[:, :, :1], x[:, :, :, -1:], x[:, :, :, :1]
-    whole, *edges = (part.mean((2, 3), keepdim=True) for part in (x, last, first, right, left))
+    last, first, right, left = x[..., -1:, :], x[..., :1, :], x[..., -1:], x[..., :1]
+    whole, *edges = (part.mean((-2, -1), keepdim=True) for part in (x, last, first, right, left))
     below, above, after, before = edges
     nine = [last[..., -1:], below, last[..., :1]]
     nine += [after, whole, before]
     nine += [first[..., -1:], above, first[..., :1]]
-    return torch.cat(nine, dim=2).unflatten(2, (3, 3)).squeeze(4)
+    return torch.cat(nine, dim=-2).unflatten(-2, (3, 3)).squeeze(-1)
 
 
 def _edge_means_backward(ctx: Any, grad: Tensor) -> Tensor:
