@@ -32,8 +32,10 @@ def embed(
     ],
     out: Annotated[str, typer.Option(metavar="DIR", help="Folder of the index.")],
     every: Annotated[
-        float | None,
-        typer.Option(min=0.01, help="Seconds between vectors of a recording. Default: one vector."),
+        str | None,
+        typer.Option(
+            metavar="SECONDS", help="Between vectors of a recording, or frame. Default: one vector."
+        ),
     ] = None,
     window: Annotated[
         float | None,
@@ -60,11 +62,12 @@ def embed(
     Examples:
       smnet embed runs/mine clips/ --out index
       smnet embed runs/mine recordings/ --every 1 --window 2 --out index
+      smnet embed runs/mine recordings/ --every frame --window 1 --out index
       smnet embed runs/mine clips/ --out index --npz vectors.npz
     """
     from smnet.corpus.run import run_corpus
     from smnet.embed.index import Index
-    from smnet.embed.vectors import embedding_work, windows
+    from smnet.embed.vectors import embed_windows, embedding_work
     from smnet.files import check_outputs, check_suffix
     from smnet.inference.backends import open_backend, plan_views
     from smnet.recipes.views import parse_views
@@ -79,22 +82,31 @@ def embed(
         check_outputs({"--npz": npz}, (checkpoint, *sources), overwrite)
     backend = open_backend(checkpoint, device)
     plan = plan_views(backend, *parse_views(views))
-    length = window or every
-    work = embedding_work(backend, plan, checkpoint, every=every, window=length)
-    summary = run_corpus(
-        work,
-        sources,
-        out,
-        batch=batch,
-        workers=workers,
-        timeout=timeout,
-        share=parse_share(share),
-        retry=retry,
-        expand=lambda items: windows(items, every, length) if every and length else items,
-    )
+    step = _seconds(every)
+    length = window or step
+    work = embedding_work(backend, plan, checkpoint, every=step or every, window=length)
+    common: dict[str, Any] = {"batch": batch, "workers": workers, "timeout": timeout}
+    common |= {"share": parse_share(share), "retry": retry}
+    if every is None:
+        summary = run_corpus(work, sources, out, **common)
+    else:
+        summary = embed_windows(work, sources, out, step, length, **common)
     if npz is not None:
         Index.load(out).save_npz(npz)
     print_summary(summary, out)
+
+
+def _seconds(every: str | None) -> float | None:
+    """The number in ``--every``; None for frame."""
+    if every in (None, "frame"):
+        return None
+    try:
+        seconds = float(every)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds < float("inf"):
+        raise UserError(f"--every {every}: give seconds, at least 0.01, or frame")
+    return seconds
 
 
 def find(

@@ -61,6 +61,11 @@ class Item:
             text += f"\0{self.part.start}\0{self.part.end}\0{self.part.unit}"
         return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).digest()
 
+    @property
+    def whole(self) -> bytes:
+        """:attr:`key` of all of the file."""
+        return self.key if self.part is None else replace(self, part=None).key
+
     def share(self, count: int) -> int:
         """The number, below ``count``, of the share of the corpus that it is always in."""
         digest = hashlib.blake2b(self.path.encode("utf-8", "surrogateescape"), digest_size=8)

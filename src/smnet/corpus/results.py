@@ -21,6 +21,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -163,15 +164,25 @@ class Results:
         Returns:
             Rows per table, by its name, and ``"missing"``: items in neither.
         """
+        (kind, name, schema), (lost_kind, lost_name, lost_schema) = self._tables
         wanted = Keys(joined(item.key for item in items))
         seen = np.zeros(len(wanted), bool)
-        counts: dict[str, int] = {}
-        for kind, name, schema in self._tables:
-            before = int(seen.sum())
-            self._write(name, self._wanted(self._parts(kind), wanted, seen), schema)
-            counts[name] = int(seen.sum()) - before
-        counts["missing"] = int((~seen).sum())
-        return counts
+        self._write(name, self._wanted(self._parts(kind), wanted, seen), schema)
+        left, wholes = bytearray(), bytearray()
+        remaining = iter(items)
+        while block := list(islice(remaining, 4096)):
+            places = wanted.find(joined(item.key for item in block))
+            for item in (i for i, done in zip(block, seen[places], strict=True) if not done):
+                left += item.key
+                wholes += item.whole
+        # A part of a recording is unreadable by itself, or with its whole recording.
+        keys, parents = np.frombuffer(left, _KEY), np.frombuffer(wholes, _KEY)
+        lost = Keys(np.concatenate([keys, parents]))
+        found = np.zeros(len(lost), bool)
+        self._write(lost_name, self._wanted(self._parts(lost_kind), lost, found), lost_schema)
+        known = found[lost.find(keys)] | found[lost.find(parents)]
+        missing = len(np.unique(keys[~known]))
+        return {name: int(seen.sum()), lost_name: int(found.sum()), "missing": missing}
 
     def _wanted(self, parts: Iterable[str], wanted: Keys, seen: NDArray[np.bool_]) -> Any:
         for name in parts:

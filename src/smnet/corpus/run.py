@@ -277,9 +277,12 @@ def _missing(
     remaining = iter(items)
     while block := list(islice(remaining, 4096)):
         keys = joined(item.key for item in block)
+        failed = lost.find(keys)
+        if len(lost):  # also with its whole recording
+            failed = np.maximum(failed, lost.find(joined(item.whole for item in block)))
         summary.listed += len(block)
-        for item, row, failed in zip(block, done.find(keys), lost.find(keys), strict=True):
-            if failed >= 0 or (row >= 0 and made(item)):
+        for item, row, place in zip(block, done.find(keys), failed, strict=True):
+            if place >= 0 or (row >= 0 and made(item)):
                 summary.done += 1
             else:
                 yield item

@@ -44,7 +44,7 @@ class Readable(Protocol):
     def readable(self) -> AbstractContextManager[str | NDArray[Any]]: ...
 
 
-Item = TypeVar("Item", bound=Readable)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,10 +182,10 @@ def in_batches(
     compute: Callable[[Views], Rows],
     used: Utilisation,
 ) -> Iterator[tuple[Item, Read, Mapping[str, Any]]]:
-    """The row of each video, in their order; empty for one that failed, whose stage is set.
+    """The row of each video, in their order; empty for one without views or that failed.
 
     Args:
-        videos: of :func:`read_in_threads` or :func:`read_in_processes`.
+        videos: of :func:`read_in_threads` or :func:`read_in_processes`, or windows.
         batch: videos per batch.
         compute: maps views (B, V, T*L, 3, h, w) to rows.
         used: is filled with where the time went.
@@ -235,7 +235,8 @@ def _computed(
         if place in problems:
             read = Read("scoring", problems[place], read.damage, read.reading, read.decoding)
         failed = bool(read.stage)
+        scored = not failed and place >= 0
         used.failed += failed
-        used.clips += not failed
-        done.append((item, read, {} if failed else rows[place]))
+        used.clips += scored
+        done.append((item, read, rows[place] if scored else {}))
     return done

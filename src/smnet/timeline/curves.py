@@ -19,7 +19,7 @@ from smnet.data.loading.windows import (
     WindowReader,
     frame_times,
     recording_end,
-    window_starts,
+    window_spans,
 )
 from smnet.data.open import open_video
 from smnet.data.workers.pool import TIME_LIMIT
@@ -142,12 +142,10 @@ def score_recording(
         times = frame_times(video)
         fps = video.fps
         duration = recording_end(times, fps)
-        starts = window_starts(duration, window, every)
-        ends = np.round(np.minimum(starts + window, duration), 6)
-        spans = np.stack([starts, ends], axis=1)
+        spans = window_spans(duration, window, every)
         reader = WindowReader(video, spans, plan)
         spec = backend.spec
-        scores = np.zeros((len(starts), spec.num_classes), np.float32)
+        scores = np.zeros((len(spans), spec.num_classes), np.float32)
         used.waiting += time.perf_counter() - began
         used.decoding += time.perf_counter() - began
         waiting: list[tuple[int, Views]] = []

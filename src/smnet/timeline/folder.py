@@ -5,19 +5,28 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from smnet.corpus.folder import Folder
 from smnet.corpus.items import Item
 from smnet.corpus.run import Found, Summary, Task, complete, settings_of
-from smnet.data.addresses import Unreachable, is_url
+from smnet.data.addresses import is_url
+from smnet.data.loading.views import Damage
 from smnet.data.packed.storage import arrow
 from smnet.data.workers.pool import TIME_LIMIT
 from smnet.errors import UserError
 from smnet.files import check_outputs
-from smnet.inference.pipeline import Read
-from smnet.timeline.curves import Curves, RecordingUse, score_recording
+from smnet.inference.backends import score_each
+from smnet.inference.pipeline import Read, Rows, in_batches
+from smnet.inference.recordings import read_windows
+from smnet.inference.utilisation import Utilisation
+from smnet.system import available_cores
+from smnet.timeline.curves import Curves
 from smnet.timeline.run import Settings, make_timeline
 from smnet.timeline.writers import check_form, write_timeline
 
@@ -59,7 +68,7 @@ def timelines_into(
         check_form(f"timeline{form}")
     if forms and is_url(out):
         raise UserError(f"--out {out}: files beside the table are local; leave out --to")
-    used = RecordingUse()
+    used = Utilisation(threads=min(available_cores(), 8))
     summary = Summary(used=used)
     stems: dict[str, Path] = {}
     fresh = not Folder(out).names("*/run.json")
@@ -77,8 +86,7 @@ def timelines_into(
         return [(stem := stems[item.path]).with_name(stem.name + form) for form in forms]
 
     def found(items: Iterator[Item]) -> Iterator[Found]:
-        for item in items:
-            read, curves = read_curves(chosen, item, used, timeout)
+        for item, read, curves in curves_of(chosen, items, used, timeout):
             if curves is None:
                 yield item, read, {}
                 continue
@@ -122,31 +130,52 @@ def timeline_task(chosen: Settings, checkpoint: str) -> Task:
     return Task(columns, settings_of("timeline", checkpoint, chosen.plan, **times), TABLE)
 
 
-def read_curves(
-    chosen: Settings, item: Item, used: RecordingUse, timeout: float
-) -> tuple[Read, Curves | None]:
-    """The curves of a recording. Problems are returned, not raised."""
-    stage = "reading"
-    try:
-        if item.part is not None:
-            raise UserError(f"{item.path}: a part was given; whole recordings are taken here")
-        with item.readable() as content:
-            if not isinstance(content, str) or Path(content).exists():
-                stage = "decoding"
-            curves = score_recording(
-                chosen.backend,
-                chosen.plan,
-                str(content),
-                chosen.window,
-                chosen.every,
-                batch=chosen.batch,
-                used=used,
-                timeout=timeout,
+def curves_of(
+    chosen: Settings, items: Iterator[Item], used: Utilisation, timeout: float
+) -> Iterator[tuple[Item, Read, Curves | None]]:
+    """The curves of recordings, several of which are decoded at once, as they are complete."""
+
+    def scored(views: NDArray[np.uint8]) -> Rows:
+        scores, problems = score_each(chosen.backend, views)
+        return [{"scores": row} for row in scores], problems
+
+    spec = chosen.backend.spec
+    classes = spec.class_names or tuple(map(str, range(spec.num_classes)))
+    tasks = ((item, (chosen.window, chosen.every)) for item in items)
+    windows = read_windows(chosen.backend, chosen.plan, tasks, used.threads, timeout)
+    rows: dict[Item, NDArray[np.float32]] = {}
+    with closing(windows):
+        for window, read, values in in_batches(windows, chosen.batch, scored, used):
+            item, recording = window.item, window.recording
+            if recording is not None and item not in rows:
+                rows[item] = np.zeros((len(recording.spans), len(classes)), np.float32)
+            if window.number is not None:
+                if values or read.stage == "scoring":
+                    rows[item][window.number] = values.get("scores", np.nan)
+                continue
+            scores = rows.pop(item, None)
+            if read.stage or recording is None or scores is None:
+                yield item, read, None
+                continue
+            if not np.isfinite(scores).all():
+                reason = f"{item.path}: the model's scores are not finite numbers"
+                yield item, Read("scoring", reason), None
+                continue
+            yield (
+                item,
+                read,
+                Curves(
+                    item.path,
+                    recording.duration,
+                    recording.fps,
+                    chosen.window,
+                    chosen.every,
+                    classes,
+                    recording.spans.mean(axis=1),
+                    scores,
+                    Damage(read.damage),
+                ),
             )
-    except UserError as error:
-        used.failed += 1
-        return Read("reading" if isinstance(error, Unreachable) else stage, str(error)), None
-    return Read(damage=curves.damage.count), replace(curves, path=item.path)
 
 
 def file_stems(videos: Sequence[str], folder: Path) -> list[Path]:

@@ -72,6 +72,12 @@ def window_starts(duration: float, window: float, every: float) -> NDArray[np.fl
     return np.round(starts, 6)
 
 
+def window_spans(duration: float, window: float, every: float) -> NDArray[np.float64]:
+    """Start and end (N, 2) of the windows of :func:`window_starts`, seconds."""
+    starts = window_starts(duration, window, every)
+    return np.stack([starts, np.round(np.minimum(starts + window, duration), 6)], axis=1)
+
+
 def window_frames(times: Times, start: float, end: float, plan: ViewPlan) -> NDArray[np.int64]:
     """The frames that the sampling rule takes in a window: those of the part as a video of its own.
 

@@ -6,7 +6,7 @@ dies or exceeds its time limit loses the rest of its item and is replaced.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.util import Finalize
 from typing import Any, Generic, TypeVar
 
@@ -33,7 +33,7 @@ class StreamPool(Generic[T, R]):
         self._workers: list[Worker[T, Any]] = []
         self._finalizer = Finalize(self, end_all, args=(self._workers,), exitpriority=0)
 
-    def map(self, items: Iterable[T]) -> Iterator[tuple[T, Piece | Lost | None]]:
+    def map(self, items: Iterable[T]) -> Generator[tuple[T, Piece | Lost | None], None, None]:
         """The pieces of items as they come, with their items.
 
         The last one of an item is None, or a :class:`Lost` in its place.
