@@ -9,8 +9,8 @@ import subprocess
 import threading
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +186,53 @@ def test_a_complete_playlist_is_read_as_a_file(tmp_path: Path) -> None:
         assert not capture.live
         assert len(list(samples(capture))) == 10
     assert capture.counts.seen == 40
+
+
+@contextmanager
+def slow_network(content: bytes, pieces: int, pause: float) -> Iterator[str]:
+    """A stream over HTTP in pieces with pauses between them, again and again."""
+    closing = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            self.end_headers()
+            size = -(-len(content) // pieces)
+            for first in range(0, len(content), size):
+                with suppress(OSError):
+                    self.wfile.write(content[first : first + size])
+                if closing.wait(pause):
+                    return
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.daemon_threads = True
+        serve(server)
+        yield f"http://127.0.0.1:{server.server_address[1]}/stream.ts"
+        closing.set()
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("pieces", "pause"), [(40, 0.03), (2, 0.5)], ids=["trickle", "bursts"])
+def test_a_slow_network_loses_no_frame(pieces: int, pause: float, tmp_path: Path) -> None:
+    """Times are those of the frames, however late they arrive; a pause is not a lost source."""
+    film = write_video(tmp_path / "film.ts", moving_frames(20, 48, 32), fps=20, gop=5)
+    lines: list[str] = []
+    with slow_network(film.read_bytes(), pieces, pause) as address:
+        capture = capture_of(address, silence=10.0, tell=lines.append)
+        assert capture.live
+        found = []
+        for sample in samples(capture):
+            if sample.restart:
+                break
+            found.append(sample)
+    assert [sample.seconds for sample in found] == pytest.approx([0, 0.2, 0.4, 0.6, 0.8], abs=1e-3)
+    assert (capture.counts.dropped, capture.counts.repeated) == (0, 0)
+    assert sample.restart == "the source was lost"  # the connection ended, and was made again
+    assert "lost (" in lines[0]
 
 
 def ffmpeg_has_srt() -> bool:

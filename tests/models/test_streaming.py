@@ -17,21 +17,17 @@ from smnet.models.streaming import state_bytes
 from .reference import noise, scramble
 
 SEGMENTS, SIZE = 3, 32
+FAMILIES = {"tsn": {}, "tsm": {"causal": True}, "tam": {"causal": True}, "smnet": {"causal": True}}
 CAUSAL: dict[str, dict[str, Any]] = {
-    "tsn_resnet18": {},
-    "tsm_resnet18": {"causal": True},
-    "tam_resnet18": {"causal": True},
-    "smnet_resnet18": {"causal": True},
-    "tsm_resnet50": {"causal": True},
-    "smnet_resnet50": {"causal": True, "place": "instead_of_conv2"},
-    "tam_mobilenetv2": {"causal": True},
-    "smnet_mobilenetv2": {"causal": True},
-    "smnet_res2net50": {"causal": True},
+    f"{family}_{trunk}": options
+    for family, options in FAMILIES.items()
+    for trunk in ("resnet18", "resnet50", "mobilenetv2", "res2net50")
 }
 SMNETS: list[dict[str, Any]] = [
     {"groups": 4, "temporal_space": 3},
     {"attention": "3d", "gate": "centred"},
     {"fusion": "se_me", "repeat": 2},
+    {"trunk": "resnet50", "place": "instead_of_conv2"},
 ]
 
 
@@ -94,7 +90,8 @@ def test_steps_are_the_whole_sequence(name: str, device: torch.device) -> None:
 
 @pytest.mark.parametrize("options", SMNETS, ids=str)
 def test_every_choice_of_smnet(options: dict[str, Any]) -> None:
-    check(causal("smnet_resnet18", causal=True, **options))
+    chosen = {"trunk": "resnet18", **options}
+    check(causal(f"smnet_{chosen.pop('trunk')}", causal=True, **chosen))
 
 
 @pytest.mark.parametrize(
