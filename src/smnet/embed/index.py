@@ -114,7 +114,7 @@ class Index:
         Raises:
             UserError: there is none, or it cannot be read.
         """
-        arrow()
+        arrow("find")
         import pyarrow.parquet as pq
         from pyarrow import ArrowException
 

@@ -10,16 +10,16 @@ from typing import Any
 from smnet.errors import UserError, missing_extra
 
 
-def arrow() -> Any:
+def arrow(extra: str = "shards") -> Any:
     """The pyarrow module.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed; names the extra that brings it.
     """
     try:
         import pyarrow
     except ImportError as error:
-        raise missing_extra("pyarrow", "shards") from error
+        raise missing_extra("pyarrow", extra) from error
     return pyarrow
 
 
