@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
+import torch
 
 from smnet.corpus.items import Item, list_items
 from smnet.corpus.run import Summary, run_corpus
 from smnet.data.clips import Part
+from smnet.data.open import open_video
 from smnet.data.synthetic.scenes import draw_clip
 from smnet.embed.index import Index
 from smnet.embed.vectors import embed_windows, embedding_work, windows
@@ -53,6 +56,20 @@ def test_a_reversed_clip_has_the_opposite_direction_and_is_not_the_nearest() -> 
     close = own @ own.T
     np.fill_diagonal(close, -1)
     assert ((own * other).sum(1) < close.max(1)).all()
+
+
+def test_every_form_of_a_video_has_its_vector(run: Path, clips: Path) -> None:
+    recognizer = Recognizer.load(run, device="cpu")
+    path = next((clips / "val").rglob("*.mp4"))
+    with open_video(path) as video:
+        frames = video.read(range(video.num_frames))
+    expected = recognizer.embed(path)
+    forms = [str(path), frames, torch.from_numpy(frames), frames / 255, path.read_bytes()]
+    with path.open("rb") as file, av.open(str(path)) as container:
+        for form in (*forms, file, container):
+            assert recognizer.embed(form) == pytest.approx(expected, abs=1e-5)
+    with pytest.raises(UserError, match="int: not a video"):
+        recognizer.embed(5)
 
 
 def test_windows_of_a_recording(tmp_path: Path) -> None:

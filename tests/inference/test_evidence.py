@@ -20,6 +20,7 @@ from smnet.inference.evidence import evidence_of
 from smnet.inference.exported import onnx_metadata
 from smnet.inference.recognizer import Recognizer
 from smnet.inference.torch_backend import TorchBackend
+from smnet.inference.vectors import vectors_of
 from smnet.models import VideoModel, create_model
 from smnet.models.base import over_phases, over_time
 from tests.families import ONE_OF_EACH
@@ -194,3 +195,10 @@ def test_an_exported_file_explains_as_its_checkpoint(to: str, tmp_path: Path) ->
     assert theirs.exact
     assert np.allclose(theirs.maps, ours.maps, atol=1e-3)
     assert np.allclose(exported.features(views[None]), backend.features(views[None]), atol=1e-3)
+    frames = np.random.default_rng(1).integers(0, 256, (12, 40, 52, 3), np.uint8)
+    vector = Recognizer(exported).embed(torch.from_numpy(frames))
+    # The two scale frames with other libraries, which differ by a grey level.
+    assert vector == pytest.approx(Recognizer(backend).embed(frames), abs=0.05)
+    assert vectors_of(exported, views[None]) == pytest.approx(
+        vectors_of(backend, views[None]), abs=1e-3
+    )

@@ -226,6 +226,7 @@ def test_a_video_in_memory_scores_as_its_file(recognizer: Recognizer, video: Pat
     with video.open("rb") as file:
         sources = [frames, frames.transpose(0, 3, 1, 2), tensor, data, bytearray(data), file]
         sources += [io.BytesIO(data), opened, unnamed]
+        sources += [frames / 255, (tensor / 255).permute(0, 3, 1, 2), (tensor / 255).double()]
         found = list(recognizer.predict_many(sources))
     opened.close()
     unnamed.close()
@@ -244,7 +245,10 @@ def test_one_source_where_several_are_expected(recognizer: Recognizer, video: Pa
     ("source", "says"),
     [
         (np.zeros((8, 40, 40), np.uint8), "give RGB frames"),
-        (np.zeros((8, 40, 40, 3), np.float32), "float32: give RGB frames"),
+        (np.zeros((8, 40, 40, 3), np.int64), "int64: give RGB frames"),
+        (np.full((8, 40, 40, 3), 255.0), "from 255 to 255: floating-point values go from 0 to 1"),
+        (torch.randn(8, 40, 40, 3), "no normalised values"),
+        (np.full((8, 40, 40, 3), np.nan), "from nan to nan"),
         (np.zeros((8, 40, 40, 4), np.uint8), "give RGB frames"),
         (np.zeros((0, 40, 40, 3), np.uint8), "give RGB frames"),
         (5, "int: not a video"),

@@ -137,8 +137,8 @@ class Recognizer:
 
         Args:
             source: the path of a video file or a folder of frames; RGB frames (T, H, W, 3) or
-                (T, 3, H, W) uint8, as an array or a tensor; the bytes of a video file; an open
-                binary file; or an open container of PyAV.
+                (T, 3, H, W), uint8 or floating point from 0 to 1, as an array or a tensor; the
+                bytes of a video file; an open binary file; or an open container of PyAV.
             top: number of classes to report.
             start: the beginning of the part, in seconds from the first frame, see
                 ``smnet.data.clips.Part``.

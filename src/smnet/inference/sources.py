@@ -57,7 +57,8 @@ class Source:
             path = os.fsdecode(given)
             return cls(path, path)
         if _is_tensor(given):
-            given = given.detach().cpu().numpy()
+            given = given.detach().cpu()
+            given = (given.float() if given.is_floating_point() else given).numpy()
         if isinstance(given, np.ndarray):
             frames = _frames(given)
             return cls(f"<{len(frames)} frames>", frames)
@@ -67,7 +68,7 @@ class Source:
             name = getattr(given, "name", None)
             return cls(name if isinstance(name, str) and name else "<open file>", given)
         raise UserError(
-            f"{type(given).__name__}: not a video; give a path, frames (T, H, W, 3) uint8, the"
+            f"{type(given).__name__}: not a video; give a path, RGB frames (T, H, W, 3), the"
             " bytes of a video file, or an open file"
         )
 
@@ -148,13 +149,23 @@ def _frames(given: NDArray[Any]) -> NDArray[np.uint8]:
     """Frames (T, H, W, 3) from these, or from (T, 3, H, W) as torchcodec has them."""
     if given.ndim == 4 and given.shape[-1] != 3 and given.shape[1] == 3:
         given = np.moveaxis(given, 1, -1)
-    if given.ndim != 4 or given.shape[-1] != 3 or given.dtype != np.uint8 or not given.size:
+    real = given.dtype.kind == "f"
+    known = real or given.dtype == np.uint8
+    if given.ndim != 4 or given.shape[-1] != 3 or not known or not given.size:
         raise UserError(
             f"frames {given.shape} {given.dtype}: give RGB frames (T, H, W, 3) or (T, 3, H, W),"
-            " uint8 from 0 to 255"
+            " uint8 from 0 to 255 or floating point from 0 to 1"
         )
     if given.shape[1] * given.shape[2] > MAX_PIXELS:
         raise UserError(f"frames {given.shape}: more than {MAX_PIXELS} pixels per frame")
+    if real:
+        low, high = float(given.min()), float(given.max())
+        if not (low >= 0 and high <= 1):  # also where one is not a number
+            raise UserError(
+                f"frames {given.dtype} from {low:g} to {high:g}: floating-point values go from 0 to"
+                " 1; give uint8 for 0 to 255, and no normalised values"
+            )
+        return np.stack([np.rint(frame * 255).astype(np.uint8) for frame in given])
     return given
 
 
