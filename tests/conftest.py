@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import io
 import resource
@@ -29,7 +30,7 @@ TINTS = np.array([[1.0, 0.3, 0.3], [0.3, 1.0, 0.3], [0.3, 0.3, 1.0]])
 
 TINY: dict[str, Any] = {
     "model": "smnet_resnet18",
-    "options": {"width": 8},
+    "options": {"width": 8, "stages": [5]},
     "weights": "none",
     "segments": 2,
     "size": 32,
@@ -46,7 +47,7 @@ TINY: dict[str, Any] = {
 }
 """The recipe of every run in the tests, except for what a test is about."""
 
-OF_RUN: dict[str, Any] = {"options": {"width": 8, "stages": [5]}, "epochs": 10}
+OF_RUN: dict[str, Any] = {"epochs": 10}
 """What the recipe of the fixture ``run`` changes of TINY."""
 
 get_command = functools.cache(typer.main.get_command)
@@ -147,6 +148,8 @@ def write_clips(root: Path, splits: dict[str, int], classes: tuple[str, ...] = C
 def tiny(data: Path | str | None = None, **changes: Any) -> Recipe:
     """The tiny recipe on ``data`` with ``changes``."""
     given = {**TINY, **({} if data is None else {"data": str(data)}), **changes}
+    if "options" not in changes and not given["model"].startswith("smnet"):
+        given["options"] = {"width": 8}
     return read_recipe(None, (), given)
 
 
@@ -192,9 +195,33 @@ def short_networks(run: Path) -> Iterator[None]:
 
 
 @pytest.fixture
+def few_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ResNet-18 and -50 with one block of each kind, for tests that open no checkpoint."""
+    for depth in (18, 50):
+        monkeypatch.setitem(resnet.LAYERS, depth, (2, 1, 1, 1))
+
+
+@pytest.fixture
 def short_network(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Short networks in a test. The shared run has whole ones and cannot be opened there."""
     shorten(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def torchlib() -> Iterator[None]:
+    """PyTorch's table of ONNX functions is read once, and not at every export."""
+    from torch.onnx._internal.exporter import _registration
+
+    read = functools.cache(_registration.ONNXRegistry.from_torchlib)
+
+    def copied(*args: Any, **options: Any) -> Any:
+        table = copy.copy(read(*args, **options))
+        table.functions = {target: list(found) for target, found in table.functions.items()}
+        return table
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_registration.ONNXRegistry, "from_torchlib", staticmethod(copied))
+        yield
 
 
 @pytest.fixture(params=DEVICES)

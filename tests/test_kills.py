@@ -99,7 +99,7 @@ def test_training(clips: Path, tmp_path: Path) -> None:
 
 
 def test_comparison(clips: Path, tmp_path: Path) -> None:
-    recipe = tiny(clips, epochs=1)
+    recipe = tiny(clips, options={"width": 8}, epochs=1)
     candidates = [Candidate("TSN", "tsn_resnet18"), Candidate("TSM", "tsm_resnet18")]
 
     def job(folder: Path) -> Callable[[], object]:

@@ -48,7 +48,7 @@ def train_step(model: VideoModel, clips: Tensor) -> None:
 
 def ratio(model: VideoModel, base: VideoModel, do: Callable[[VideoModel, Tensor], None]) -> float:
     """CPU time of ``do`` with the model over that with the base; the median of paired rounds."""
-    clips = torch.randn(2, FRAMES, 3, SIDE, SIDE)
+    clips = torch.randn(1, FRAMES, 3, SIDE, SIDE)
     ratios = []
     for turn in range(4):
         seconds = []

@@ -32,7 +32,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(run: Path, torchlib: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(module)
     return export(run, tmp_path_factory.mktemp("exported") / "best.onnx").path

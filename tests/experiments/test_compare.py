@@ -27,6 +27,11 @@ from smnet.training.loop import train
 from tests.conftest import tiny, write_clips
 
 
+def small(data: Path | str, **changes: Any) -> Recipe:
+    """The tiny recipe with options that every family has."""
+    return tiny(data, options={"width": 8}, **changes)
+
+
 def test_latencies_are_times() -> None:
     models = [create_model("tsn_resnet18", 3, 1, width=8) for _ in range(2)]
     times = latencies(models)
@@ -47,7 +52,7 @@ def test_latencies_are_measured_with_channels_last() -> None:
 @pytest.fixture(scope="module")
 def compared(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Row]]:
     out = tmp_path_factory.mktemp("compare") / "out"
-    return out, compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+    return out, compare(small(clips, epochs=1), VARIANTS, 2, out)
 
 
 VARIANTS = [
@@ -92,7 +97,7 @@ def test_the_same_command_resumes(
         return train(recipe, folder, resume=resume)
 
     monkeypatch.setattr(compare_module, "train", watch)
-    again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+    again = compare(small(clips, epochs=1), VARIANTS, 2, out)
     assert began == [(f"{SMNET_LAST}-seed1", False)]  # the others are finished
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
 
@@ -100,14 +105,14 @@ def test_the_same_command_resumes(
 @pytest.mark.parametrize("kept", ["resume.pt", "last.safetensors"])
 def test_runs_on_other_data_are_refused(kept: str, tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
-    compare(tiny(data, epochs=1), VARIANTS[:1], 1, tmp_path / "out")
+    compare(small(data, epochs=1), VARIANTS[:1], 1, tmp_path / "out")
     if kept == "last.safetensors":
         (tmp_path / "out" / f"{TSN}-seed0" / "resume.pt").unlink()
     before = (tmp_path / "out" / "table.json").read_bytes()
     (data / "val" / "falling" / "1.mp4").write_bytes((data / "val/rising/0.mp4").read_bytes())
     says = "before 3 training and 3 validation clips of 3 classes, now 3 training and 4 validation"
     with pytest.raises(UserError, match=says):
-        compare(tiny(data, epochs=1), VARIANTS, 1, tmp_path / "out")
+        compare(small(data, epochs=1), VARIANTS, 1, tmp_path / "out")
     assert (tmp_path / "out" / "table.json").read_bytes() == before
 
 
@@ -121,14 +126,14 @@ def test_existing_runs_are_checked_before_the_first_run(
 ) -> None:
     out = shutil.copytree(compared[0], tmp_path / "out")
     run, before = out / f"{TSN}-seed0", (out / "table.md").read_bytes()
-    recipe = tiny(clips, epochs=1)
+    recipe = small(clips, epochs=1)
     says = rf"{TSN}-seed0: the run there is damaged \(.*\); remove that folder"
     if changed == "data":
         data = shutil.copytree(clips, tmp_path / "d")
         shutil.copy(data / "val/rising/0.mp4", data / "val/falling/9.mp4")
-        recipe, says = tiny(data, epochs=1), "the data set has changed"
+        recipe, says = small(data, epochs=1), "the data set has changed"
     elif changed == "recipe":
-        recipe, says = tiny(clips, epochs=1, lr=0.3), "contains a run with another recipe"
+        recipe, says = small(clips, epochs=1, lr=0.3), "contains a run with another recipe"
     elif changed == "log":
         (run / "log.jsonl").write_bytes((run / "log.jsonl").read_bytes()[:-20])
     elif changed == "checkpoint":
@@ -147,7 +152,7 @@ def test_a_missing_checkpoint(
     out = shutil.copytree(compared[0], tmp_path / "out")
     (out / f"{TSN}-seed0" / "last.safetensors").unlink()
     with pytest.raises(UserError, match=r"the run there is damaged .*; remove that folder"):
-        compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+        compare(small(clips, epochs=1), VARIANTS, 2, out)
 
 
 def test_a_complete_table_is_not_replaced_by_a_shorter_one(
@@ -159,7 +164,7 @@ def test_a_complete_table_is_not_replaced_by_a_shorter_one(
     out = shutil.copytree(compared[0], tmp_path / "out")
     written: list[int] = []
     monkeypatch.setattr(compare_module, "write_tables", lambda rows, *_: written.append(len(rows)))
-    compare(tiny(clips, epochs=1), [*VARIANTS, Candidate("TSM", "tsm_resnet18")], 1, out)
+    compare(small(clips, epochs=1), [*VARIANTS, Candidate("TSM", "tsm_resnet18")], 1, out)
     assert written == [3, 3]  # without and with the latencies
 
 
@@ -174,7 +179,7 @@ def test_a_signal_after_the_last_step_ends_the_comparison(
 
     monkeypatch.setattr(compare_module, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        compare(tiny(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
+        compare(small(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
     assert began == [f"{TSN}-seed0"]
 
 
@@ -187,8 +192,8 @@ def test_finished_runs_need_no_resume_file(
     last = out / f"{TSN}-seed0" / "last.safetensors"
     before = last.read_bytes()
     with pytest.raises(UserError, match=r"run with another recipe \(lr: 0\.01 then, 0\.3 now\)"):
-        compare(tiny(clips, epochs=1, lr=0.3), VARIANTS, 2, out)
-    again = compare(tiny(clips, epochs=1), VARIANTS, 2, out)
+        compare(small(clips, epochs=1, lr=0.3), VARIANTS, 2, out)
+    again = compare(small(clips, epochs=1), VARIANTS, 2, out)
     assert [row.top1 for row in again] == [row.top1 for row in compared[1]]
     assert last.read_bytes() == before
     assert not list(out.glob("*/resume.pt"))
@@ -199,21 +204,21 @@ def test_a_data_set_without_validation_clips(tmp_path: Path) -> None:
     rows = [f"{path},{path.parent.name},train" for path in sorted(data.rglob("*.mp4"))]
     (tmp_path / "list.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
     with pytest.raises(UserError, match="has no validation clips to compare models on"):
-        compare(tiny(tmp_path / "list.csv"), VARIANTS, 1, tmp_path / "out")
+        compare(small(tmp_path / "list.csv"), VARIANTS, 1, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_unreadable_clips_are_reported(tmp_path: Path) -> None:
     data = write_clips(tmp_path / "d", {"train": 1, "val": 1})
     (data / "val" / "rising" / "0.mp4").write_bytes(b"nothing")
-    (row,) = compare(tiny(data, epochs=1, on_error="skip"), VARIANTS[:1], 1, tmp_path / "out")
+    (row,) = compare(small(data, epochs=1, on_error="skip"), VARIANTS[:1], 1, tmp_path / "out")
     assert row.not_read == 1
     assert "; 1 validation clips could not be read" in (tmp_path / "out" / "table.md").read_text()
 
 
 def test_the_folder_is_outside_the_data_and_held_once(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"lies inside the data set .* choose another --out"):
-        compare(tiny(clips), VARIANTS, 1, clips / "out")
+        compare(small(clips), VARIANTS, 1, clips / "out")
     assert not (clips / "out").exists()
     script = (
         "import sys, pathlib, smnet.files as f\n"
@@ -228,9 +233,9 @@ def test_the_folder_is_outside_the_data_and_held_once(clips: Path, tmp_path: Pat
         assert other.stdout is not None
         assert other.stdout.readline() == b"held\n"
         with pytest.raises(UserError, match="another process is writing there"):
-            compare(tiny(clips), VARIANTS, 1, tmp_path / "out")
+            compare(small(clips), VARIANTS, 1, tmp_path / "out")
         with pytest.raises(UserError, match="another process is writing there"):
-            train(tiny(clips), tmp_path / "out")
+            train(small(clips), tmp_path / "out")
         other.communicate(b"", timeout=60)
     assert not (tmp_path / "out").exists()
 
@@ -238,21 +243,21 @@ def test_the_folder_is_outside_the_data_and_held_once(clips: Path, tmp_path: Pat
 def test_a_table_of_another_program_stays(clips: Path, tmp_path: Path) -> None:
     (tmp_path / "table.json").write_text('{"mine": 1}')
     with pytest.raises(UserError, match=r"table\.json exists and was not written by smnet"):
-        compare(tiny(clips), read_models("tsn_resnet18"), 1, tmp_path)
+        compare(small(clips), read_models("tsn_resnet18"), 1, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["table.json"]
 
 
 def test_the_same_network_twice(clips: Path, tmp_path: Path) -> None:
     wide = Candidate("wide", "tsn_resnet18", {"width": 8})  # as the recipe has it
     with pytest.raises(UserError, match="TSN and wide are the same"):
-        compare(tiny(clips), [VARIANTS[0], wide], 1, tmp_path / "out")
+        compare(small(clips), [VARIANTS[0], wide], 1, tmp_path / "out")
 
 
 def test_other_workers_are_the_same_run(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
     out = shutil.copytree(compared[0], tmp_path / "out")
-    again = compare(tiny(clips, epochs=1, workers=1), VARIANTS[:1], 2, out)
+    again = compare(small(clips, epochs=1, workers=1), VARIANTS[:1], 2, out)
     assert again[0].top1 == compared[1][0].top1
 
 
@@ -261,7 +266,7 @@ def test_runs_with_another_recipe_are_refused(
 ) -> None:
     said = rf"{TSN}-seed0: contains a run with another recipe \(epochs: 1 then, 2 now\)"
     with pytest.raises(UserError, match=said):
-        compare(tiny(clips, epochs=2), VARIANTS, 1, compared[0])
+        compare(small(clips, epochs=2), VARIANTS, 1, compared[0])
 
 
 @pytest.mark.parametrize(
@@ -276,7 +281,7 @@ def test_an_invalid_candidate_is_found_before_the_first_run(
     clips: Path, tmp_path: Path, variant: Candidate, says: str
 ) -> None:
     with pytest.raises(UserError, match=says):
-        compare(tiny(clips), [VARIANTS[0], variant], 1, tmp_path / "out")
+        compare(small(clips), [VARIANTS[0], variant], 1, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
@@ -284,10 +289,10 @@ def test_weights_that_do_not_fit_are_found_before_the_first_run(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
     weights = str(compared[0] / f"{SMNET_LAST}-seed0")
-    recipe = tiny(clips, epochs=1, weights=weights)
+    recipe = small(clips, epochs=1, weights=weights)
     with pytest.raises(UserError, match=r"^TSN: weights=.* does not fit tsn_resnet18"):
         compare(recipe, VARIANTS[::-1], 1, tmp_path / "out")
-    recipe = tiny(clips, epochs=1, weights="nofile.pth")
+    recipe = small(clips, epochs=1, weights="nofile.pth")
     with pytest.raises(UserError, match=r"^SMNet, last: weights=nofile.pth"):
         compare(recipe, VARIANTS[::-1], 1, tmp_path / "out")
     assert not list(tmp_path.iterdir())
@@ -297,7 +302,7 @@ def test_finished_runs_do_not_need_their_start_weights(clips: Path, tmp_path: Pa
     weights = tmp_path / "start.safetensors"
     begun = create_model("tsn_resnet18", 3, 2, width=8)
     save_checkpoint(weights, Checkpoint(begun.spec, begun.state_dict()))
-    recipe = tiny(clips, epochs=1, weights=str(weights))
+    recipe = small(clips, epochs=1, weights=str(weights))
     first = compare(recipe, VARIANTS[:1], 1, tmp_path / "out")
     weights.unlink()
     assert compare(recipe, VARIANTS[:1], 1, tmp_path / "out")[0].top1 == first[0].top1
@@ -306,7 +311,7 @@ def test_finished_runs_do_not_need_their_start_weights(clips: Path, tmp_path: Pa
 def test_each_run_is_fine_tuned_from_its_own(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
-    recipe = tiny(clips, epochs=1, weights=str(compared[0]))
+    recipe = small(clips, epochs=1, weights=str(compared[0]))
     compare(recipe, VARIANTS, 2, tmp_path / "out")
     for name in (TSN, SMNET_LAST):
         for seed in (0, 1):
@@ -320,14 +325,14 @@ def test_each_run_is_fine_tuned_from_its_own(
 def test_a_run_that_the_other_comparison_lacks_is_found_before_the_first(
     compared: tuple[Path, list[Row]], clips: Path, tmp_path: Path
 ) -> None:
-    recipe = tiny(clips, epochs=1, weights=str(compared[0]))
+    recipe = small(clips, epochs=1, weights=str(compared[0]))
     with pytest.raises(UserError, match=f"that comparison has no finished run {TSN}-seed2"):
         compare(recipe, VARIANTS, 3, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 def test_progress_is_reported(clips: Path, tmp_path: Path, said: io.StringIO) -> None:
-    recipe = tiny(clips, epochs=1)
+    recipe = small(clips, epochs=1)
     compare(recipe, [Candidate("[TSN]", "tsn_resnet18")], 1, tmp_path / "out")
     assert "[TSN], seed 0: run 1 of 1 ─" in said.getvalue()
     said.seek(said.truncate(0))
@@ -352,12 +357,12 @@ def test_an_unfinished_run_gives_no_start_weights(
     with monkeypatch.context() as patch:
         patch.setattr(compare_module, "train", stop_at_the_second)
         with pytest.raises(KeyboardInterrupt):
-            compare(tiny(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
+            compare(small(clips, epochs=1), VARIANTS, 1, tmp_path / "out")
     assert "the same command resumes the comparison" in said.getvalue()
     half = began[1] / "recipe.yaml"
     half.write_text(half.read_text().replace("epochs: 1\n", "epochs: 2\n"))
     assert (began[1] / "last.safetensors").is_file()
-    recipe = tiny(clips, epochs=1, weights=str(tmp_path / "out"))
+    recipe = small(clips, epochs=1, weights=str(tmp_path / "out"))
     with pytest.raises(UserError, match=f"that comparison has no finished run {began[1].name}"):
         compare(recipe, VARIANTS, 1, tmp_path / "tuned")
     (tmp_path / "out" / "table.json").unlink()  # as before the first row is done
@@ -366,11 +371,11 @@ def test_an_unfinished_run_gives_no_start_weights(
 
 
 def test_all_on_another_trunk(clips: Path) -> None:
-    names = compare_module.check_study(tiny(clips), VARIANTS, "resnet34")
+    names = compare_module.check_study(small(clips), VARIANTS, "resnet34")
     assert names == ["tsn_resnet34", "smnet_resnet34"]
 
 
 def test_a_budget_in_minutes_is_refused(clips: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"give epochs= to compare"):
-        compare(tiny(clips, minutes=5), read_models("tsn_resnet18"), 1, tmp_path / "c")
+        compare(small(clips, minutes=5), read_models("tsn_resnet18"), 1, tmp_path / "c")
     assert not (tmp_path / "c").exists()

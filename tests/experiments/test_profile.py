@@ -38,6 +38,7 @@ def small(name: str, **options: Any) -> VideoModel:
     return create_model(name, 5, 4, width=8, **options)
 
 
+@pytest.mark.usefixtures("few_blocks")
 @pytest.mark.parametrize("name", [*ONE_OF_EACH, "smnet_resnet50", "smnet_mobilenetv2"])
 def test_the_stages_are_all_of_the_model(name: str) -> None:
     model = small(name)

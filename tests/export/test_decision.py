@@ -17,6 +17,7 @@ from smnet.models.spec import Decision
 from tests.conftest import class_frames
 
 
+@pytest.mark.usefixtures("torchlib", "short_network")
 @pytest.mark.parametrize("several", [False, True])
 def test_an_exported_file_answers_as_the_checkpoint(tmp_path: Path, several: bool) -> None:
     torch.manual_seed(0)

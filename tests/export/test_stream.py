@@ -18,7 +18,7 @@ from smnet.inference.streams import NotAStream, OnnxStream, open_stream, score_c
 from smnet.models import create_model
 from tests.models.reference import scramble
 
-pytestmark = pytest.mark.usefixtures("short_networks")
+pytestmark = pytest.mark.usefixtures("short_networks", "torchlib")
 
 SIZE, SEGMENTS = 32, 3
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
@@ -35,11 +35,12 @@ def checkpoint(path: Path, name: str = "smnet_resnet18", **options: Any) -> Path
 
 @pytest.fixture(scope="module")
 def causal(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return checkpoint(tmp_path_factory.mktemp("causal") / "causal.safetensors", causal=True)
+    path = tmp_path_factory.mktemp("causal") / "causal.safetensors"
+    return checkpoint(path, causal=True, stages=(3, 5))
 
 
 @pytest.fixture(scope="module")
-def made(causal: Path) -> dict[str, Exported]:
+def made(torchlib: None, causal: Path) -> dict[str, Exported]:
     """The exported steps, by engine."""
     engines = [to for to in SUFFIXES if find_spec(to)]
     return {

@@ -174,7 +174,7 @@ def test_features_in_the_metadata_of_a_file() -> None:
             read_features(metadata | damage, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.usefixtures("torchlib", "few_blocks")
 @pytest.mark.parametrize("to", ["onnx", "openvino"])
 def test_an_exported_file_explains_as_its_checkpoint(to: str, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime", *([to] if to == "openvino" else [])):

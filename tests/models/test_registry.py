@@ -66,6 +66,7 @@ every_block = pytest.mark.parametrize(
 """Without the trunks that only have more of the same blocks."""
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_model
 def test_scores_and_features(name: str) -> None:
     model = shared(name)
@@ -83,6 +84,7 @@ def test_scores_and_features(name: str) -> None:
     torch.testing.assert_close(again, scores)
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_block
 def test_temporal_parts_keep_the_shape(name: str) -> None:
     model = shared(name)
@@ -101,6 +103,7 @@ def test_temporal_parts_keep_the_shape(name: str) -> None:
             hook.remove()
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_model
 def test_no_attribute_hides_a_method_of_its_module(name: str) -> None:
     for path, module in shared(name).named_modules():
@@ -109,6 +112,7 @@ def test_no_attribute_hides_a_method_of_its_module(name: str) -> None:
             assert not hidden, f"{path}.{attribute} hides nn.Module.{attribute}(): rename it"
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_model
 def test_uncounted_products_are_declared(name: str) -> None:
     """The counter sees convolutions and matrix products only."""
@@ -122,6 +126,7 @@ def test_uncounted_products_are_declared(name: str) -> None:
             )
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_block
 def test_every_parameter_learns(name: str) -> None:
     unlearned: set[str] | None = None
@@ -143,6 +148,7 @@ def test_every_parameter_learns(name: str) -> None:
     assert not unlearned
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_block
 def test_specification_builds_the_model_again(name: str) -> None:
     model = shared(name)
@@ -157,6 +163,7 @@ def test_specification_builds_the_model_again(name: str) -> None:
         assert torch.equal(again.eval()(clips), model(clips))
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_block
 def test_evaluation_is_deterministic_and_clips_are_independent(name: str) -> None:
     model = shared(name)
@@ -180,6 +187,7 @@ def refuses_other_lengths(name: str) -> bool:
     return {k: v.shape for k, v in own.items()} != {k: v.shape for k, v in other.items()}
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_block
 @pytest.mark.parametrize("segments", [1, 6])
 def test_another_number_of_segments(name: str, segments: int) -> None:
@@ -195,6 +203,7 @@ def test_another_number_of_segments(name: str, segments: int) -> None:
     assert torch.isfinite(scores).all()
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_block
 def test_image_weights_start_the_trunk(name: str) -> None:
     plain = f"tsn_{name.partition('_')[2]}"
@@ -212,6 +221,7 @@ def test_image_weights_start_the_trunk(name: str) -> None:
     assert all(torch.equal(loaded[k], start[k]) for k in own)
 
 
+@pytest.mark.usefixtures("few_blocks")
 @every_model
 def test_a_clip_of_another_shape_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="expected clips of shape"):

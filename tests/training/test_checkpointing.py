@@ -22,13 +22,14 @@ def gradients(model: VideoModel, clips: torch.Tensor) -> dict[str, torch.Tensor]
     return {k: p.grad.clone() for k, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.usefixtures("few_blocks")
 @pytest.mark.parametrize("name", ONE_OF_EACH)
 def test_gradients_and_statistics_are_equal(name: str) -> None:
     torch.manual_seed(0)
     plain = accelerate(create_model(name, 3, 2, width=8), "training").train()
     again = accelerate(create_model(name, 3, 2, width=8), "training").train()
     again.load_state_dict(plain.state_dict())
-    assert checkpoint_gradients(again) >= 8
+    assert checkpoint_gradients(again) >= 5
     clips = torch.randn(2, plain.spec.frames_per_clip, 3, 33, 33)
     expected, found = gradients(plain, clips), gradients(again, clips)
     assert expected.keys() == found.keys()

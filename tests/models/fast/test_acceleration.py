@@ -62,6 +62,7 @@ def assert_near(found: Tensor, expected: Tensor, tolerance: float, name: str = "
 NAMES = [f"{family}_{f.trunks[0]}" for family, f in FAMILIES.items()]
 
 
+@pytest.mark.usefixtures("few_blocks")
 @pytest.mark.parametrize("name", [*NAMES, "smnet_resnet50", "smnet_mobilenetv2"])
 def test_fast_equals_plain(name: str, device: torch.device) -> None:
     plain = narrow(name).double().to(device)
