@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from smnet.adapt.checkpoints import with_two_stages
+from smnet.adapt.discriminants import of_samples, to_answers
 from smnet.adapt.run import FOLDS, joined, read_samples
 from smnet.adapt.selection import HEADS, Choice, Samples, held_out, out_of_fold
 from smnet.adapt.suspects import margins
@@ -39,15 +40,20 @@ def main() -> None:
     arguments.add_argument("run", type=Path, help="folder of smnet adapt")
     arguments.add_argument("--part", choices=["heads", "flips", "unknown"], default="heads")
     arguments.add_argument("--seeds", type=int, default=3)
+    arguments.add_argument("--clips", type=int, help="use that many, spread over the list")
     given = arguments.parse_args()
     torch.set_num_threads(1)
     samples = read(given.run)
+    if given.clips:
+        chosen = np.zeros(len(samples), bool)
+        chosen[np.linspace(0, len(samples) - 1, given.clips).astype(int)] = True
+        samples = samples[chosen]
     labels = samples.targets[:, 0].argmax(1)
     match given.part:
         case "heads":
             for seed in range(given.seeds):
                 for name, heads in SETS.items():
-                    scores, choices = out_of_fold(samples, folds(samples, seed), heads, seed)
+                    scores, choices, _ = out_of_fold(samples, folds(samples, seed), heads, seed)
                     right, loss = (scores.argmax(1) == labels).mean(), samples.loss(scores)
                     chosen = ", ".join(sorted({choice.head for choice in choices}))
                     print(
@@ -61,8 +67,15 @@ def main() -> None:
                 print(f"head {head}: {np.mean(shares):.0%} of the flipped labels are found", shares)
         case "unknown":
             for head in ("motion", "phases"):
-                values = [separated(samples, labels, head, k) for k in range(labels.max() + 1)]
-                print(f"head {head}: AUROC {np.mean(values):.3f}", np.round(values, 2))
+                values = np.array(
+                    [separated(samples, labels, head, k) for k in range(labels.max() + 1)]
+                )
+                right, score, distance = values.mean(0)
+                print(
+                    f"head {head}: top-1 {right:.1%}, AUROC by the score {score:.3f}, by the"
+                    f" distance {distance:.3f}",
+                    flush=True,
+                )
 
 
 def read(run: Path) -> Samples:
@@ -99,16 +112,26 @@ def found(samples: Samples, labels: NDArray[np.int64], head: str, seed: int) -> 
     return float(np.isin(flipped, first).mean())
 
 
-def separated(samples: Samples, labels: NDArray[np.int64], head: str, held: int) -> float:
-    """AUROC of the best score, with one class held out of training."""
+def separated(
+    samples: Samples, labels: NDArray[np.int64], head: str, held: int
+) -> tuple[float, float, float]:
+    """With one class held out of training: top-1 of the others, and the AUROC of known against
+    unknown by the best score and by the distance to the answered class."""
     known = labels != held
-    targets = np.delete(samples.targets, held, 2)
-    best = np.zeros(len(labels))
+    given = replace(samples, targets=np.delete(samples.targets, held, 2))
+    scores, far = np.zeros((len(labels), labels.max())), np.zeros(len(labels))
     for train, test in held_out(folds(samples, 0)):
-        given = replace(samples, targets=targets)
-        probe = given[train & known].fit(Choice(head, STRENGTH, 0.0))
-        best[test] = given[test].scores(probe, head).max(1)
-    return auroc(best[known], best[~known])
+        kept = given[train & known]
+        probe = kept.fit(Choice(head, STRENGTH, 0.0))
+        scores[test] = given[test].scores(probe, head)
+        far[test] = to_answers(given[test], of_samples(kept, head), probe, head)
+    right = scores.argmax(1) == labels - (labels > held)
+    best = scores.max(1)
+    return (
+        float(right[known].mean()),
+        auroc(best[known], best[~known]),
+        auroc(-far[known], -far[~known]),
+    )
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
     for rank in (0, 1):
         processes = Played(CPU, rank, 2)
         loader = protocol_loader(rows, plan, processes, batch=2, workers=0)
-        scores, problems, damaged = score_clips(backend, loader, processes)
+        scores, problems, damaged, _ = score_clips(backend, loader, processes)
         assert scores.shape == (5, 3)
         assert in_order(problems) == ("problem of 1", "problem of 0")
         assert in_order(damaged) == ("damage of 0", "damage of 1")
@@ -160,7 +160,7 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
     together = np.full((5, 3), np.nan)
     for rank, share in enumerate(kept):
         together[list(TestBatches(5, 2, rank, 2).mine)] = share
-    alone, _, _ = score_clips(
+    alone, *_ = score_clips(
         backend, protocol_loader(rows, plan, Processes(CPU), workers=0), Processes(CPU)
     )
     assert np.allclose(together, alone, atol=1e-5)

@@ -149,7 +149,7 @@ def test_every_clip_once_in_the_order_of_the_list(clips: Path, model: VideoModel
     rows = read_clips(clips).splits["val"]
     loader = protocol_loader(rows, view_plan(model.spec), HERE, batch=4, workers=0)
     done: list[int] = []
-    scores, problems, _ = score_clips(TorchBackend.live(model), loader, HERE, progress=done.append)
+    scores, problems, *_ = score_clips(TorchBackend.live(model), loader, HERE, progress=done.append)
     assert problems == {}
     assert sum(done) == len(rows) == len(scores)
     for row, scored in zip(rows, scores, strict=True):
@@ -212,7 +212,7 @@ def test_a_clip_that_one_of_several_networks_cannot_read(
         scores = real(*args, **options).scores
         not_read, hurt = next(members)
         scores[list(not_read)] = np.nan
-        return Scores(scores, not_read, hurt)
+        return Scores(scores, not_read, hurt, scores[:, 0])
 
     monkeypatch.setattr(evaluate_module, "score_clips", scored)
     result = evaluation([str(run), str(run)], str(clips), on_error="skip")

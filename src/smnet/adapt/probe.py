@@ -83,10 +83,7 @@ def path(
         strengths: of the regularisation, strongest first, which is fastest.
         precise: False stops early, for choosing a strength.
     """
-    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
-    deviation[deviation <= _FLAT * deviation.max()] = np.inf  # rounding errors get no weight
-    deviation *= math.sqrt(features.shape[1])
-    basis, span = _span((features - mean) / deviation)
+    mean, deviation, basis, span = span_of(features)
     x, y = torch.from_numpy(span), torch.from_numpy(targets.astype(np.float64))
     weight = torch.zeros(y.shape[1], x.shape[1], dtype=torch.float64, requires_grad=True)
     share = y.mean(0).clamp(1e-6, 1 - 1e-6)
@@ -97,6 +94,19 @@ def path(
         own = weight.detach().numpy() @ basis / deviation
         probes.append(Probe(own, bias.detach().numpy() - own @ mean, float(strength)))
     return probes
+
+
+def span_of(features: NDArray[np.floating]) -> tuple[NDArray[np.float64], ...]:
+    """Features (N, D) in the space that they span.
+
+    Returns:
+        Mean (D,) and deviation (D,) by which they are standardised, the latter times the root of D;
+        an orthonormal basis (R, D) of the result; and the samples in it (N, R).
+    """
+    mean, deviation = features.mean(0, dtype=np.float64), features.std(0, dtype=np.float64)
+    deviation[deviation <= _FLAT * deviation.max()] = np.inf  # rounding errors get no weight
+    deviation *= math.sqrt(features.shape[1])
+    return mean, deviation, *_span((features - mean) / deviation)
 
 
 def _span(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -14,8 +14,10 @@ import torch
 from numpy.typing import NDArray
 
 from smnet.adapt.checkpoints import channels_below, probe_checkpoint, with_two_stages
+from smnet.adapt.discriminants import of_samples, to_answers, with_discriminants
 from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.adapt.features import FeatureCache, clip_features, rows_of
+from smnet.adapt.probe import Probe
 from smnet.adapt.selection import HEADS, Samples, choose, out_of_fold
 from smnet.adapt.suspects import suspects
 from smnet.adapt.tuning import fine_tune, say, verdict
@@ -145,7 +147,12 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         best, judged = checkpoint, crossed
         if kept == "fine-tuned" and tuned is not None:
             best, judged = read_checkpoint(folder / "finetune" / "last.safetensors"), tuned
-        calibration = calibrate(judged.scores, judged.labelled, judged.truth is not None)
+        elif crossed.distances is not None and np.isfinite(crossed.distances).all():
+            own = of_samples(samples, choice.head)
+            best = with_discriminants(checkpoint, samples, choice.head, own)
+        several, count = judged.truth is not None, best.spec.decision.discriminants
+        far = judged.distances if count else None
+        calibration = calibrate(judged.scores, judged.labelled, several, far, count)
         say(str(calibration))
         save_checkpoint(folder / "best.safetensors", calibrated(best, calibration))
         say(line)
@@ -315,8 +322,20 @@ def _cross_validated(
             done += count
             update(done, len(used), 0)
 
-        scores, _ = out_of_fold(used, folds, seed=recipe.split_seed, progress=advance)
-    return _evaluation(recipe, clips, used, scores)
+        measure = None if clips.several or _causal(recipe) else _distances
+        scores, _, far = out_of_fold(
+            used, folds, seed=recipe.split_seed, progress=advance, measure=measure
+        )
+    return replace(_evaluation(recipe, clips, used, scores), distances=far.astype(np.float32))
+
+
+def _distances(train: Samples, test: Samples, probe: Probe, head: str) -> NDArray[np.float64]:
+    return to_answers(test, of_samples(train, head), probe, head)
+
+
+def _causal(recipe: Recipe) -> bool:
+    """Whether the network answers frame by frame, where no distance is known."""
+    return recipe.options.get("causal") is True
 
 
 def joined(one: Samples, other: Samples) -> Samples:

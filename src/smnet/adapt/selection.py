@@ -166,7 +166,8 @@ def out_of_fold(
     heads: Sequence[str] | None = None,
     seed: int = 0,
     progress: Callable[[int], None] = lambda done: None,
-) -> tuple[Array, list[Choice]]:
+    measure: Callable[[Samples, Samples, Probe, str], Array] | None = None,
+) -> tuple[Array, list[Choice], Array]:
     """Scores (N, K) of each clip by a probe that has seen neither it nor its group.
 
     Head and strength are chosen anew within the clips that each probe is trained on.
@@ -177,16 +178,23 @@ def out_of_fold(
         heads: to choose from; None is all that fit into memory.
         seed: of the inner folds.
         progress: is called with the number of clips just finished.
+        measure: a number for each clip, from the training clips, the clips, the probe and its head.
+
+    Returns:
+        The scores, the choices by fold, and what was measured (N,), NaN without ``measure``.
     """
     scores = np.full(samples.targets[:, 0].shape, np.nan)
+    measured = np.full(len(samples), np.nan)
     choices = []
     for train, test in held_out(folds):
         choice = choose(samples[train], heads, seed)
         probe = samples[train].fit(choice)
         scores[test] = samples[test].scores(probe, choice.head)
+        if measure is not None:
+            measured[test] = measure(samples[train], samples[test], probe, choice.head)
         choices.append(choice)
         progress(int(test.sum()))
-    return scores, choices
+    return scores, choices, measured
 
 
 def held_out(folds: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:

@@ -19,6 +19,9 @@ from smnet.models.spec import ModelSpec
 MAX_SEGMENTS = 256
 """Largest number of segments that a file may ask for."""
 
+MAX_DISCRIMINANTS = 64
+"""Largest number of directions for distances."""
+
 _TABLE = TypeAdapter(dict[str, Any])
 _SPEC = TypeAdapter(ModelSpec)
 
@@ -56,6 +59,8 @@ def read_specification(text: str) -> ModelSpec:
     limits = (decision.unknown_below, *(decision.thresholds or ()))
     if not (0.001 <= decision.temperature <= 1000 and all(0 <= x <= 1 for x in limits)):
         raise ValueError(f"{decision}: a temperature above 0 and thresholds from 0 to 1 are needed")
+    if not (0 <= decision.discriminants <= MAX_DISCRIMINANTS and decision.unknown_beyond >= 0):
+        raise ValueError(f"{decision}: discriminants and a distance that are possible are needed")
     if decision.thresholds is not None and len(decision.thresholds) != spec.num_classes:
         raise ValueError(f"{len(decision.thresholds)} thresholds for {spec.num_classes} classes")
     return spec

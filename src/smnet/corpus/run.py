@@ -116,14 +116,14 @@ def prediction_work(
     names = backend.spec.class_names or tuple(map(str, range(backend.spec.num_classes)))
 
     def compute(views: NDArray[np.uint8]) -> Rows:
-        scores, problems = score_each(backend, views)
+        scores, distances, problems = score_each(backend, views)
         rows: list[Mapping[str, Any]] = []
         for row, values in enumerate(scores):
             best = np.argsort(-values, kind="stable")[:top]
             if row not in problems and not np.isfinite(values).all():
                 problems[row] = "the model's scores are not finite numbers"
             labels, tops = [names[i] for i in best], values[best].tolist()
-            said, unknown = decide(backend.spec, values)
+            said, unknown = decide(backend.spec, values, distances[row])
             answer = [n for n, is_said in zip(names, said, strict=True) if is_said]
             rows.append(
                 {

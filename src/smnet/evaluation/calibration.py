@@ -8,7 +8,7 @@ Modern Neural Networks", ICML 2017).
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,19 +61,29 @@ class Calibration:
         return asdict(self)
 
 
-def calibrate(scores: Array, truth: NDArray[np.bool_], several: bool = False) -> Calibration:
+def calibrate(
+    scores: Array,
+    truth: NDArray[np.bool_],
+    several: bool = False,
+    distances: Array | None = None,
+    discriminants: int = 0,
+) -> Calibration:
     """Calibrate on held-out clips.
 
     Args:
         scores: (N, K) at temperature 1; rows that are not finite are left out.
         truth: (N, K) the labels.
         several: whether a clip may have several labels.
+        distances: (N,) to the best class, where the network has discriminants. Then they say what
+            is unknown, and the scores only where no distance is known.
+        discriminants: how many.
     """
     readable = np.isfinite(scores).all(1)
     scores, truth = scores[readable], truth[readable]
+    plain = Decision(discriminants=discriminants)
     if len(scores) < LEAST:
         error = _errors(scores, truth, several)
-        return Calibration(Decision(), None, len(scores), error, error)
+        return Calibration(plain, None, len(scores), error, error)
     temperature = fit_temperature(scores, truth, several)
     tempered = at_temperature(scores, temperature, several)
     before, after = (_errors(s, truth, several) for s in (scores, tempered))
@@ -81,7 +91,10 @@ def calibrate(scores: Array, truth: NDArray[np.bool_], several: bool = False) ->
         decision = Decision(temperature, thresholds=best_thresholds(tempered, truth))
         return Calibration(decision, None, len(scores), before, after)
     threshold = unknown_threshold(tempered.max(1, initial=0.0))
-    decision = Decision(temperature, threshold.value)
+    decision = replace(plain, temperature=temperature, unknown_below=threshold.value)
+    if distances is not None:
+        threshold = distance_threshold(distances[readable])
+        decision = replace(decision, unknown_beyond=threshold.value)
     return Calibration(decision, threshold, len(scores), before, after)
 
 
@@ -149,7 +162,8 @@ def at_temperature(scores: Array, temperature: float, several: bool = False) -> 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold of the best score, below which an answer is "unknown".
+    """A threshold of the best score, below which an answer is "unknown"; or of the distance to the
+    best class, above which it is.
 
     Attributes:
         value: the threshold; 0 where there are too few clips, so every clip is answered.
@@ -161,6 +175,7 @@ class Threshold:
     clips: int
     low: float
     high: float
+    distance: bool = False
 
     def __str__(self) -> str:
         if not self.value:
@@ -168,8 +183,13 @@ class Threshold:
             return (
                 f"unknown: never said, {self.clips} held-out clips are too few ({least} are needed)"
             )
+        where = (
+            f"beyond a distance of {self.value:.3g} from the training clips of the class"
+            if self.distance
+            else f"below a score of {self.value:.1%}"
+        )
         return (
-            f"unknown: said below a score of {self.value:.1%}; {self.low:.0%} to {self.high:.0%} of"
+            f"unknown: said {where}; {self.low:.0%} to {self.high:.0%} of"
             " clips of known classes are answered"
         )
 
@@ -192,6 +212,12 @@ def unknown_threshold(best: Array, coverage: float = COVERAGE) -> Threshold:
     shares = np.random.default_rng(0).beta(n + 1 - k, k, 20000)
     low, high = np.quantile(shares, [0.025, 0.975])
     return Threshold(float(np.sort(best)[k - 1]), n, float(low), float(high))
+
+
+def distance_threshold(distances: Array, coverage: float = COVERAGE) -> Threshold:
+    """:func:`unknown_threshold` of distances (N,), which are large where a clip is unknown."""
+    nearness = unknown_threshold(-distances, coverage)
+    return replace(nearness, value=abs(nearness.value), distance=True)
 
 
 @dataclass(frozen=True)

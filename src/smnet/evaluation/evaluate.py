@@ -105,6 +105,7 @@ def evaluate_checkpoints(
             orders.append(order)
             plans.append(replace(plan, decoder=decoder))
         everything = [*clips, *strange]
+        distances: NDArray[np.float32] | None = None  # of a single checkpoint
         total = np.zeros((len(everything), len(clip_set.classes)), dtype=np.float64)
         problems: dict[int, str] = {}
         damaged: dict[int, str] = {}
@@ -119,6 +120,7 @@ def evaluate_checkpoints(
                     progress=lambda done: bar.advance(task, done * processes.world),  # noqa: B023
                 )
             total += share * result.scores[:, order].astype(np.float64)
+            distances = result.distances if len(backends) == 1 else None
             # A clip counts once, whichever of the models could not read it.
             problems, damaged = result.problems | problems, result.damaged | damaged
         if not processes.first:
@@ -139,6 +141,8 @@ def evaluate_checkpoints(
         truth=truth_of(clips, len(clip_set.classes)) if several else None,
         decision=Decision() if others else decision,
         unknown=total[known:].astype(np.float32) if unknown is not None else None,
+        distances=None if distances is None else distances[:known],
+        unknown_distances=None if distances is None else distances[known:],
         clips=tuple(clips),
     )
 

@@ -29,8 +29,13 @@ from smnet.evaluation.metrics import (
     wilson,
 )
 from smnet.files import WRITTEN_BY, atomic_path, check_suffix, in_utf8
-from smnet.inference.decision import BACKGROUND
+from smnet.inference.decision import BACKGROUND, is_unknown
 from smnet.models.spec import Decision
+
+
+def _far(distances: NDArray[np.float32] | None, count: int) -> NDArray[np.float32]:
+    """Distances (N,), NaN where there are none."""
+    return np.full(count, np.nan, dtype=np.float32) if distances is None else distances
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,8 @@ class Evaluation:
         decision: how the network's scores become an answer, in the order of ``classes``.
         parts: the part of its recording that each clip is, None = all of it; () = all are whole.
         unknown: (M, K) scores of clips of classes that the network does not know.
+        distances, unknown_distances: (N,) and (M,) distances to the best class, NaN where there is
+            none; None for all NaN.
         clips: the clips themselves; () where they are not at hand.
     """
 
@@ -66,6 +73,8 @@ class Evaluation:
     unknown: NDArray[np.float32] | None = None
     parts: tuple[Part | None, ...] = ()
     clips: tuple[Clip, ...] = ()
+    distances: NDArray[np.float32] | None = None
+    unknown_distances: NDArray[np.float32] | None = None
 
     @property
     def labelled(self) -> NDArray[np.bool_]:
@@ -82,7 +91,8 @@ class Evaluation:
             if self.truth is not None:
                 return self.scores >= np.array(limits.thresholds or (0.5,) * len(self.classes))
             said = self.predictions >= 0
-            said &= np.nan_to_num(self.scores.max(1)) >= limits.unknown_below
+            best = np.nan_to_num(self.scores.max(1))
+            said &= ~is_unknown(limits, best, _far(self.distances, len(best)))
         result = np.zeros(self.scores.shape, bool)
         result[said, self.predictions[said]] = True
         return result
@@ -106,11 +116,24 @@ class Evaluation:
 
     @property
     def unknown_auroc(self) -> float:
-        """AUROC of the best score, clips of known classes against those of unknown ones."""
+        """AUROC of what says "unknown", the distance or else the best score: clips of known classes
+        against those of unknown ones."""
         if self.unknown is None:
             return math.nan
-        known, unknown = (s[np.isfinite(s).all(1)].max(1) for s in (self.scores, self.unknown))
-        return auroc(known, unknown)
+        sides = (self.scores, self.distances), (self.unknown, self.unknown_distances)
+        known, unknown = (
+            scores.max(1) if far is None or not self.decision.unknown_beyond else -far
+            for scores, far in sides
+        )
+        return auroc(known[np.isfinite(known)], unknown[np.isfinite(unknown)])
+
+    @property
+    def unknown_said(self) -> int:
+        """How many clips of unknown classes are answered with "unknown"."""
+        if self.unknown is None or not len(self.unknown):
+            return 0
+        far = _far(self.unknown_distances, len(self.unknown))
+        return int(is_unknown(self.decision, self.unknown.max(1), far).sum())
 
     @property
     def headline(self) -> tuple[str, Share]:

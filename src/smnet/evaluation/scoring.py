@@ -22,11 +22,13 @@ from smnet.models import ModelSpec
 
 class Scores(NamedTuple):
     """Scores (N, K) float32 in the order of a list, NaN for a clip that was not read; by index, why
-    clips were not read and what was lost of those that were."""
+    clips were not read and what was lost of those that were; and distances (N,) to the best class,
+    NaN where there is none."""
 
     scores: NDArray[np.float32]
     problems: dict[int, str]
     damaged: dict[int, str]
+    distances: NDArray[np.float32]
 
 
 def validation_plan(spec: ModelSpec) -> ViewPlan:
@@ -77,13 +79,15 @@ def score_clips(
     """
     count = len(loader.dataset)
     scores = np.full((count, backend.spec.num_classes), np.nan, dtype=np.float32)
+    distances = np.full(count, np.nan, dtype=np.float32)
     problems: dict[int, str] = {}
     damaged: dict[int, str] = {}
     for part in loader:
         indices = part.indices.numpy()
         done = len(indices) + len(part.problems)
         if len(indices):
-            scores[indices], not_scored = score_each(backend, part.views.numpy())
+            judged = score_each(backend, part.views.numpy())
+            scores[indices], distances[indices], not_scored = judged
             for row, reason in not_scored.items():
                 place = loader.dataset.clips[indices[row]].place
                 part.problems.append((int(indices[row]), f"{place}: {reason}"))
@@ -92,12 +96,14 @@ def score_clips(
         problems.update(part.problems)
         damaged.update(part.damaged)
         progress(done)
-    own = (scores[processes.rank :: processes.world], problems, damaged)
-    for rank, (rows, not_read, lost) in enumerate(processes.gather(own)):
+    share = slice(processes.rank, None, processes.world)
+    own = (scores[share], distances[share], problems, damaged)
+    for rank, (rows, far, not_read, lost) in enumerate(processes.gather(own)):
         scores[rank :: processes.world] = rows
+        distances[rank :: processes.world] = far
         problems.update(not_read)
         damaged.update(lost)
-    return Scores(scores, problems, damaged)
+    return Scores(scores, problems, damaged, distances)
 
 
 def in_order(messages: dict[int, str]) -> tuple[str, ...]:

@@ -32,9 +32,7 @@ class DeployedStep(Deployed):
         super().__init__(model, half, purpose)
         self.names = tuple(self.model.initial_state())
 
-    def forward(  # type: ignore[override]
-        self, frame: Tensor, *values: Tensor
-    ) -> tuple[Tensor, ...]:
+    def forward(self, frame: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         kind = self.scale.dtype
         state = {name: x.to(kind) for name, x in zip(self.names, values, strict=True)}
         logits, after = self.model.step(frame.to(kind) * self.scale + self.shift, state)

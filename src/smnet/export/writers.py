@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from smnet import __version__
 from smnet.errors import UserError
 from smnet.export.parity import Scorer
-from smnet.inference.exported import FEATURES, INPUT, OUTPUT, SCOPES
+from smnet.inference.exported import DISTANCES, FEATURES, INPUT, OUTPUT, SCOPES
 from smnet.inference.onnx_backend import OnnxBackend
 from smnet.inference.openvino_backend import SECTION, OpenVinoBackend, import_openvino
 from smnet.models import VideoModel, accelerate
@@ -35,9 +35,9 @@ OPSETS = range(18, 26)
 class Deployed(nn.Module):
     """A copy of a model with its normalisation and scores, accelerated for a purpose.
 
-    Frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32, and with ``features`` also the feature
-    maps (B, T', C, h, w) float32. With ``half``, weights and arithmetic are in float16, except the
-    softmax.
+    Frames (B, T*L, 3, H, W) uint8 -> scores (B, K) float32; of a model with discriminants also the
+    distances (B,) float32; and with ``features`` the feature maps (B, T', C, h, w) float32. With
+    ``half``, weights and arithmetic are in float16, except the softmax.
     """
 
     def __init__(
@@ -58,12 +58,16 @@ class Deployed(nn.Module):
         if half:
             self.half()
 
-    def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor) -> Tensor | tuple[Tensor, ...]:
         clips = frames.to(self.scale.dtype) * self.scale + self.shift
         features = self.model.forward_features(clips)
         logits = self.model.forward_head(features)
         scores = probabilities(logits.float(), self.model.spec)
-        return (scores, features.float()) if self.features else scores
+        distances = self.model.distances(features, logits)
+        more = [] if distances is None else [distances.float()]
+        if self.features:
+            more.append(features.float())
+        return (scores, *more) if more else scores
 
 
 def trace(
@@ -92,10 +96,11 @@ def refused(name: str, error: Exception) -> UserError:
     return UserError(f"PyTorch {torch.__version__} cannot export {name} ({_in_a_line(error)})")
 
 
-def outputs_of(metadata: dict[str, str]) -> tuple[bool, list[str]]:
+def outputs_of(model: VideoModel, metadata: dict[str, str]) -> tuple[bool, list[str]]:
     """Whether a file of these metadata has features, and the names of its outputs."""
     features = FEATURES in metadata
-    return features, [OUTPUT, *([FEATURES] if features else [])]
+    far = [] if model.discriminants is None else [DISTANCES]
+    return features, [OUTPUT, *far, *([FEATURES] if features else [])]
 
 
 def write_onnx(
@@ -221,7 +226,7 @@ class Engine:
             text = json.dumps(metadata, ensure_ascii=False)
             torch.export.save(trace(model, half), path, extra_files={"smnet.json": text})
         elif self.suffix == ".onnx":
-            features, outputs = outputs_of(metadata)
+            features, outputs = outputs_of(model, metadata)
             program = trace(model, half, "onnx", features)
             write_onnx(program, path, metadata, opset, outputs=outputs)
         else:
@@ -242,7 +247,7 @@ class Engine:
         """
         purpose = purpose or self.purpose
         source = path.with_name("fp32.onnx")
-        features, outputs = outputs_of(metadata)
+        features, outputs = outputs_of(model, metadata)
         program = trace(model, purpose=purpose, features=features)
         write_onnx(program, source, metadata, opset, purpose, outputs=outputs)
         return source

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,38 +91,68 @@ class Backend(Protocol):
             UserError: the file was exported without features.
         """
 
+    def judge(
+        self, views: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        """The scores of :meth:`score`, and distances (B,) to the best class, averaged over the
+        views; None where the network has none (:class:`smnet.models.discriminants.Discriminants`).
+        """
+
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) float32 of views (B, V, T*L, 3, h, w) uint8: softmax of each view, averaged
         over the views. Reporting a row that is not finite is left to the caller."""
 
 
-def score_each(
-    backend: Backend, views: NDArray[np.uint8]
-) -> tuple[NDArray[np.float32], dict[int, str]]:
+class Judged(NamedTuple):
+    """Videos that were scored.
+
+    Attributes:
+        scores: (B, K), NaN for a video that does not fit into memory alone.
+        distances: (B,) to the best class; NaN where there is none.
+        problems: why a video has no scores, by its row.
+    """
+
+    scores: NDArray[np.float32]
+    distances: NDArray[np.float32]
+    problems: dict[int, str]
+
+
+def score_each(backend: Backend, views: NDArray[np.uint8]) -> Judged:
     """Score a batch of videos. If memory runs out, each video is scored alone.
 
     Args:
         backend: scores them.
         views: (B, V, T*L, 3, h, w) uint8.
-
-    Returns:
-        Scores (B, K), NaN for a video that does not fit into memory alone; and why, by its row.
     """
     try:
-        return backend.score(views), {}
+        return Judged(*_judge(backend, views), {})
     except Exception as error:  # engines have exceptions of their own
         if not is_out_of_memory(error):
             raise
     scores = np.full((len(views), backend.spec.num_classes), np.nan, dtype=np.float32)
+    distances = np.full(len(views), np.nan, dtype=np.float32)
     problems: dict[int, str] = {}
     for row in range(len(views)):
         try:
-            scores[row] = backend.score(views[row : row + 1])[0]
+            one, distance = _judge(backend, views[row : row + 1])
+            scores[row], distances[row] = one[0], distance[0]
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             problems[row] = "not enough memory to score it; use fewer views"
-    return scores, problems
+    return Judged(scores, distances, problems)
+
+
+def _judge(
+    backend: Backend, views: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    if backend.spec.decision.discriminants:
+        scores, distances = backend.judge(views)
+        if distances is not None:
+            return scores, distances
+    else:
+        scores = backend.score(views)
+    return scores, np.full(len(views), np.nan, dtype=np.float32)
 
 
 def open_backend(

@@ -25,7 +25,7 @@ from smnet.models.spec import ModelSpec
 
 ONNX_FORMAT = "smnet-onnx/1"
 """Version of the metadata and the interface, in ONNX and OpenVINO files alike."""
-INPUT, OUTPUT, FEATURES = "frames", "scores", "features"
+INPUT, OUTPUT, DISTANCES, FEATURES = "frames", "scores", "distances", "features"
 SCOPES = "pkg.torch.onnx.name_scopes"
 """Key under which PyTorch's exporter writes the modules that a node comes from."""
 CLIPS_AT_ONCE = 4
@@ -94,6 +94,12 @@ class ExportedBackend(ABC):
         """Scores (B, K) of clips (B, T*L, 3, h, w)."""
 
     @abstractmethod
+    def run_judge(
+        self, clips: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Scores (B, K) and distances (B,) of clips, of a file that has them."""
+
+    @abstractmethod
     def run_features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Feature maps (B, T', C, h, w) of clips (B, T*L, 3, h, w), of a file that has them."""
 
@@ -107,7 +113,9 @@ class ExportedBackend(ABC):
     @property
     def outputs(self) -> dict[str, list[int]]:
         """Shapes of the outputs, without the batch."""
-        scores = {OUTPUT: self.shapes[1]}
+        scores: dict[str, list[int]] = {OUTPUT: self.shapes[1]}
+        if self.spec.decision.discriminants:
+            scores[DISTANCES] = []
         return scores | ({FEATURES: self._maps} if self._maps else {})
 
     @property
@@ -143,6 +151,15 @@ class ExportedBackend(ABC):
 
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._each(self.run, views).reshape(*views.shape[:2], -1).mean(1)
+
+    def judge(
+        self, views: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+        if not self.spec.decision.discriminants:
+            return self.score(views), None
+        both = self._each(lambda clips: np.column_stack(self.run_judge(clips)), views)
+        mean = both.reshape(*views.shape[:2], -1).mean(1)
+        return mean[:, :-1], mean[:, -1]
 
     def _each(
         self,

@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import UserError, missing_extra
-from smnet.inference.exported import FEATURES, INPUT, OUTPUT, ExportedBackend, bounded
+from smnet.inference.exported import (
+    DISTANCES,
+    FEATURES,
+    INPUT,
+    OUTPUT,
+    ExportedBackend,
+    bounded,
+)
 from smnet.system import engine_threads
 
 MAX_NETWORK = 2 * 2**30
@@ -52,6 +59,12 @@ class OnnxBackend(ExportedBackend):
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._session.run([OUTPUT], {INPUT: clips})[0]
+
+    def run_judge(
+        self, clips: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scores, distances = self._session.run([OUTPUT, DISTANCES], {INPUT: clips})
+        return scores, distances
 
     def run_features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         return self._session.run([FEATURES], {INPUT: clips})[0]

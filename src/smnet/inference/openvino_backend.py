@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smnet.errors import UserError
-from smnet.inference.exported import FEATURES, INPUT, OUTPUT, ExportedBackend, bounded
+from smnet.inference.exported import (
+    DISTANCES,
+    FEATURES,
+    INPUT,
+    OUTPUT,
+    ExportedBackend,
+    bounded,
+)
 from smnet.system import engine_threads
 
 SECTION = "smnet"
@@ -90,18 +97,27 @@ class OpenVinoBackend(ExportedBackend):
         expected = [(INPUT, types.u8, self.shapes[0])]
         expected += [(name, types.f32, shape) for name, shape in self.outputs.items()]
         # The library writes an open first dimension as "?".
-        return ports, [(n, t, f"[?,{','.join(map(str, shape))}]") for n, t, shape in expected]
+        return ports, [(n, t, f"[{','.join(['?', *map(str, s)])}]") for n, t, s in expected]
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._output(clips, OUTPUT)
+        return self._outputs(clips, OUTPUT)[0]
+
+    def run_judge(
+        self, clips: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        scores, distances = self._outputs(clips, OUTPUT, DISTANCES)
+        return scores, distances
 
     def run_features(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self._output(clips, FEATURES)
+        return self._outputs(clips, FEATURES)[0]
 
-    def _output(self, clips: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
+    def _outputs(self, clips: NDArray[np.uint8], *names: str) -> list[NDArray[np.float32]]:
+        rows = []
         with self._turn:
-            outputs = [self._request.infer({INPUT: clip[None]})[name].copy() for clip in clips]
-        return np.concatenate(outputs)
+            for clip in clips:
+                made = self._request.infer({INPUT: clip[None]})
+                rows.append([made[name].copy() for name in names])
+        return [np.concatenate(of) for of in zip(*rows, strict=True)]
 
 
 def _metadata(model: Any) -> dict[str, str]:

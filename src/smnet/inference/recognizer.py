@@ -251,8 +251,9 @@ class Recognizer:
         )
 
         def scored(views: NDArray[np.uint8]) -> Rows:
-            scores, problems = score_each(self.backend, views)
-            return [{"scores": row} for row in scores], problems
+            judged = score_each(self.backend, views)
+            both = zip(judged.scores, judged.distances, strict=True)
+            return [{"scores": row, "distance": far} for row, far in both], judged.problems
 
         with closing(videos):
             for source, read, row in in_batches(videos, batch, scored, used):
@@ -261,12 +262,18 @@ class Recognizer:
                     error = f"{name if read.stage == 'scoring' else ''}{read.reason}"
                     yield Prediction(source.name, error=error, part=source.part)
                 else:
-                    yield self.prediction(source, row["scores"], top, Damage(read.damage))
+                    damage = Damage(read.damage)
+                    yield self.prediction(source, row["scores"], top, damage, row["distance"])
 
     def prediction(
-        self, source: Source, scores: NDArray[np.float32], top: int, damage: Damage
+        self,
+        source: Source,
+        scores: NDArray[np.float32],
+        top: int,
+        damage: Damage,
+        distance: float = np.nan,
     ) -> Prediction:
-        """The answer for a video with these scores (K,)."""
+        """The answer for a video with these scores (K,) and distance to the best class."""
         name, part = source.name, source.part
         if not np.isfinite(scores).all():
             text = f"{part_name(name, part)}: the model's scores are not finite numbers"
@@ -274,7 +281,7 @@ class Recognizer:
         order = np.argsort(-scores, kind="stable")
         best = order[:top]
         labels = tuple(self.classes[i] for i in best)
-        said, unknown = decide(self.backend.spec, scores)
+        said, unknown = decide(self.backend.spec, scores, distance)
         answer = tuple(self.classes[i] for i in order if said[i] and self.classes[i] != BACKGROUND)
         values = tuple(scores[best].tolist())
         return Prediction(name, labels, values, "", damage.count, answer, unknown, part)

@@ -59,7 +59,8 @@ class TorchBackend:
         self.compiled = compiled
         self._autocast: Callable[[], AbstractContextManager[Any]] = nullcontext
         # A second batch size compiles once more, for any batch size.
-        self._network: Any = torch.compile(self.model) if compiled else self.model
+        network = self.model if self.model.discriminants is None else self.model.judge
+        self._network: Any = torch.compile(network) if compiled else network
 
     @classmethod
     def load(
@@ -96,17 +97,29 @@ class TorchBackend:
     ) -> NDArray[np.uint8]:
         return read_views(path, plan, part=part, damage=damage).numpy()
 
-    @torch.inference_mode()
     def score(self, views: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.judge(views)[0]
+
+    @torch.inference_mode()
+    def judge(
+        self, views: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
         batch, count = views.shape[:2]
-        parts = []
+        parts, far = [], []
         for part in torch.from_numpy(views).flatten(0, 1).split(VIEWS_AT_ONCE):
             frames = part.to(self.device, non_blocking=True)
             clips = normalise(frames, self.spec.mean, self.spec.std)
             with self._autocast():
-                logits = self._forward(clips)
+                logits, distances = self._forward(clips)
             parts.append(probabilities(logits.float(), self.spec))
-        return torch.cat(parts).unflatten(0, (batch, count)).mean(1).cpu().numpy()
+            if distances is not None:
+                far.append(distances.float())
+        scores, beyond = (
+            torch.cat(rows).unflatten(0, (batch, count)).mean(1).cpu().numpy() if rows else None
+            for rows in (parts, far)
+        )
+        assert scores is not None  # there are views
+        return scores, beyond
 
     @torch.inference_mode()
     def features(
@@ -151,9 +164,9 @@ class TorchBackend:
         maps = torch.cat([(slope * features.detach()).sum(2) for slope in slopes])
         return maps.float().cpu().numpy(), logits.detach().float().cpu().numpy()
 
-    def _forward(self, clips: torch.Tensor) -> torch.Tensor:
+    def _forward(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
         try:
-            logits: torch.Tensor = self._network(clips)
+            judged = self._network(clips)
         except RuntimeError as error:
             if not self.compiled or "ompiler" not in str(error):
                 raise
@@ -161,4 +174,4 @@ class TorchBackend:
             raise UserError(
                 f"backend=compile: torch.compile does not work here ({reason}); use backend=torch"
             ) from None
-        return logits
+        return judged if isinstance(judged, tuple) else (judged, None)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .discriminants import PREFIX, Discriminants
 from .layers import Delay
 from .spec import ModelSpec, phases
 from .streaming import State, Stream, streaming
@@ -47,6 +48,10 @@ class VideoModel(nn.Module):
         nn.init.normal_(linear.weight, std=0.001)  # as the TSN family: start near chance
         nn.init.zeros_(linear.bias)
         self.fc = linear
+        count = spec.decision.discriminants
+        self.discriminants = (
+            Discriminants(spec.num_classes, linear.in_features, count) if count else None
+        )
 
     def forward(self, clips: Tensor) -> Tensor:
         """Scores of clips.
@@ -68,12 +73,34 @@ class VideoModel(nn.Module):
         if self.spec.options.get("causal"):
             features = features[:, -self.spec.num_segments :]
         if self.head != "mean":
-            moments = over_time(features) if self.head == "motion" else over_phases(features)
-            scores: Tensor = self.fc(self.dropout(moments))  # (B, K)
+            scores: Tensor = self.fc(self.dropout(self.moments(features)))  # (B, K)
             return scores
         pooled = features.mean(dim=(3, 4))  # (B, T', C)
         scores = self.fc(self.dropout(pooled))  # (B, T', K), or (B, K)
         return scores.mean(dim=1) if scores.dim() == 3 else scores
+
+    def moments(self, features: Tensor) -> Tensor:
+        """What the linear layer sees (B, D) of feature maps (B, T', C, h, w) of whole clips."""
+        match self.head:
+            case "motion":
+                return over_time(features)
+            case "phases":
+                return over_phases(features)
+        return features.mean(dim=(1, 3, 4))
+
+    def judge(self, clips: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Logits (B, K) of clips, and their distances (B,) to the best class; None without
+        discriminants."""
+        features = self.forward_features(clips)
+        logits = self.forward_head(features)
+        return logits, self.distances(features, logits)
+
+    def distances(self, features: Tensor, logits: Tensor) -> Tensor | None:
+        """Distances (B,) of feature maps (B, T', C, h, w) with these logits; see :meth:`judge`."""
+        if self.discriminants is None:
+            return None
+        distances: Tensor = self.discriminants(self.moments(features), logits)
+        return distances
 
     def initial_state(self, batch: int = 1, size: int | None = None) -> State:
         """The state before the first frame of a stream.
@@ -132,7 +159,7 @@ class VideoModel(nn.Module):
 
     def is_trunk_key(self, key: str) -> bool:
         """Whether a ``state_dict`` key belongs to the image network under the family's parts."""
-        return not key.startswith("fc.") and not is_temporal(key)
+        return not key.startswith(("fc.", PREFIX)) and not is_temporal(key)
 
     def stage_of(self, key: str) -> str:
         """The stage of a ``state_dict`` key, one of :data:`STAGES`.

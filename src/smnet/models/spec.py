@@ -28,11 +28,17 @@ class Decision:
         unknown_below: the best score below which the answer is "unknown"; 0 = never.
         thresholds: the score of each class from which it is answered, where a clip may have several
             labels; None is 0.5 for each.
+        discriminants: directions in which the distance to the answered class is measured, see
+            ``smnet.models.discriminants``; 0 = none.
+        unknown_beyond: the distance above which the answer is "unknown". The best score decides
+            where no distance is known.
     """
 
     temperature: float = 1.0
     unknown_below: float = 0.0
     thresholds: tuple[float, ...] | None = None
+    discriminants: int = 0
+    unknown_beyond: float = 0.0
 
 
 @dataclass(frozen=True)

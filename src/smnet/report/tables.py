@@ -103,8 +103,7 @@ def unknown_in_words(result: Evaluation) -> list[str]:
     count = len(result.unknown)
     lines = [f"AUROC {result.unknown_auroc:.3f}, known against {plural(count, 'unknown clip')}"]
     if result.decision.unknown_below:
-        said = int((result.unknown.max(1) < result.decision.unknown_below).sum())
-        lines.append(f"{wilson(said, count)} of them are answered with unknown")
+        lines.append(f"{wilson(result.unknown_said, count)} of them are answered with unknown")
     return lines
 
 

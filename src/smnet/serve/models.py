@@ -64,7 +64,14 @@ class Model:
 
     def scores(self, views: Pixels) -> Rows:
         """Scores (B, K) of views (B, V, T*L, 3, h, w)."""
-        return score_each(self.backend, views)
+        judged = score_each(self.backend, views)
+        return judged.scores, judged.problems
+
+    def judged(self, views: Pixels) -> Rows:
+        """Scores of views (B, V, T*L, 3, h, w), and last the distance to the best class (B, K+1),
+        see ``smnet.inference.backends.Judged``."""
+        judged = score_each(self.backend, views)
+        return np.column_stack([judged.scores, judged.distances]), judged.problems
 
     def evidence(self, views: Pixels, name: str) -> Evidence:
         """Why a video (1, T*L, 3, h, w) gets its scores."""
@@ -113,6 +120,9 @@ class Delegate:
 
     def score(self, views: Pixels) -> Values:
         return self.backend.score(views)
+
+    def judge(self, views: Pixels) -> tuple[Values, Values | None]:
+        return self.score(views), None  # windows are judged by their scores
 
 
 def open_models(

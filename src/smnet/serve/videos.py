@@ -39,9 +39,9 @@ def add_videos(app: FastAPI, service: Service) -> None:
 
         async def one(upload: Upload) -> answers.Predicted:
             views, damage = await service.views(upload, number)
-            row = await service.compute(number, service.models[number].scores, views)
+            row = await service.compute(number, service.models[number].judged, views)
             source = Source(upload.name, None)
-            prediction = recognizer.prediction(source, row, top, Damage(damage))
+            prediction = recognizer.prediction(source, row[:-1], top, Damage(damage), row[-1])
             if prediction.error:
                 raise HTTPException(500, prediction.error)
             values = prediction.to_dict()

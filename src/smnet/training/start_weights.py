@@ -13,6 +13,7 @@ from smnet.checkpoints.file import Checkpoint, read_checkpoint
 from smnet.checkpoints.header import is_checkpoint, is_path
 from smnet.errors import UserError
 from smnet.models import VideoModel, load_weights
+from smnet.models.discriminants import PREFIX
 from smnet.models.registry import input_of
 
 
@@ -75,7 +76,9 @@ def _read_ours(source: str) -> Checkpoint | None:
     if source in ("none", "imagenet"):
         return None
     if not is_path(source) or path.is_dir() or is_checkpoint(path):
-        return read_checkpoint(source)
+        checkpoint = read_checkpoint(source)
+        kept = {k: v for k, v in checkpoint.tensors.items() if not k.startswith(PREFIX)}
+        return replace(checkpoint, tensors=kept)
     return None
 
 

@@ -71,7 +71,7 @@ def validate(
     model.eval()
     # Running statistics differ between processes; rank 0 saves the checkpoint, so all use its own.
     processes.share(model.buffers())
-    scores, problems, damaged = score_clips(
+    scores, problems, damaged, _ = score_clips(
         TorchBackend.live(model, autocast),
         loader,
         processes,

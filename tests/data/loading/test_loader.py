@@ -210,7 +210,7 @@ def test_evaluation_ends_with_one_error(monkeypatch: pytest.MonkeyPatch) -> None
     processes = Processes(torch.device("cpu"))
     with pytest.raises(UserError, match=r"list\.csv:3: /clips/2\.mp4: not read within"):
         score_clips(TorchBackend.live(model), loader_of(4), processes)
-    scores, problems, _ = score_clips(
+    scores, problems, *_ = score_clips(
         TorchBackend.live(model), loader_of(4), processes, on_error="skip"
     )
     assert list(problems) == [2]
