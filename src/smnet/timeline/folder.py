@@ -136,8 +136,8 @@ def curves_of(
     """The curves of recordings, several of which are decoded at once, as they are complete."""
 
     def scored(views: NDArray[np.uint8]) -> Rows:
-        scores, problems = score_each(chosen.backend, views)
-        return [{"scores": row} for row in scores], problems
+        judged = score_each(chosen.backend, views)
+        return [{"scores": row} for row in judged.scores], judged.problems
 
     spec = chosen.backend.spec
     classes = spec.class_names or tuple(map(str, range(spec.num_classes)))
