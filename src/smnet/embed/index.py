@@ -92,13 +92,17 @@ class Index:
         self.settings = settings or {}
         self._vectors = vectors
         count = len(vectors)
-        total = sum(self._wide(at).sum(0, dtype=np.float64) for at in range(0, count, BLOCK))
-        self._mean = np.asarray(total / count, np.float32)
-        squares = sum(
-            np.square(self._wide(at) - self._mean).sum(0, dtype=np.float64)
-            for at in range(0, count, BLOCK)
-        )
-        deviation = np.sqrt(np.asarray(squares / count, np.float32))
+        # From the first vector on, so that values that hardly change lose no digits.
+        first, sums = self._wide(0)[0], np.zeros(vectors.shape[1])
+        squares = np.zeros_like(sums)
+        for at in range(0, count, BLOCK):
+            block = self._wide(at) - first
+            ones = np.ones(len(block), np.float32)
+            sums += ones @ block
+            squares += ones @ np.square(block)
+        self._mean = np.asarray(first + sums / count, np.float32)
+        spread = np.maximum(squares / count - np.square(sums / count), 0)
+        deviation = np.asarray(np.sqrt(spread), np.float32)
         # A value that is the same in all videos says nothing, and a single video has no deviation.
         constant = deviation <= 1e-6 * np.abs(self._mean).max(initial=1e-6)
         self._scale = np.where(constant, 0, 1 / np.where(constant, 1, deviation)).astype(np.float32)
@@ -122,17 +126,24 @@ class Index:
         if not path.is_file():
             raise UserError(f"{folder}: no {TABLE}; make one with: smnet embed CHECKPOINT VIDEOS")
         try:
-            table = pq.read_table(path)
-            flat = table.column("vector").combine_chunks().flatten()
-            vectors = flat.to_numpy(zero_copy_only=False).reshape(len(table), -1)
-            if vectors.shape[1] % len(WEIGHTS):
-                raise ValueError(f"vectors of {vectors.shape[1]} values")
-            times = zip(*(table.column(name).to_pylist() for name in _PART), strict=True)
-            settings = json.loads((table.schema.metadata or {}).get(b"settings", b"{}"))
-        except (ArrowException, OSError, KeyError, ValueError) as error:
+            with path.open("rb") as file, pq.ParquetFile(file) as table:
+                width = getattr(table.schema_arrow.field("vector").type, "list_size", 0)
+                if width < 1 or width % len(WEIGHTS):
+                    raise ValueError(f"vectors of {width} values")
+                vectors = np.empty((table.metadata.num_rows, width), np.float16)
+                paths: list[str] = []
+                parts: list[Part | None] = []
+                # A batch at a time: whole columns would be in memory twice.
+                for batch in table.iter_batches(BLOCK, columns=["path", *_PART, "vector"]):
+                    flat = batch.column("vector").flatten().to_numpy(zero_copy_only=False)
+                    vectors[len(paths) : len(paths) + len(batch)] = flat.reshape(-1, width)
+                    paths += batch.column("path").to_pylist()
+                    times = zip(*(batch.column(name).to_pylist() for name in _PART), strict=True)
+                    parts += [None if s is e is None else Part(s, e, u) for s, e, u in times]
+                settings = json.loads((table.schema_arrow.metadata or {}).get(b"settings", b"{}"))
+        except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: not a table of vectors ({error})") from None
-        parts = [None if start is end is None else Part(start, end, u) for start, end, u in times]
-        return cls(vectors, table.column("path").to_pylist(), parts, settings, WEIGHTS)
+        return cls(vectors, paths, parts, settings, WEIGHTS)
 
     def save_npz(self, file: str | Path) -> None:
         """Write the vectors as a NumPy archive, atomically.
