@@ -144,22 +144,26 @@ def curves_of(
     tasks = ((item, (chosen.window, chosen.every)) for item in items)
     windows = read_windows(chosen.backend, chosen.plan, tasks, used.threads, timeout)
     rows: dict[Item, NDArray[np.float32]] = {}
+    reasons: dict[Item, str] = {}  # why windows have no scores
     with closing(windows):
         for window, read, values in in_batches(windows, chosen.batch, scored, used):
             item, recording = window.item, window.recording
             if recording is not None and item not in rows:
                 rows[item] = np.zeros((len(recording.spans), len(classes)), np.float32)
             if window.number is not None:
-                if values or read.stage == "scoring":
-                    rows[item][window.number] = values.get("scores", np.nan)
+                if values:
+                    rows[item][window.number] = values["scores"]
+                elif read.stage == "scoring":
+                    reasons[item] = read.reason
                 continue
-            scores = rows.pop(item, None)
+            scores, reason = rows.pop(item, None), reasons.pop(item, "")
             if read.stage or recording is None or scores is None:
                 yield item, read, None
                 continue
             if not np.isfinite(scores).all():
-                reason = f"{item.path}: the model's scores are not finite numbers"
-                yield item, Read("scoring", reason), None
+                reason = "the model's scores are not finite numbers"
+            if reason:
+                yield item, Read("scoring", f"{item.path}: {reason}"), None
                 continue
             yield (
                 item,
