@@ -144,7 +144,12 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
             kept.append(item[0].copy())
             sizes = [len(range(rank, len(rows), self.world)) for rank in range(self.world)]
             return [
-                (np.zeros((size, 3)), {3 - k: f"problem of {k}"}, {k: f"damage of {k}"})
+                (
+                    np.zeros((size, 3)),
+                    np.full(size, k),
+                    {3 - k: f"problem of {k}"},
+                    {k: f"damage of {k}"},
+                )
                 for k, size in enumerate(sizes)
             ]
 
@@ -152,8 +157,9 @@ def test_each_process_scores_its_share_and_the_rows_come_together(run: Path, cli
     for rank in (0, 1):
         processes = Played(CPU, rank, 2)
         loader = protocol_loader(rows, plan, processes, batch=2, workers=0)
-        scores, problems, damaged, _ = score_clips(backend, loader, processes)
+        scores, problems, damaged, distances = score_clips(backend, loader, processes)
         assert scores.shape == (5, 3)
+        assert distances.tolist() == [0, 1, 0, 1, 0]
         assert in_order(problems) == ("problem of 1", "problem of 0")
         assert in_order(damaged) == ("damage of 0", "damage of 1")
     assert [len(share) for share in kept] == [3, 2]

@@ -70,6 +70,7 @@ class CrossValidation:
             clips=tuple(clip for fold in self.folds for clip in fold.clips),
             problems=tuple(text for fold in self.folds for text in fold.problems),
             damaged=tuple(text for fold in self.folds for text in fold.damaged),
+            distances=None,  # each network has its own scale
         )
 
     def summary(self) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def test_pieces_come_in_order_and_a_fault_costs_its_item(workers: int) -> None:
     items = ["3", "2 dies", "0", "2 raises", "4", "1 hangs", "5"]
     pieces: dict[str, list[int]] = defaultdict(list)
     ends: dict[str, Lost | None] = {}
-    for item, message in StreamPool(count, workers, 1.0).map(items):
+    for item, message in StreamPool(count, workers, 3.0).map(items):
         assert item not in ends
         if isinstance(message, Piece):
             number, data = message.value
@@ -57,10 +57,10 @@ def test_pieces_come_in_order_and_a_fault_costs_its_item(workers: int) -> None:
 
 def test_a_slow_reader_is_no_fault_of_the_worker() -> None:
     found = []
-    for _, message in StreamPool(count, 1, 0.2).map(["4"]):
-        time.sleep(0.3)
+    for _, message in StreamPool(count, 1, 2.0).map(["2"]):
+        time.sleep(2.1)  # longer than the limit, which is that of a worker on a busy machine
         found.append(message)
-    assert [isinstance(message, Piece) for message in found] == [True] * 4 + [False]
+    assert [isinstance(message, Piece) for message in found] == [True, True, False]
     assert found[-1] is None
 
 
