@@ -128,6 +128,17 @@ class Gate:
         self._metrics.waiting.set(self._waiting)
         began = scope["began"] = time.monotonic()
         status = 0
+        answered = False
+
+        def count_out() -> None:
+            nonlocal answered
+            if answered:
+                return
+            answered = True
+            self._waiting -= 1
+            self._took.append(time.monotonic() - began)
+            self._metrics.waiting.set(self._waiting)
+            self._count(scope, status)
 
         async def sent(message: Message) -> None:
             nonlocal status
@@ -139,15 +150,14 @@ class Gate:
                 await send({**message, "more_body": True})
                 await _linger(receive)
                 message = {"type": "http.response.body", "body": b""}
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                count_out()  # before the last byte: the client's next request must not find it
             await send(message)
 
         try:
             await self._app(scope, _Body(receive, self._limits), _with_headers(sent))
         finally:
-            self._waiting -= 1
-            self._took.append(time.monotonic() - began)
-            self._metrics.waiting.set(self._waiting)
-            self._count(scope, status)
+            count_out()
 
     def _count(self, scope: Message, status: int) -> None:
         path = scope["path"] if scope["path"] in ANSWERS else ""  # a client may ask for any
