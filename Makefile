@@ -10,6 +10,8 @@ VENV := .venv
 # Neighbouring tests share fixtures, so each worker takes tests in order.
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 BIN := $(VENV)/bin
+# The tests rewritten by pytest are kept, which saves each worker 8 s the next time.
+unexport PYTHONDONTWRITEBYTECODE
 # With an NVIDIA GPU torch is not pinned: pip takes the newest CUDA build, and the programs use it.
 CONSTRAINTS := $(if $(shell command -v nvidia-smi),constraints.txt,constraints-cpu.txt)
 PYTHON ?= python3

@@ -286,7 +286,7 @@ def smnet(
                 cli.main()
             except SystemExit as end:
                 status = end.code
-        told = capsys.readouterr()
-        return Called(int(status or 0), told.out, told.err)  # type: ignore[call-overload]
+        printed = capsys.readouterr()
+        return Called(int(status or 0), printed.out, printed.err)  # type: ignore[call-overload]
 
     return call

@@ -582,8 +582,8 @@ def test_timms_card_tells_the_normalisation(tmp_path: Path) -> None:
     conversion = convert(file, "timm")
     assert (conversion.checkpoint.spec.mean, conversion.checkpoint.spec.std) == (HALF, HALF)
     assert any("config.json" in note for note in conversion.notes)
-    told = convert(file, mean=(0.1, 0.2, 0.3), std=HALF).checkpoint.spec
-    assert told.mean == (0.1, 0.2, 0.3)
+    spec = convert(file, mean=(0.1, 0.2, 0.3), std=HALF).checkpoint.spec
+    assert spec.mean == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize(
@@ -755,8 +755,8 @@ def test_two_classes_of_one_name_are_made_distinct(tmp_path: Path) -> None:
     """As the two cranes of ImageNet."""
     names = lines(tmp_path / "names.txt", "crane", "b", "maillot", "crane", "e")
     conversion = small(tmp_path / "x.pth", segments=T, classes=names)
-    told = ("crane (0)", "b", "maillot", "crane (3)", "e")
-    assert conversion.checkpoint.spec.class_names == told
+    distinct = ("crane (0)", "b", "maillot", "crane (3)", "e")
+    assert conversion.checkpoint.spec.class_names == distinct
     assert any(note.endswith("made distinct: crane (0), crane (3)") for note in conversion.notes)
     with pytest.raises(UserError, match="'crane' occurs twice"):
         small(tmp_path / "x.pth", segments=T, classes=names, class_order="sorted")
@@ -824,8 +824,8 @@ def test_the_verb(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     for said in ("layout tsm", "tsm_resnet18, 5 classes", "16 segments", "names.txt", "written"):
         assert said in result.output
-    told = CliRunner().invoke(app, ["convert", "--help"]).output
-    assert all(layout in told for layout in LAYOUTS)
+    text = CliRunner().invoke(app, ["convert", "--help"]).output
+    assert all(layout in text for layout in LAYOUTS)
     spec = read_checkpoint(out).spec
     assert (spec.class_names, spec.options) == (FIVE, {"width": 8})
     model = create_model("tsm_resnet18", 3, width=8)

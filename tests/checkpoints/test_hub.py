@@ -367,8 +367,8 @@ def test_the_card_has_what_the_checkpoint_says(checkpoint: Checkpoint) -> None:
 
 def test_the_front_matter_is_what_the_hub_reads(checkpoint: Checkpoint) -> None:
     recipe = {"data": "/home/me/My clips: part 2"}
-    told = Checkpoint(checkpoint.spec, {}, recipe, {"top1": 0.75, "clips": 40})
-    front = yaml.safe_load(model_card(told, "owner/name").split("---")[1])
+    trained = Checkpoint(checkpoint.spec, {}, recipe, {"top1": 0.75, "clips": 40})
+    front = yaml.safe_load(model_card(trained, "owner/name").split("---")[1])
     assert front["pipeline_tag"] == "video-classification"
     assert front["library_name"] == "smnet"
     (model,) = front["model-index"]
@@ -379,7 +379,7 @@ def test_the_front_matter_is_what_the_hub_reads(checkpoint: Checkpoint) -> None:
     assert result["dataset"]["name"] == "My clips: part 2"
     (metric,) = result["metrics"]
     assert (metric["type"], metric["value"]) == ("accuracy", 0.75)
-    bare = yaml.safe_load(model_card(Checkpoint(told.spec, {}), "owner/name").split("---")[1])
+    bare = yaml.safe_load(model_card(Checkpoint(trained.spec, {}), "owner/name").split("---")[1])
     assert "model-index" not in bare
 
 

@@ -63,7 +63,7 @@ from tests.families import ONE_OF_EACH
 pytestmark = pytest.mark.usefixtures("short_networks", "torchlib")
 
 
-def told(*_: object) -> None:
+def silent(*_: object) -> None:
     pass
 
 
@@ -378,11 +378,15 @@ def test_the_file_tells_what_it_is(net: Path, exported: Exported) -> None:
     assert exported.path == net / "best.onnx"
     model = onnx.load(exported.path)
     onnx.checker.check_model(model)
-    told = {entry.key: entry.value for entry in model.metadata_props}
+    properties = {entry.key: entry.value for entry in model.metadata_props}
     spec = read_checkpoint(net).spec
-    assert read_specification(told["spec"]) == spec
-    assert told["classes"].split("\n") == list(CLASSES)
-    assert (told["sampling"], told["segments"], told["input_size"]) == ("uniform", "2", "32")
+    assert read_specification(properties["spec"]) == spec
+    assert properties["classes"].split("\n") == list(CLASSES)
+    assert (properties["sampling"], properties["segments"], properties["input_size"]) == (
+        "uniform",
+        "2",
+        "32",
+    )
     (frames,), (scores,) = model.graph.input, model.graph.output
     assert (frames.name, scores.name) == (INPUT, OUTPUT)
     assert frames.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -694,9 +698,9 @@ def test_calibration_clips_of_a_list_elsewhere(
     how = ["--root", data, "--labels", names, "--first-label", 1]
     made = smnet("export", plain, *given, *how)
     assert made.status == 0, made.err
-    told = json.loads((tmp_path / "m.pt2.json").read_text())["parity"]
-    assert told["agreement"] == 1.0
-    assert told["top1_before"] is not None
+    parity = json.loads((tmp_path / "m.pt2.json").read_text())["parity"]
+    assert parity["agreement"] == 1.0
+    assert parity["top1_before"] is not None
     assert smnet("export", plain, *given).status == 1
     alone = smnet("export", plain, *how)
     assert alone.status == 1
@@ -816,12 +820,12 @@ def test_it_knows_which_clips_it_was_trained_on(plain: Path, tmp_path: Path) -> 
         c.path for c in read_clips(ClipSource(data, split_seed=1, val_fraction=0.4)).splits["val"]
     ]
     assert wanted != [c.path for c in read_clips(data).splits["val"]]
-    told: list[str] = []
+    lines: list[str] = []
     made = export(
-        tmp_path / "other.safetensors", precision="int8", calibration=str(data), say=told.append
+        tmp_path / "other.safetensors", precision="int8", calibration=str(data), say=lines.append
     )
     assert made.parity.clips == len(wanted)
-    assert f"calibrating on {15 - len(wanted)} clips" in told[1]
+    assert f"calibrating on {15 - len(wanted)} clips" in lines[1]
     result = evaluate_checkpoints([str(made.path)], str(data), workers=0, device="cpu")
     assert result is not None
     assert list(result.paths) == wanted

@@ -167,8 +167,8 @@ def test_names_that_are_not_utf8(capsys: pytest.CaptureFixture[str]) -> None:
     print_predictions(
         [answer, replace(answer, error=f"{answer.path}: gone")], [answer.path] * 2, ["é"]
     )
-    told = capsys.readouterr()
-    for text in (told.out, told.err):
+    printed = capsys.readouterr()
+    for text in (printed.out, printed.err):
         assert "\x1b" not in text
         assert text.count("\n") <= 1
 

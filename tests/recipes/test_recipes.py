@@ -335,8 +335,8 @@ def test_the_test_may_sample_otherwise(
     call = ("evaluate", tmp_path / "r", "--data", data, "--workers", 0, "--views")
     done = smnet(*call, "2x3", "--sampling", "twice", "--json")
     assert done.status == 0, done.err
-    told = json.loads(done.out)
-    assert (told["views"], told["sampling"]) == ("2x3", "twice")
+    printed = json.loads(done.out)
+    assert (printed["views"], printed["sampling"]) == ("2x3", "twice")
     assert "sampling twice" in smnet(*call, "2x3", "--sampling", "twice").out
     for words in (("2x3",), ("1x1", "--sampling", "twice"), ("1x1", "--sampling", "twise")):
         done = smnet(*call, *words)

@@ -38,7 +38,7 @@ def camera(server: Running, **first: Any) -> Iterator[Any]:
         yield socket
 
 
-def told(socket: Any) -> Any:
+def received(socket: Any) -> Any:
     return json.loads(socket.recv(240))
 
 
@@ -46,14 +46,14 @@ def test_frames_of_a_camera(served: Running) -> None:
     frames = moving_frames(6, 48, 32)
     model = served.service.models[1]
     with camera(served, model=model.name) as socket:
-        hello = told(socket)
+        hello = received(socket)
         assert hello["mode"] == "causal"
         answers = []
         for number, frame in enumerate(frames):
             socket.send(STAMP.pack(number / hello["rate"]) + jpeg(frame))
-            answers.append(told(socket))
+            answers.append(received(socket))
         socket.send(STAMP.pack(100.0) + jpeg(frames[0]))
-        assert told(socket)["restarted"]
+        assert received(socket)["restarted"]
     count = model.backend.spec.num_segments
     assert [answer["samples"] for answer in answers] == [1, 2, 3, 4, 4, 4]
     assert ["top" in answer for answer in answers] == [False] * (count - 1) + [True] * 3
@@ -72,15 +72,15 @@ def test_frames_of_a_camera(served: Running) -> None:
 def test_windows_of_a_camera(exported: Any) -> None:
     blue = (moving_frames(5, 48, 32) * np.array([0.25, 0.25, 1.0])).astype(np.uint8)
     with running([exported], workers=1) as server, camera(server) as socket:
-        hello = told(socket)
+        hello = received(socket)
         assert hello["mode"] == "window"
         for number, frame in enumerate(blue):
             socket.send(STAMP.pack(number / hello["rate"]) + jpeg(frame))
-            answer = told(socket)
+            answer = received(socket)
         assert answer["top"][0][0] == "blue"
         server.server.should_exit = True  # an open camera does not keep the server
         with pytest.raises(closed.ConnectionClosed):
-            told(socket)
+            received(socket)
 
 
 def test_cameras_that_are_refused(exported: Any) -> None:
@@ -88,14 +88,14 @@ def test_cameras_that_are_refused(exported: Any) -> None:
     with running([exported], token=token, workers=1) as server:
         for first in ({}, {"token": "x"}, {"token": token, "model": "none"}):
             with camera(server, **first) as socket, pytest.raises(closed.ConnectionClosed):
-                told(socket)
+                received(socket)
         large = jpeg(np.zeros((2000, 2000, 3), np.uint8))
         for frame in (b"", b"x", STAMP.pack(0.0), STAMP.pack(0.0) + b"GIF89a", large, "text"):
             with camera(server, token=token) as socket:
-                told(socket)
+                received(socket)
                 socket.send(frame)
                 with pytest.raises(closed.ConnectionClosed):
-                    told(socket)
+                    received(socket)
         with pytest.raises(closed.InvalidStatus):
             client.connect(f"ws://127.0.0.1:{server.port}/v1/camera", origin="https://evil.example")
         assert server.service.cameras == 0

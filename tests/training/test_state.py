@@ -192,10 +192,10 @@ def test_a_real_process_that_gets_sigterm_with_all_its_workers(
     log = folder / "log.jsonl"
     wait_for(lambda: log.exists() and '"val"' in log.read_text(), process)  # one epoch is over
     os.killpg(process.pid, signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
-    assert process.returncode == 130, told
-    assert told.rstrip().endswith(f"stopped; resume with: smnet train --resume {folder}")
-    assert "Traceback" not in told
+    _, output = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    assert output.rstrip().endswith(f"stopped; resume with: smnet train --resume {folder}")
+    assert "Traceback" not in output
     saved = torch.load(folder / "resume.pt", weights_only=True)["state"]
     assert 2 <= saved["step"] < 8
     assert train(tiny(clips, **HARD), folder, resume=True).finished

@@ -542,15 +542,15 @@ def test_reports(tree: Path, tmp_path: Path) -> None:
     (tree / "v/4.mp4").write_bytes(b"")
     report = check_clips(tree, workers=1)
     write_report(tmp_path / "r.json", report)
-    told = json.loads((tmp_path / "r.json").read_text())
-    assert told["counts"] == {"empty": 1}
-    assert told["clips"] == 10
-    assert told["sound"] == {"train": 5, "val": 4}
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert written["counts"] == {"empty": 1}
+    assert written["clips"] == 10
+    assert written["sound"] == {"train": 5, "val": 4}
     write_report(tmp_path / "r.csv", report)
     with (tmp_path / "r.csv").open() as file:
-        assert list(csv.DictReader(file)) == told["findings"]
-    assert told["findings"][0]["source"] == "list.csv:6"
-    assert told["findings"][0]["path"] == str(tree / "v/4.mp4")
+        assert list(csv.DictReader(file)) == written["findings"]
+    assert written["findings"][0]["source"] == "list.csv:6"
+    assert written["findings"][0]["path"] == str(tree / "v/4.mp4")
 
 
 @pytest.mark.skipif(

@@ -351,7 +351,7 @@ def test_a_damaged_footer_is_an_error_or_the_truth(packed: Path) -> None:
     sound = (packed / "shard-00000.arrow").read_bytes()
     true = [opened(sound).get_batch(row) for row in range(4)]
     rng = np.random.default_rng(0)
-    told, footer = 0, int.from_bytes(sound[-10:-6], "little") + 10
+    refused, footer = 0, int.from_bytes(sound[-10:-6], "little") + 10
     for _ in range(400):
         changed = bytearray(sound)
         changed[len(sound) - 1 - int(rng.integers(footer))] ^= 1 << int(rng.integers(8))
@@ -362,8 +362,8 @@ def test_a_damaged_footer_is_an_error_or_the_truth(packed: Path) -> None:
                 batch.validate(full=True)
                 assert batch in true
         except (ValueError, OSError, pa.ArrowException):
-            told += 1
-    assert told > 50
+            refused += 1
+    assert refused > 50
     for size in (0, 5, 20, len(sound) // 2):
         with pytest.raises((ValueError, OSError)):
             opened(sound[:size])

@@ -296,9 +296,9 @@ def test_check_reads_it(own: Path) -> None:
     report = check_clips(own, workers=1)
     assert (report.checked, report.findings) == (CLIPS, ())
     spoil(own / "shard-00001.arrow", b"\xff\xd8", 0)
-    told = check_clips(own, workers=1)
-    assert told.counts == {"unreadable": 1}
-    assert "shard-00001.arrow" in told.findings[0].message
+    report = check_clips(own, workers=1)
+    assert report.counts == {"unreadable": 1}
+    assert "shard-00001.arrow" in report.findings[0].message
 
 
 def test_a_list_of_the_sound_clips(own: Path, tmp_path: Path) -> None:
@@ -563,7 +563,7 @@ def test_a_changed_frame_is_found_out(own: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "told"),
+    ("harm", "message"),
     [
         (lambda own: os.truncate(own / "shard-00002.arrow", 1000), "shard-00002.arrow: 1000 bytes"),
         (lambda own: (own / "shard-00002.arrow").unlink(), "shard-00002.arrow: no such file"),
@@ -590,11 +590,11 @@ def test_a_changed_frame_is_found_out(own: Path) -> None:
         ),
     ],
 )
-def test_damage_is_one_clear_error(own: Path, harm: Any, told: str) -> None:
+def test_damage_is_one_clear_error(own: Path, harm: Any, message: str) -> None:
     harm(own)
     with pytest.raises(UserError) as error:
         read_everything(own)
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "\n" not in str(error.value)
 
 
@@ -610,7 +610,7 @@ def test_any_flipped_byte_gives_the_frames_or_an_error(own: Path, packed: Path) 
     # Most of the file is images; the descriptions around them are where a crash could come from.
     places = [*rng.integers(0, len(sound), 40), *rng.integers(0, 900, 40)]
     places += [*rng.integers(len(sound) - 600, len(sound), 40)]
-    told: list[str] = []
+    errors: list[str] = []
     for place in places:
         changed = bytearray(sound)
         changed[place] ^= 1 << int(rng.integers(8))
@@ -621,9 +621,9 @@ def test_any_flipped_byte_gives_the_frames_or_an_error(own: Path, packed: Path) 
                 with open_video(clip_path(str(own), row)) as video:
                     assert np.array_equal(video.read([0, 5]), true[row])
             except UserError as error:
-                told.append(str(error))
-    assert len(told) > 20
-    assert all("shard-00003.arrow" in text for text in told)
+                errors.append(str(error))
+    assert len(errors) > 20
+    assert all("shard-00003.arrow" in text for text in errors)
 
 
 def test_a_set_replaced_under_the_same_name(data: Path, own: Path) -> None:

@@ -6,18 +6,18 @@ import {readClip} from "./video.js";
 let network = null, live = null;
 
 async function begin() {
-  const told = get("about");
+  const line = get("about");
   try {
-    told.textContent = "Loading the network …";
+    line.textContent = "Loading the network …";
     const about = await describe(), size = (about.bytes / 1e6).toFixed(1);
     network = await Network.open(about, share => {
-      told.textContent = `Loading the network, ${size} MB: ${Math.round(100 * share)} %`;
+      line.textContent = `Loading the network, ${size} MB: ${Math.round(100 * share)} %`;
     });
-    told.textContent = `${about.model}, ${about.classes.length} classes, ${size} MB.`;
+    line.textContent = `${about.model}, ${about.classes.length} classes, ${size} MB.`;
     get("classes").textContent = about.classes.join(", ");
     get("controls").hidden = false;
   } catch (error) {
-    told.textContent = "";
+    line.textContent = "";
     say(error);
   }
 }
