@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ pytest.importorskip("fastapi", reason="smnet serve needs the extra serve")
 from smnet.report.app import app_script, app_style
 from smnet.serve.app import page_file
 from tests.serve.conftest import Running
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.web.conftest import chromium, opened
 
 
 def test_nothing_on_the_page_comes_from_elsewhere(served: Running) -> None:
@@ -33,22 +31,9 @@ def test_nothing_on_the_page_comes_from_elsewhere(served: Running) -> None:
 
 @pytest.fixture
 def page(served: Running) -> Iterator[Any]:
-    library = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed")
-    switches = ["--no-sandbox", "--use-fake-device-for-media-stream"]
-    switches.append("--use-fake-ui-for-media-stream")
-    with library.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=switches)
-        made = browser.new_page(viewport={"width": 400, "height": 800})
-        made.set_default_timeout(240_000)
-        failures: list[str] = []
-        made.on("pageerror", lambda error: failures.append(str(error)))
-        made.on("console", lambda line: line.type == "error" and failures.append(line.text))
-        made.goto(f"http://127.0.0.1:{served.port}/")
+    address = f"http://127.0.0.1:{served.port}/"
+    with chromium() as browser, opened(browser, address) as made:
         yield made
-        browser.close()
-        assert failures == []
 
 
 @pytest.mark.slow
