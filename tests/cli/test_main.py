@@ -98,7 +98,7 @@ def test_help_is_quick() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "smnet", "--help"], capture_output=True, text=True, check=True
     )
-    assert time.perf_counter() - began < 10  # half a second on a quiet machine
+    assert time.perf_counter() - began < 60  # half a second on a quiet machine
     assert "train" in done.stdout
 
 

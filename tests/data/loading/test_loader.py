@@ -109,7 +109,7 @@ def test_a_loader_that_is_gone_takes_its_workers_along(clips: Path) -> None:
     began = time.monotonic()
     gc.collect()
     assert set(multiprocessing.active_children()) <= before
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
 
 
 # --- Decoders that do not come back.
@@ -161,14 +161,14 @@ def test_an_endless_loop_costs_its_clip_only(
     loader = loader_of(12)
     began = time.monotonic()
     found = list(loader)
-    assert time.monotonic() - began < 40
+    assert time.monotonic() - began < 120
     assert [i for batch in found for i in batch.indices.tolist()] == [0, 1, 2, 3, 4, *range(6, 12)]
     (problem,) = [p for batch in found for p in batch.problems]
     assert problem[0] == 5
     assert problem[1].startswith("list.csv:6: /clips/5.mp4: not read within 1.5 seconds")
     again = time.monotonic()
     assert [p for batch in loader for p in batch.problems] == [problem]
-    assert time.monotonic() - again < 5, "it is not tried again"
+    assert time.monotonic() - again < 30, "it is not tried again"
 
 
 @unix
