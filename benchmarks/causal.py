@@ -101,20 +101,22 @@ def accuracies(model: VideoModel, clips: ClipSet, seed: int) -> tuple[float, flo
 def stream_logits(
     network: VideoModel, views: Tensor, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Logits (N, K) of clips (N, T, 3, h, w) that are shown in streams, in a random order."""
-    count, length = views.shape[:2]
+    """Logits (N, K) of clips (N, T*L, 3, h, w) that are shown in streams, in a random order."""
+    count, length = len(views), network.spec.num_segments
+    segments = views.unflatten(1, (length, -1))  # (N, T, L, 3, h, w)
     order = rng.permutation(count)
     order = np.concatenate([order, order[: -count % STREAMS]]).reshape(-1, STREAMS)
     state = network.initial_state(STREAMS)
     found = np.zeros((count, network.spec.num_classes), np.float32)
     step: Callable[..., tuple[Tensor, dict[str, Tensor]]] = network.step
     for row in order:
-        still = _input(network, views[rng.integers(count, size=STREAMS), 0])
+        still = _input(network, segments[rng.integers(count, size=STREAMS), 0, :1])
+        still = still.expand(-1, segments.shape[2], -1, -1, -1)
         for _ in range(rng.integers(*GAP, endpoint=True)):
             _, state = step(still, state)
         total = torch.zeros(STREAMS, network.spec.num_classes)
         for t in range(length):
-            logits, state = step(_input(network, views[row, t]), state)
+            logits, state = step(_input(network, segments[row, t]), state)
             total += logits
         found[row] = total / length
     return found

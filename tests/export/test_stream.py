@@ -20,7 +20,7 @@ from tests.models.reference import scramble
 
 pytestmark = pytest.mark.usefixtures("short_networks", "torchlib")
 
-SIZE, SEGMENTS = 32, 3
+SIZE, SEGMENTS, LENGTH = 32, 3, 5
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 
 
@@ -36,7 +36,7 @@ def checkpoint(path: Path, name: str = "smnet_resnet18", **options: Any) -> Path
 @pytest.fixture(scope="module")
 def causal(short_networks: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("causal") / "causal.safetensors"
-    return checkpoint(path, causal=True, stages=(3, 5))
+    return checkpoint(path, causal=True, stages=(3, 5), modality="rgb+rgbdiff")
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,9 @@ def made(torchlib: None, causal: Path) -> dict[str, Exported]:
 
 @pytest.fixture
 def frames() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (SEGMENTS + 2, 3, SIZE, SIZE), dtype=np.uint8)
+    """Segments of five frames."""
+    shape = (SEGMENTS + 2, LENGTH, 3, SIZE, SIZE)
+    return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
 
 
 @pytest.mark.parametrize("to", SUFFIXES)
@@ -65,7 +67,7 @@ def test_steps_of_the_file_are_those_of_the_checkpoint(
     assert stream.state_bytes == expected.state_bytes > 0
     for frame in frames:
         np.testing.assert_allclose(stream.step(frame), expected.step(frame), rtol=0, atol=1e-4)
-    clip = frames[:SEGMENTS]
+    clip = frames[:SEGMENTS].reshape(-1, 3, SIZE, SIZE)
     scores = open_backend(causal, "cpu").score(clip[None, None])[0]
     np.testing.assert_allclose(score_clip(stream, clip), scores, rtol=0, atol=1e-4)
     with pytest.raises(UserError, match="use it with smnet live"):

@@ -22,7 +22,7 @@ from smnet.timeline.segments import Limits
 from tests.conftest import Called
 from tests.videos import decode_all, moving_frames, write_video
 
-from .conftest import RATE, SEGMENTS
+from .conftest import RATE, SEGMENTS, write_checkpoint
 from .servers import Mjpeg, rtsp_camera
 
 
@@ -79,6 +79,19 @@ def test_causal_answers_are_steps(causal: Path, film: Path) -> None:
     assert stream.counts.used == len(found) == 24
     assert stream.counts.seen == 120
     assert stream.counts.dropped == 0
+
+
+def test_segments_of_several_frames(tmp_path: Path, film: Path) -> None:
+    """A network on differences takes the frames before each tick; its steps are its windows."""
+    path = write_checkpoint(tmp_path / "m.safetensors", "tsn_resnet18", modality="rgbdiff")
+    steps, windows = (
+        without_end(answers(watch(path, str(film), mode=mode, device="cpu")))
+        for mode in ("causal", "window")
+    )
+    assert len(steps) == len(windows) == 24
+    for one, other in zip(steps[SEGMENTS:], windows[SEGMENTS:], strict=True):
+        expected = scores_of(other)
+        assert scores_of(one) == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_causal_network_also_takes_windows(causal: Path, film: Path) -> None:

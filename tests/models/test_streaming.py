@@ -29,6 +29,11 @@ SMNETS: list[dict[str, Any]] = [
     {"fusion": "se_me", "repeat": 2},
     {"trunk": "resnet50", "place": "instead_of_conv2"},
 ]
+DIFFERENCES: list[tuple[str, dict[str, Any]]] = [
+    ("smnet_resnet18", {"causal": True, "modality": "rgb+rgbdiff"}),
+    ("smnet_resnet18", {"causal": True, "modality": "rgbdiff"}),
+    ("tsn_resnet18", {"modality": "rgbdiff"}),
+]
 
 
 def causal(name: str, **options: Any) -> VideoModel:
@@ -45,10 +50,10 @@ def videos(length: int, batch: int = 2) -> Tensor:
 
 @torch.no_grad()
 def steps(model: VideoModel, frames: Tensor) -> Tensor:
-    """The logits of each frame of (B, T, 3, H, W), (B, T, K)."""
+    """The logits of each segment of (B, T*L, 3, H, W), (B, T, K)."""
     state = model.initial_state(len(frames), frames.shape[-1])
-    logits = []
-    for frame in frames.unbind(1):
+    logits, length = [], model.spec.frames_per_segment
+    for frame in frames.unbind(1) if length == 1 else frames.split(length, 1):
         before = {name: tensor.clone() for name, tensor in state.items()}
         logit, after = model.step(frame, state)
         assert all(torch.equal(state[name], before[name]) for name in before)  # pure
@@ -65,10 +70,11 @@ def assert_near(found: Tensor, expected: Tensor) -> None:
 @torch.no_grad()
 def check(model: VideoModel) -> None:
     """Steps equal the whole sequence, at every length; batches and clips stay apart."""
-    frames = videos(SEGMENTS + 2).to(next(model.parameters()).device)
+    run = model.spec.frames_per_segment
+    frames = videos((SEGMENTS + 2) * run).to(next(model.parameters()).device)
     each = steps(model, frames)
     for length in (1, SEGMENTS):
-        assert_near(each[:, :length].mean(1), model(frames[:, :length]))
+        assert_near(each[:, :length].mean(1), model(frames[:, : length * run]))
     if model.spec.options.get("causal"):  # the consensus is over the last T frames
         assert_near(each[:, 2:].mean(1), model(frames))
     state = model.initial_state(1, SIZE)
@@ -92,6 +98,11 @@ def test_steps_are_the_whole_sequence(name: str, device: torch.device) -> None:
 def test_every_choice_of_smnet(options: dict[str, Any]) -> None:
     chosen = {"trunk": "resnet18", **options}
     check(causal(f"smnet_{chosen.pop('trunk')}", causal=True, **chosen))
+
+
+@pytest.mark.parametrize(("name", "options"), DIFFERENCES, ids=str)
+def test_segments_of_several_frames(name: str, options: dict[str, Any]) -> None:
+    check(causal(name, **options))
 
 
 @pytest.mark.parametrize(
@@ -179,8 +190,6 @@ def test_what_cannot_be_causal() -> None:
         create_model("tsm_resnet18", 5, width=8).initial_state()
     with pytest.raises(ValueError, match="leave out both"):
         create_model("smnet_resnet18", 5, causal=True, difference="both")
-    with pytest.raises(ValueError, match="one frame a segment"):
-        create_model("smnet_resnet18", 5, causal=True, modality="rgbdiff")
 
 
 def test_a_state_of_another_size_is_refused() -> None:

@@ -25,6 +25,7 @@ def test_the_clip_stays_at_the_end() -> None:
         assert torch.equal(longer[:, count:], clips)
         assert torch.equal(longer[:, :count], clips.roll(1, 0)[:, 4 - count :])
     assert counts == {0, 1, 2, 3}
+    assert {warmed(clips, 3, generator, 2).shape[1] for _ in range(60)} == {4, 6, 8}
     assert warmed(clips, 0, generator) is clips
 
 

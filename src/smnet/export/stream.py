@@ -14,7 +14,15 @@ from torch import Tensor
 
 from smnet.export.parity import Scorer
 from smnet.export.writers import Deployed, Engine, refused, write_onnx
-from smnet.inference.streams import FRAME, LOGITS, NEXT, OnnxStream, OpenVinoStream
+from smnet.inference.streams import (
+    FRAME,
+    LOGITS,
+    NEXT,
+    OnnxStream,
+    OpenVinoStream,
+    feed,
+    segments_of,
+)
 from smnet.models import VideoModel
 from smnet.models.fast import Purpose
 
@@ -24,8 +32,8 @@ STREAMS = {".onnx": OnnxStream, ".xml": OpenVinoStream}
 class DeployedStep(Deployed):
     """A step of a model with its normalisation.
 
-    Frame (1, 3, H, W) uint8 and the tensors of the state -> logits (1, K) float32 and the tensors
-    of the next state, in the same order.
+    Frame (1, 3, H, W) uint8, or the L frames of a segment (L, 3, H, W), and the tensors of the
+    state -> logits (1, K) float32 and the tensors of the next state, in the same order.
     """
 
     def __init__(self, model: VideoModel, half: bool = False, purpose: Purpose = "export") -> None:
@@ -35,7 +43,8 @@ class DeployedStep(Deployed):
     def forward(self, frame: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
         kind = self.scale.dtype
         state = {name: x.to(kind) for name, x in zip(self.names, values, strict=True)}
-        logits, after = self.model.step(frame.to(kind) * self.scale + self.shift, state)
+        image = frame.to(kind) * self.scale + self.shift
+        logits, after = self.model.step(image if len(frame) == 1 else image[None], state)
         # A state that is another one of the step before is copied: engines keep each by its name.
         return logits.float(), *(after[name].float().clone() for name in self.names)
 
@@ -51,7 +60,7 @@ def trace_step(
     step = DeployedStep(model, half, purpose).eval()
     side = model.spec.input_size
     state = [x.float() for x in step.model.initial_state().values()]
-    frame = torch.zeros(1, 3, side, side, dtype=torch.uint8)
+    frame = torch.zeros(model.spec.frames_per_segment, 3, side, side, dtype=torch.uint8)
     try:
         return torch.export.export(step, (frame, *state), strict=False)
     except RuntimeError as error:
@@ -110,7 +119,8 @@ def step_metadata(model: VideoModel, metadata: dict[str, str]) -> dict[str, str]
     shapes = {name: list(x.shape) for name, x in model.initial_state().items()}
     return {
         **metadata,
-        "input": "frame uint8 RGB (1, 3, height, width), and the state before it",
+        "input": f"frame uint8 RGB ({model.spec.frames_per_segment}, 3, height, width), and the"
+        " state before it",
         "output": "logits (1, classes), and the state after the frame; scores are the softmax of"
         " the mean over the last segments frames",
         "state": json.dumps(shapes),
@@ -123,10 +133,10 @@ def run_step(file: Path, threads: int) -> Scorer:
 
 
 def step_feeds(file: Path, clips: NDArray[np.uint8]) -> Iterator[dict[str, Any]]:
-    """Frames and states as an exported fp32 step sees them on clips (N, T, 3, h, w)."""
+    """Frames and states as an exported fp32 step sees them on clips (N, T*L, 3, h, w)."""
     stream = OnnxStream(file, "cpu")
     for clip in clips:
         stream.restart()
-        for frame in clip:
-            yield {FRAME: frame[None], **stream.state}
+        for frame in segments_of(clip, stream.spec):
+            yield feed(frame, stream.state)
             stream.step(frame)

@@ -61,7 +61,7 @@ class Stream(Protocol):
         """Forget all frames."""
 
     def step(self, frame: Frame) -> Logits:
-        """Logits (K,) of the next frame (3, h, w)."""
+        """Logits (K,) of the next frame (3, h, w), or segment (L, 3, h, w)."""
 
 
 class TorchStream:
@@ -102,7 +102,8 @@ class TorchStream:
         with torch.inference_mode():
             pixels = torch.from_numpy(frame)[None].to(self._backend.device)
             image = normalise(pixels, self.spec.mean, self.spec.std)
-            image = image.contiguous(memory_format=torch.channels_last)
+            if image.dim() == 4:
+                image = image.contiguous(memory_format=torch.channels_last)
             logits, self.state = self._model.step(image, self.state)
             row: Logits = logits[0].float().cpu().numpy()
         return row
@@ -149,7 +150,7 @@ class _ExportedStream(ExportedBackend):
     def run_step(
         self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
     ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
-        """Logits (K,) of a frame (3, h, w) after the frames in ``state``, and the next state."""
+        """Logits (K,) of a frame after the frames in ``state``, and the next state."""
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of whole clips, each as a new stream."""
@@ -175,7 +176,7 @@ class OnnxStream(_ExportedStream, OnnxBackend):
     def run_step(
         self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
     ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
-        logits, *after = self._session.run(self._outputs, {FRAME: frame[None], **state})
+        logits, *after = self._session.run(self._outputs, feed(frame, state))
         return logits[0], dict(zip(self.states, after, strict=True))
 
 
@@ -199,16 +200,28 @@ class OpenVinoStream(_ExportedStream, OpenVinoBackend):
         self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
     ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
         with self._turn:
-            results = self._request.infer({FRAME: frame[None], **state})
+            results = self._request.infer(feed(frame, state))
             after = {name: results[name + NEXT].copy() for name in self.states}
             logits: Logits = results[LOGITS][0].copy()
         return logits, after
 
 
+def feed(frame: Frame, state: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
+    """The inputs of an exported step: the frame as (1, 3, h, w) or a segment (L, 3, h, w)."""
+    return {FRAME: frame.reshape(-1, *frame.shape[-3:]), **state}
+
+
+def segments_of(clip: Frame, spec: ModelSpec) -> Frame:
+    """What a stream of (T*L, 3, h, w) is stepped through: frames (T, 3, h, w), or with L > 1
+    segments (T, L, 3, h, w)."""
+    length = spec.frames_per_segment
+    return clip if length == 1 else clip.reshape(-1, length, *clip.shape[1:])
+
+
 def score_clip(stream: Stream, clip: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Scores (K,) of a clip (T, 3, h, w) as a new stream, by the mean of its logits."""
+    """Scores (K,) of a clip (T*L, 3, h, w) as a new stream, by the mean of its logits."""
     stream.restart()
-    return mean_scores([stream.step(frame) for frame in clip], stream.spec)
+    return mean_scores([stream.step(x) for x in segments_of(clip, stream.spec)], stream.spec)
 
 
 def mean_scores(logits: Sequence[Logits], spec: ModelSpec) -> NDArray[np.float32]:

@@ -129,8 +129,9 @@ class CausalScorer:
         self._logits.clear()
 
     def add(self, sample: Sample) -> None:
+        views = sample.views if self.spec.frames_per_segment > 1 else sample.views[0]
         for _ in range(sample.ticks):
-            self._logits.append(self._stream.step(sample.views[0]))
+            self._logits.append(self._stream.step(views))
 
     def scores(self) -> NDArray[np.float32] | None:
         if len(self._logits) < self.spec.num_segments:

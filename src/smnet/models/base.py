@@ -118,10 +118,11 @@ class VideoModel(nn.Module):
         weight = next(self.parameters())
         side = size or self.spec.input_size
         shadow = on_meta(self).eval()
-        frame = torch.empty(batch, 3, side, side, device="meta", dtype=weight.dtype)
+        shape = (batch, self.spec.frames_per_segment, 3, side, side)
+        segment = torch.empty(shape, device="meta", dtype=weight.dtype)
         stream = Stream(shadow._delays(), None)
         with torch.no_grad(), streaming(stream):
-            shadow(frame[:, None])
+            shadow(segment)
         return {
             name: torch.zeros(x.shape, dtype=x.dtype, device=weight.device)
             for name, x in stream.before.items()
@@ -134,7 +135,7 @@ class VideoModel(nn.Module):
         of the first T steps is that of :meth:`forward` for these T frames as a clip.
 
         Args:
-            frame: (B, 3, H, W) float, normalised.
+            frame: (B, 3, H, W) float, normalised; a segment of L frames is (B, L, 3, H, W).
             state: of :meth:`initial_state`, or of the step before.
 
         Returns:
@@ -145,7 +146,7 @@ class VideoModel(nn.Module):
         """
         stream = Stream(self._delays(), state)
         with streaming(stream):
-            logits: Tensor = self(frame[:, None])
+            logits: Tensor = self(frame[:, None] if frame.dim() == 4 else frame)
         return logits, stream.after
 
     def _delays(self) -> dict[nn.Module, str]:

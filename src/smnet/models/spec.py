@@ -97,8 +97,8 @@ class ModelSpec:
 
     @property
     def causal(self) -> bool:
-        """Whether no frame depends on a later one, so the model also runs frame by frame."""
-        alone = self.name.partition("_")[0] == "tsn" and self.frames_per_segment == 1
+        """Whether no segment depends on a later one, so the model also runs step by step."""
+        alone = self.name.partition("_")[0] == "tsn"
         each = self.options.get("head", "mean") == "mean"  # the scores are the mean over frames
         return each and (alone or self.options.get("causal") is True)
 

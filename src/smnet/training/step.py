@@ -115,19 +115,21 @@ def prepare(
         for row, others in zip(targets, batch.sets, strict=True):
             row[list(others)] = 1
     clips, targets = mix_clips(clips, targets, recipe.mixup, recipe.cutmix, mixing)
-    return warmed(clips, recipe.warm, mixing), targets
+    return warmed(clips, recipe.warm, mixing, spec.frames_per_segment), targets
 
 
-def warmed(clips: torch.Tensor, warm: int, mixing: torch.Generator) -> torch.Tensor:
-    """Clips (B, T, ...) with the last frames of another clip of the batch before each.
+def warmed(
+    clips: torch.Tensor, warm: int, mixing: torch.Generator, length: int = 1
+) -> torch.Tensor:
+    """Clips (B, T*L, ...) with the last segments of another clip of the batch before each.
 
     Their number is drawn from 0 to ``warm``, at most T, so that the state of a causal model is
-    cold in some steps and full of something else in others, as in a stream.
+    cold in some steps and full of something else in others, as in a stream. ``length`` is L.
     """
     if not warm:
         return clips
-    most = min(warm, clips.shape[1])
-    count = int(torch.randint(most + 1, (1,), generator=mixing, device=mixing.device))
+    most = min(warm, clips.shape[1] // length)
+    count = int(torch.randint(most + 1, (1,), generator=mixing, device=mixing.device)) * length
     before = clips.roll(1, 0)[:, clips.shape[1] - count :]
     return torch.cat([before, clips], dim=1)
 
