@@ -112,7 +112,7 @@ def adapt_page(page: Path, found: Adapted, seconds: float) -> None:
     report = Report(
         f"Adaptation: {found.folder.name}",
         found.checked(crossed if kept is None else kept),
-        f"{found.verdict[0].upper()}{found.verdict[1:]}. Measured {measured}. {found.calibration}.",
+        f"{_capital(found.verdict)}. Measured {measured}. {_capital(str(found.calibration))}.",
         curve=_curve(_log(found.folder / "finetune")),
         counts=found.counts,
         suspects=suspects,
@@ -122,6 +122,10 @@ def adapt_page(page: Path, found: Adapted, seconds: float) -> None:
     )
     write_report(page, report)
     written(page)
+
+
+def _capital(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _log(folder: Path) -> list[dict[str, Any]]:

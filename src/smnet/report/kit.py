@@ -206,7 +206,8 @@ def chart(
     for tick in ticks:
         label = f"{tick:.0%}" if percent_x else f"{tick:g}"
         x = place(tick, 0)[0]
-        parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="middle">{label}</text>')
+        anchor = "end" if tick == last else "middle"  # or the last label leaves the picture
+        parts.append(f'<text x="{x:.1f}" y="{height - 8}" text-anchor="{anchor}">{label}</text>')
     if diagonal:
         (x1, y1), (x2, y2) = place(0, 0), place(1, 1)
         parts.append(

@@ -15,7 +15,7 @@ from smnet.evaluation.results import Evaluation
 from smnet.files import write_text
 from smnet.report import kit
 from smnet.report.clips import copy_of
-from smnet.report.tables import answers_in_words
+from smnet.report.tables import LABEL, answers_in_words
 
 EMBEDDED = 1_400_000
 """Bytes of all clips on a page, before their encoding as text adds a third."""
@@ -225,7 +225,8 @@ def _calibration(result: Evaluation) -> list[str]:
 
 
 def _worth(result: Evaluation) -> str:
-    return "; ".join(" ".join(line.split()) for line in answers_in_words(result))
+    lines = [(line[:LABEL].strip(), line[LABEL:].strip()) for line in answers_in_words(result)]
+    return " ".join(f"{label.capitalize()}: {words}." for label, words in lines)
 
 
 class _Clips:

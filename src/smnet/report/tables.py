@@ -19,6 +19,8 @@ from smnet.inference.recognizer import Prediction
 SHOWN_CLASSES = 60
 SHOWN_MESSAGES = 10
 CLASS_COLUMNS = ("class", "clips", "correct", "recall", "precision")
+LABEL = 12
+"""Columns for the name of a measure."""
 WIDEST = 60
 """Columns for a path or a label; longer ones push their row to the right."""
 
@@ -51,11 +53,11 @@ def print_evaluation(result: Evaluation) -> None:
     say(console, f"{plural(len(result.labels), 'clip')}, {views}")
     if result.truth is None:
         top5 = min(5, len(result.classes))
-        say(console, f"{'top-1':12}{result.top(1)}")
-        say(console, f"{f'top-{top5}':12}{result.top(top5)}")
-        say(console, f"{'mean class':12}{result.mean_class}")
+        say(console, f"{'top-1':{LABEL}}{result.top(1)}")
+        say(console, f"{f'top-{top5}':{LABEL}}{result.top(top5)}")
+        say(console, f"{'mean class':{LABEL}}{result.mean_class}")
     else:
-        say(console, f"{'mAP':12}{result.mean_precision}")
+        say(console, f"{'mAP':{LABEL}}{result.mean_precision}")
     for line in answers_in_words(result):
         say(console, line)
     _messages(console, result.problems, "could not be read, counted as wrong")
@@ -79,7 +81,7 @@ def answers_in_words(result: Evaluation) -> list[str]:
     """What the answers are worth: calibration, "unknown", background."""
     lines = []
     if len(result.labels) > len(result.problems) + result.not_finite:
-        error = f"{'calibration':12}expected error {result.calibration_error:.1%}"
+        error = f"{'calibration':{LABEL}}expected error {result.calibration_error:.1%}"
         if result.decision.temperature != 1:
             error += f" at temperature {result.decision.temperature:.2f}"
         lines.append(error)
@@ -87,13 +89,17 @@ def answers_in_words(result: Evaluation) -> list[str]:
     if result.decision.unknown_below:
         some = np.asarray(answered.any(1))
         right = wilson(int((answered & truth).any(1).sum()), int(some.sum()))
-        lines.append(f"{'answered':12}{wilson(int(some.sum()), len(some))}, of these right {right}")
+        lines.append(
+            f"{'answered':{LABEL}}{wilson(int(some.sum()), len(some))}, of these right {right}"
+        )
     idle = truth[:, ~result.happens].any(1)
     if idle.any():
         alarms = int(answered[idle][:, result.happens].any(1).sum())
-        lines.append(f"{'false alarms':12} {wilson(alarms, int(idle.sum()))} of background clips")
+        lines.append(
+            f"{'false alarms':{LABEL}} {wilson(alarms, int(idle.sum()))} of background clips"
+        )
     if result.unknown is not None:
-        lines += [f"{'unknown':12}{line}" for line in unknown_in_words(result)]
+        lines += [f"{'unknown':{LABEL}}{line}" for line in unknown_in_words(result)]
     return lines
 
 
