@@ -292,6 +292,10 @@ def multiply_adds_of_modules(
     from torch.utils.flop_counter import FlopCounterMode
 
     shadow = on_meta(model).eval().requires_grad_(False)
+    for parent in [*shadow.modules()]:
+        for name, module in parent.named_children():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                setattr(parent, name, nn.Identity())  # not counted, and slow without memory
     counter = FlopCounterMode(display=False)
     macs: Counter[str] = Counter()
     inside = [""]
