@@ -8,7 +8,7 @@ import functools
 import io
 import resource
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,11 @@ import torch
 import typer.main
 from numpy.typing import NDArray
 
+from smnet.checkpoints.file import read_checkpoint
+from smnet.checkpoints.save import save_checkpoint
 from smnet.cli import main as cli
 from smnet.console import console
-from smnet.models import mobilenetv2, resnet
+from smnet.models import create_model, mobilenetv2, resnet
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.training.loop import train
 from tests.videos import moving_frames, write_video
@@ -196,6 +198,16 @@ def run(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tiny"
     assert train(tiny(clips, **OF_RUN), folder).finished
     return folder
+
+
+@pytest.fixture(scope="session")
+def untrained(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that is exported in a second, for tests that are not about its scores."""
+    path = tmp_path_factory.mktemp("untrained") / "tsn.safetensors"
+    trained, model = read_checkpoint(run), create_model("tsn_resnet18", 3, 2, width=8)
+    spec = replace(trained.spec, name=model.spec.name, options=model.spec.options)
+    save_checkpoint(path, replace(trained, spec=spec, tensors=model.state_dict()))
+    return path
 
 
 def shorten(patch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ VERBS = {
         ".svg",
     ),
     "predict --annotate": ("predict RUN CLIP --annotate OUT --device cpu", ".mp4"),
-    "export --out": ("export RUN --to torch --out OUT", ".pt2"),
+    "export --out": ("export UNTRAINED --to torch --out OUT", ".pt2"),
     "convert --out": ("convert WEIGHTS --from timm --segments 2 --out OUT", ".safetensors"),
     "profile --plot": (
         "profile tsn_resnet18 --size 16 --segments 1 --rounds 1 --options width=8"
@@ -50,7 +50,7 @@ verbs = pytest.mark.parametrize("verb", VERBS)
 
 
 @pytest.fixture
-def places(run: Path, clips: Path, tmp_path: Path) -> dict[str, str]:
+def places(run: Path, untrained: Path, clips: Path, tmp_path: Path) -> dict[str, str]:
     """The words that stand for files."""
     shutil.copytree(clips, tmp_path / "data")
     (tmp_path / "data/list.csv").write_text(ROWS)
@@ -62,6 +62,7 @@ def places(run: Path, clips: Path, tmp_path: Path) -> dict[str, str]:
     return {
         "LIST": f"{tmp_path}/data/list.csv",
         "RUN": str(run),
+        "UNTRAINED": str(untrained),
         "CLIP": f"{tmp_path}/data/val/rising/0.mp4",
         "TABLE": f"{tmp_path}/table.json",
         "WEIGHTS": f"{tmp_path}/weights.pth",

@@ -204,7 +204,7 @@ FULL = {
     "data check": ("data check DATA --workers 1 --report OUT/r.csv", 0),
     "data pack": ("data pack DATA OUT/packed --workers 1 --frames all", 8),
     "data join": ("data join DATA OUT/film.mp4", 0),
-    "export": ("export RUN --out OUT/m.pt2 --to torch", 100),
+    "export": ("export UNTRAINED --out OUT/m.pt2 --to torch", 100),
     "predict": ("predict RUN CLIP --annotate OUT/a.mp4", 0),
 }
 
@@ -212,14 +212,15 @@ FULL = {
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", FULL)
 def test_a_full_disk_is_one_line(
-    smnet: Smnet, run: Path, clips: Path, tmp_path: Path, verb: str
+    smnet: Smnet, run: Path, untrained: Path, clips: Path, tmp_path: Path, verb: str
 ) -> None:
     line, free = FULL[verb]
     disk = small_disk(tmp_path, 1024)
     try:
         with (disk / "filler").open("wb") as filler:
             filler.write(bytes(1024 * (1020 - free)))
-        names = {"RUN": run, "DATA": clips, "CLIP": clips / "val" / "rising" / "0.mp4"}
+        names = {"RUN": run, "UNTRAINED": untrained, "DATA": clips}
+        names["CLIP"] = clips / "val" / "rising" / "0.mp4"
         filled = [str(names.get(w, w)).replace("OUT/", f"{disk}/") for w in line.split()]
         with (disk / "rest").open("wb", buffering=0) as rest:
             while free == 0:
