@@ -32,10 +32,10 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exported(run: Path, torchlib: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(untrained: Path, torchlib: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for module in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(module)
-    return export(run, tmp_path_factory.mktemp("exported") / "best.onnx").path
+    return export(untrained, tmp_path_factory.mktemp("exported") / "best.onnx").path
 
 
 @pytest.mark.parametrize("views", ["1x1", "2x5"])
