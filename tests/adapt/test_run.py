@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from smnet.adapt import run as module
 from smnet.adapt.features import FeatureCache, _key, clip_features
@@ -42,6 +43,27 @@ def test_the_checkpoint_predicts_what_the_probe_does(adapted: Adapted, few: Path
     assert result.paths == adapted.probe.paths
     tempered = adapted.checked(adapted.probe).scores
     assert np.allclose(result.scores, tempered, atol=1e-4)
+
+
+def test_drawn_validation_clips_train_the_kept_probe(
+    few: Path, run: Path, tmp_path: Path, said: io.StringIO
+) -> None:
+    recipe = start_recipe(str(run), ["workers=0", "device=cpu"], {"data": str(few / "train")})
+    found = adapt(recipe, tmp_path / "a", minutes=0)
+    assert found is not None
+    assert found.whole
+    assert found.probe is not None
+    assert len(found.probe.labels) == 3
+    assert len(found.crossed.labels) == 15
+    assert found.result is found.crossed
+    first, second = (
+        read_checkpoint(tmp_path / "a" / f"{n}.safetensors") for n in ("probe", "best")
+    )
+    assert not torch.equal(first.tensors["fc.weight"], second.tensors["fc.weight"])
+    assert second.metrics["val"]["clips"] == 15
+    assert "trained again on all 15 clips" in said.getvalue()
+    evaluate_checkpoints([str(tmp_path / "a")], str(few / "train"), workers=0)
+    assert "trained on all clips of its data set" in said.getvalue()
 
 
 def test_an_ordinary_checkpoint(adapted: Adapted, few: Path) -> None:

@@ -38,6 +38,7 @@ def probe_checkpoint(
     head: str,
     recipe: Recipe,
     result: Evaluation,
+    whole: bool = False,
 ) -> Checkpoint:
     """An ordinary checkpoint: the network, with the probe as its classifier.
 
@@ -48,6 +49,7 @@ def probe_checkpoint(
         head: what the probe sees.
         recipe: of the adaptation.
         result: what was measured.
+        whole: whether the probe was trained on all clips, and measured by cross-validation.
     """
     options = {**model.spec.options, "head": HEADS[head].option}
     if not HEADS[head].both and samples.below:
@@ -59,17 +61,20 @@ def probe_checkpoint(
     own = build_model(spec)
     own.load_state_dict(tensors)
     recipe = recipe.model_copy(update={"options": options})
-    return Checkpoint(spec, own.state_dict(), recipe.model_dump(mode="json"), metrics(result))
+    return Checkpoint(
+        spec, own.state_dict(), recipe.model_dump(mode="json"), metrics(result, whole)
+    )
 
 
-def metrics(result: Evaluation) -> Mapping[str, Any]:
-    """The metrics that a checkpoint stores."""
+def metrics(result: Evaluation, whole: bool = False) -> Mapping[str, Any]:
+    """The metrics that a checkpoint stores; see :func:`probe_checkpoint`."""
     return {
+        **({"trained_on_all": True} if whole else {}),
         "val": {
             "top1": result.top(1).value,
             **({} if result.truth is None else {"map": result.mean_precision.value}),
             "mean_class": result.mean_class.value,
             "clips": len(result.labels),
             "views": result.views,
-        }
+        },
     }

@@ -18,7 +18,7 @@ from smnet.adapt.discriminants import of_samples, to_answers, with_discriminants
 from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.adapt.features import FeatureCache, clip_features, rows_of
 from smnet.adapt.probe import Probe
-from smnet.adapt.selection import HEADS, Samples, choose, out_of_fold
+from smnet.adapt.selection import HEADS, Choice, Samples, choose, out_of_fold
 from smnet.adapt.suspects import suspects
 from smnet.adapt.tuning import fine_tune, say, verdict
 from smnet.checkpoints.file import read_checkpoint, save_checkpoint
@@ -63,6 +63,7 @@ class Adapted:
         tuned: the fine-tuned network on the validation clips; None if it was not tried.
         kept: ``"probe"`` or ``"fine-tuned"``.
         verdict: one line that says which and why.
+        whole: whether the kept probe was trained on the validation clips, too.
         calibration: of the result, on the clips of ``crossed``, or of ``tuned`` if that is kept.
         suspects: clips of ``crossed`` whose label may be wrong, with the class that they may
             rather be.
@@ -75,9 +76,17 @@ class Adapted:
     tuned: Evaluation | None
     kept: str
     verdict: str
+    whole: bool
     calibration: Calibration
     suspects: Sequence[tuple[int, int]]
     counts: Mapping[str, int]
+
+    @property
+    def result(self) -> Evaluation:
+        """The kept network on clips that it has not seen."""
+        if self.kept == "fine-tuned" and self.tuned is not None:
+            return self.tuned
+        return self.crossed if self.probe is None or self.whole else self.probe
 
     def checked(self, result: Evaluation) -> Evaluation:
         """A result with the decision and the temperature of the checkpoint."""
@@ -122,11 +131,7 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
             f"probe: {crossed.headline[0]} {crossed.headline[1]}, cross-validated on"
             f" {len(crossed.labels)} clips"
         )
-        choice = choose(samples, seed=recipe.split_seed)
-        probe = samples.fit(choice)
-        say(
-            f"probe: on {HEADS[choice.head].words}, strength {choice.strength:.2g}, cross-validated"
-        )
+        choice, probe = _fitted(samples, recipe)
         held = None
         if val is not None:
             held = _evaluation(recipe, clips, val, val.scores(probe, choice.head))
@@ -145,11 +150,17 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
                 say(outcome)
         kept, line = verdict(held, tuned)
         best, judged = checkpoint, crossed
+        whole = kept == "probe" and val is not None and clips.drawn
+        if whole and val is not None:
+            samples = joined(samples, val)
+            say(f"probe: trained again on all {len(samples)} clips, validation clips among them")
+            choice, probe = _fitted(samples, recipe)
+            best = probe_checkpoint(model, samples, probe, choice.head, recipe, crossed, whole)
         if kept == "fine-tuned" and tuned is not None:
             best, judged = read_checkpoint(folder / "finetune" / "last.safetensors"), tuned
         elif crossed.distances is not None and np.isfinite(crossed.distances).all():
             own = of_samples(samples, choice.head)
-            best = with_discriminants(checkpoint, samples, choice.head, own)
+            best = with_discriminants(best, samples, choice.head, own)
         several, count = judged.truth is not None, best.spec.decision.discriminants
         far = judged.distances if count else None
         calibration = calibrate(judged.scores, judged.labelled, several, far, count)
@@ -161,7 +172,14 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         if found:
             say(f"labels to check: {len(found)}, in {folder / 'suspects.csv'}")
     counts = class_counts(clips)
-    return Adapted(folder, crossed, held, tuned, kept, line, calibration, found, counts)
+    return Adapted(folder, crossed, held, tuned, kept, line, whole, calibration, found, counts)
+
+
+def _fitted(samples: Samples, recipe: Recipe) -> tuple[Choice, Probe]:
+    """The probe of these clips, and a line on it."""
+    choice = choose(samples, seed=recipe.split_seed)
+    say(f"probe: on {HEADS[choice.head].words}, strength {choice.strength:.2g}, cross-validated")
+    return choice, samples.fit(choice)
 
 
 def _write_suspects(path: Path, result: Evaluation, found: Sequence[tuple[int, int]]) -> None:
@@ -304,16 +322,20 @@ def _digest(model: VideoModel) -> str:
 def _cross_validated(
     recipe: Recipe, clips: ClipSet, samples: Samples, val: Samples | None
 ) -> Evaluation:
-    """The probe on clips that it has not seen: by the folds of the data set, or by random ones."""
+    """The probe on clips that it has not seen: by the folds of the data set, or by random ones.
+
+    Validation clips that were drawn take part; those that the data set names do not, unless it also
+    has folds.
+    """
     both = samples if val is None else joined(samples, val)
     if all(clip.fold is not None for clip in both.clips):
         names = {name: k for k, name in enumerate(dict.fromkeys(c.fold for c in both.clips))}
         used, folds = both, np.array([names[clip.fold] for clip in both.clips])
         say(f"cross-validation: the {len(names)} folds of the data set")
     else:
-        used = samples
-        folds = np.array(draw_folds(samples.clips, FOLDS, recipe.split_seed))
-        say(f"cross-validation: {len(set(folds.tolist()))} random folds of the training clips")
+        used, which = (both, "clips") if clips.drawn else (samples, "training clips")
+        folds = np.array(draw_folds(used.clips, FOLDS, recipe.split_seed))
+        say(f"cross-validation: {len(set(folds.tolist()))} random folds of the {which}")
     with clip_progress("cross-validation", "") as update:
         done = 0
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from smnet.adapt.probe import STRENGTHS, Probe, fit, path, probabilities
 from smnet.data.annotations.splits import draw_folds
 from smnet.data.clips import Clip
+from smnet.evaluation.calibration import loss_at_best_temperature
 from smnet.models.base import MOMENTS
 
 Array = NDArray[np.float64]
@@ -132,7 +133,7 @@ class Choice:
     Attributes:
         head: of :data:`HEADS`.
         strength: of the regularisation.
-        loss: mean loss of clips that the probe had not seen.
+        loss: mean loss of clips that the probe had not seen, at the best temperature.
     """
 
     head: str
@@ -141,22 +142,27 @@ class Choice:
 
 
 def choose(samples: Samples, heads: Sequence[str] | None = None, seed: int = 0) -> Choice:
-    """Choose head and strength by grouped cross-validation, by the loss on held-out clips."""
+    """Choose head and strength by grouped cross-validation, by the loss on held-out clips.
+
+    The loss is that at the best temperature, which the result is calibrated with anyway. Without
+    it a probe that is right but too sure, as one of few clips is, would lose to one that is held
+    so strongly that it hardly tells the classes apart.
+    """
     heads = heads or samples.heads
     best = Choice(heads[0], STRENGTHS[0], np.inf)
     parts = list(held_out(np.array(draw_folds(samples.clips, INNER, seed))))
+    truth = samples.targets[:, 0] > 0
     for head in heads:
-        totals = np.zeros(len(STRENGTHS))
+        scores = np.zeros((len(STRENGTHS), *truth.shape))
         for train, test in parts:
             probes = path(
                 *samples[train].flat(head), STRENGTHS, several=samples.several, precise=False
             )
-            unseen = samples[test]
-            totals += [unseen.loss(unseen.scores(probe, head)) for probe in probes]
-        totals /= len(samples)
-        k = int(totals.argmin())
-        if totals[k] < best.loss:
-            best = Choice(head, STRENGTHS[k], float(totals[k]))
+            scores[:, test] = [samples[test].scores(probe, head) for probe in probes]
+        losses = [loss_at_best_temperature(own, truth, samples.several) for own in scores]
+        k = int(np.argmin(losses))
+        if losses[k] < best.loss:
+            best = Choice(head, STRENGTHS[k], losses[k])
     return best
 
 

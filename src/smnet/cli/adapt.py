@@ -40,8 +40,9 @@ def adapt(
 
     The network runs once over each clip. A regularised linear classifier on its features (a probe)
     is trained in seconds. In the time that is left the whole network is fine-tuned from there, and
-    kept if it names more of the validation clips. The result is an ordinary checkpoint. The same
-    command with the same --out continues an interrupted run.
+    kept if it names more of the validation clips. Otherwise the probe is trained again on all
+    clips, unless the data set names its validation clips. The result is an ordinary checkpoint.
+    The same command with the same --out continues an interrupted run.
 
     \b
     Examples:
@@ -65,8 +66,7 @@ def adapt(
         adapt_page(page, found, time.monotonic() - began)
     name, share = found.crossed.headline
     typer.echo(f"cross-validated: {name} {share}")
-    kept = found.tuned if found.kept == "fine-tuned" else found.probe
-    if kept is not None:
-        typer.echo(f"validation:      {name} {kept.headline[1]}")
+    if found.result is not found.crossed:
+        typer.echo(f"validation:      {name} {found.result.headline[1]}")
     typer.echo(found.verdict)
     typer.echo(f"checkpoint: {folder / 'best.safetensors'}")

@@ -97,7 +97,6 @@ def adapt_page(page: Path, found: Adapted, seconds: float) -> None:
     from smnet.console import clock
     from smnet.report.results_page import Report, Suspect, write_report
 
-    kept = found.tuned if found.kept == "fine-tuned" else found.probe
     also = {
         "probe, cross-validated": found.crossed,
         "probe, validation clips": found.probe,
@@ -108,10 +107,11 @@ def adapt_page(page: Path, found: Adapted, seconds: float) -> None:
         Suspect(crossed.clips[i], names[crossed.labels[i]], names[k], float(crossed.scores[i, k]))
         for i, k in found.suspects
     ]
-    measured = "by cross-validation" if kept is None else "on the validation clips"
+    by_folds = found.result is crossed
+    measured = "by cross-validation" if by_folds else "on the validation clips"
     report = Report(
         f"Adaptation: {found.folder.name}",
-        found.checked(crossed if kept is None else kept),
+        found.checked(found.result),
         f"{_capital(found.verdict)}. Measured {measured}. {_capital(str(found.calibration))}.",
         curve=_curve(_log(found.folder / "finetune")),
         counts=found.counts,

@@ -103,7 +103,7 @@ class ClipSet:
         missing: per split, listed clips that do not exist. Empty unless read with
             ``missing="report"``; the full size of a split is
             ``len(splits[s]) + len(missing.get(s, ()))``.
-        drawn: whether "train" and "val" were drawn at random, as the annotation has no split.
+        drawn: whether "train" and "val" were drawn at random, as the annotation names neither.
     """
 
     root: str

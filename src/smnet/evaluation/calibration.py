@@ -122,7 +122,7 @@ def fit_temperature(scores: Array, truth: NDArray[np.bool_], several: bool = Fal
     if not len(scores):
         return 1.0
     low, high = math.log(0.05), math.log(20)
-    for _ in range(60):  # the loss has one minimum over the inverse temperature
+    for _ in range(30):  # the loss has one minimum over the inverse temperature
         left, right = low + 0.382 * (high - low), low + 0.618 * (high - low)
         if calibration_loss(scores, truth, math.exp(left), several) < calibration_loss(
             scores, truth, math.exp(right), several
@@ -131,6 +131,13 @@ def fit_temperature(scores: Array, truth: NDArray[np.bool_], several: bool = Fal
         else:
             low = left
     return math.exp((low + high) / 2)
+
+
+def loss_at_best_temperature(
+    scores: Array, truth: NDArray[np.bool_], several: bool = False
+) -> float:
+    """Mean loss of scores (N, K) after :func:`fit_temperature` on them."""
+    return calibration_loss(scores, truth, fit_temperature(scores, truth, several), several)
 
 
 def calibration_loss(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from smnet.checkpoints.header import read_header
 from smnet.console import console, progress_bar
 from smnet.data.annotations.classes import match
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
@@ -92,6 +93,13 @@ def evaluate_checkpoints(
                 " holds out. For every clip: --split all",
                 processes,
             )
+            for checkpoint in checkpoints:
+                if not is_exported(checkpoint) and trained_on_all(checkpoint):
+                    _say(
+                        f"{checkpoint}: trained on all clips of its data set, perhaps on these;"
+                        " smnet adapt reports its result by cross-validation",
+                        processes,
+                    )
         clip_set, clips, strange = _set_aside(clip_set, clips, unknown)
         orders, plans = [], []  # of all, before any is run
         for checkpoint, backend in zip(checkpoints, backends, strict=True):
@@ -145,6 +153,11 @@ def evaluate_checkpoints(
         unknown_distances=None if distances is None else distances[known:],
         clips=tuple(clips),
     )
+
+
+def trained_on_all(checkpoint: str) -> bool:
+    """Whether a checkpoint was trained on the clips of a drawn validation split, too."""
+    return bool(read_header(checkpoint).metrics.get("trained_on_all"))
 
 
 def _decision(spec: ModelSpec, order: NDArray[np.int64]) -> Decision:

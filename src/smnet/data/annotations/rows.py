@@ -109,7 +109,8 @@ def assemble(
         why.append(f"without a training clip: {', '.join(classes[index] for index in idle)}")
     elif idle:
         _refuse_idle(idle, classes, problems)
-    drawn = any(row.split is None for row in kept)
+    sides = {row.split for row in kept}
+    drawn = None in sides
     if reading.source.groups == "auto" and (drawn or reading.source.folds):
         why += assign_groups(kept)
     if drawn:
@@ -158,7 +159,7 @@ def assemble(
         classes=tuple(classes),
         splits={split: splits[split] for split in ("train", "val", "test") if split in splits},
         missing=gone,
-        drawn=drawn,
+        drawn=sides <= {None, "test"} and drawn,
     )
 
 
