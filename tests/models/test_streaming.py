@@ -122,6 +122,20 @@ def test_accelerated_models_step_alike(name: str, purpose: Any) -> None:
     assert_near(steps(fast, videos(4)), steps(plain, videos(4)))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"attention_norm": True, "gate": "centred"}, {"place": "after_conv1"}], ids=str
+)
+def test_steps_in_few_operators(options: dict[str, Any]) -> None:
+    """Frames of 80 pixels: the masks of the first stage are convolutions, the others products."""
+    plain = causal("smnet_resnet18", causal=True, **options)
+    fast = accelerate(plain, "inference")
+    to_channels_last(fast)
+    frames = torch.randn(2, SEGMENTS + 1, 3, 80, 80, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        found = steps(fast, frames)
+    assert_near(found, steps(plain, frames))
+
+
 @pytest.mark.usefixtures("plain_only")
 def test_without_fast_code() -> None:
     check(accelerate(causal("smnet_resnet18", causal=True), "inference"))

@@ -48,6 +48,7 @@ class VideoModel(nn.Module):
         nn.init.normal_(linear.weight, std=0.001)  # as the TSN family: start near chance
         nn.init.zeros_(linear.bias)
         self.fc = linear
+        self._named_delays: dict[nn.Module, str] | None = None
         count = spec.decision.discriminants
         self.discriminants = (
             Discriminants(spec.num_classes, linear.in_features, count) if count else None
@@ -156,7 +157,11 @@ class VideoModel(nn.Module):
                 f"{self.spec.name} looks at later frames and has no step; build it with causal=true"
                 " where the family has that option (smnet, tsm, tam), or score windows"
             )
-        return {m: name for name, m in self.named_modules() if isinstance(m, Delay)}
+        if self._named_delays is None:  # a walk over the modules costs as much as some of them
+            self._named_delays = {
+                m: name for name, m in self.named_modules() if isinstance(m, Delay)
+            }
+        return self._named_delays
 
     def is_trunk_key(self, key: str) -> bool:
         """Whether a ``state_dict`` key belongs to the image network under the family's parts."""

@@ -186,7 +186,8 @@ class FrameDifference(nn.Module):
 
     def forward(self, g: Tensor, f: Tensor, num_segments: int) -> Tensor:
         if self.kind == "causal":
-            g, f = (x.mean((2, 3), keepdim=True) for x in (g, f))
+            if g.shape[2:] != (1, 1):
+                g, f = (x.mean((2, 3), keepdim=True) for x in (g, f))
             d = g - self.delay(f, num_segments)
             stream = current_stream()
             return _zero_at_ends(d, 1, num_segments) if stream is None else d * stream.started(d)

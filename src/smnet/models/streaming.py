@@ -47,9 +47,8 @@ class Stream:
 
     def started(self, x: Tensor) -> Tensor:
         """(B, 1, 1, 1): 0 if this is the first frame of a stream, else 1."""
-        ones = x.new_ones(len(x), 1, 1, 1)
         if STARTED not in self.before:
-            self.before[STARTED] = self._read(STARTED, ones)
+            self.before[STARTED] = self._read(STARTED, x.new_ones(len(x), 1, 1, 1))
             # Computed from its input: engines refuse outputs that are constants.
             self.after[STARTED] = self.before[STARTED].clamp(min=1)
         return self.before[STARTED]

@@ -10,13 +10,15 @@ from torch import Tensor, nn
 
 from smnet.models.fast.engines import MaskedSum, PlanarRowsSum, RowsSum, ShiftedSum
 from smnet.models.fast.modules import (
+    FastCausalSum,
     FastMotionExcitation,
     FastSpatialAttention,
     FastTemporalShift,
     FastTemporalSum,
     PooledMotionExcitation,
 )
-from smnet.models.layers import TemporalSum, frame_difference
+from smnet.models.fast.packed import PACKS, PackedConv2d
+from smnet.models.layers import CausalSum, TemporalSum, frame_difference
 from smnet.models.smnet import MotionExcitation, SpatialAttention
 from smnet.models.smnet_options import SMNetOptions
 from smnet.models.tsm import TemporalShift
@@ -85,6 +87,7 @@ def test_motion_gate_in_training_with_other_normalisations(kind: str) -> None:
 def test_the_mask_is_that_of_the_plain_convolution(pool: str, segments: int) -> None:
     plain = SpatialAttention(SMNetOptions(attention=pool)).double()
     nn.init.normal_(plain.conv.weight)
+    plain.conv.bias = nn.Parameter(torch.full((1,), 0.5).double())  # as folding leaves it
     twin = copy.copy(plain)  # with the same parameters
     twin.__class__ = FastSpatialAttention
     assert_same(twin, lambda x: plain(x, segments), noise(2 * segments, 6, 6, 5), segments)
@@ -100,13 +103,16 @@ def test_the_shift_is_the_plain_shift(segments: int, memory_format: torch.memory
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("segments", [1, 2, 3])
 @pytest.mark.parametrize("per_frame", [False, True])
-@pytest.mark.parametrize("kind", [FastTemporalSum, MaskedSum, RowsSum, PlanarRowsSum, ShiftedSum])
+@pytest.mark.parametrize(
+    "kind", [FastTemporalSum, FastCausalSum, MaskedSum, RowsSum, PlanarRowsSum, ShiftedSum]
+)
 def test_the_sum_is_the_plain_sum(
     kind: type[TemporalSum], per_frame: bool, segments: int, memory_format: torch.memory_format
 ) -> None:
     x = noise(2 * segments, 5, 3, 2).contiguous(memory_format=memory_format).requires_grad_()
     taps = noise(*([2 * segments] if per_frame else []), 5, 3, seed=4).requires_grad_()
-    found, expected = kind()(x, taps, segments), TemporalSum()(x, taps, segments)
+    plain = CausalSum() if kind is FastCausalSum else TemporalSum()
+    found, expected = kind()(x, taps, segments), plain(x, taps, segments)
     torch.testing.assert_close(found, expected)
     weights = noise(*expected.shape, seed=5)
     for one, other in zip(
@@ -122,6 +128,22 @@ def test_the_gradient_of_the_plain_sum(per_frame: bool) -> None:
     x = noise(6, 5, 3, 2).requires_grad_()
     taps = noise(*([6] if per_frame else []), 5, 3, seed=4).requires_grad_()
     assert torch.autograd.gradcheck(lambda x, taps: TemporalSum()(x, taps, 3), (x, taps))
+
+
+def test_packed_weights() -> None:
+    """They follow the weights, and training is plain."""
+    conv = nn.Conv2d(256, 256, 1, bias=True)
+    conv.__class__ = PackedConv2d
+    x = torch.randn(2, 256, 5, 3).contiguous(memory_format=torch.channels_last)
+    for _ in range(2):
+        expected = nn.functional.conv2d(x, conv.weight, conv.bias)
+        with torch.inference_mode():
+            assert conv._packs(x) == PACKS
+            torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(conv(x[:1]), expected[:1], rtol=1e-4, atol=1e-4)
+        with torch.no_grad():
+            conv.weight.mul_(2)
+    assert copy.deepcopy(conv)(x).requires_grad
 
 
 def test_hooks_on_the_parts_are_called() -> None:

@@ -10,13 +10,14 @@ from typing import Any, Literal, get_args
 from torch import nn
 
 from ..base import VideoModel
-from ..layers import TemporalSum
+from ..layers import CausalSum, TemporalSum
 from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
 from ..tsm import TemporalShift
 from . import switch, volumes
 from .engines import MaskedSum, PlanarRowsSum, RowsSum, ShiftedSum
 from .folding import fold_norms
 from .modules import (
+    FastCausalSum,
     FastMotionExcitation,
     FastSMNetModule,
     FastSpatialAttention,
@@ -25,6 +26,7 @@ from .modules import (
     PooledMotionExcitation,
     is_hooked,
 )
+from .packed import PackedConv2d
 
 Purpose = Literal["training", "inference", "export", "onnx", "onnxruntime", "openvino", "volumes"]
 
@@ -35,6 +37,7 @@ _IN_PYTORCH: Twins = {
     MotionExcitation: FastMotionExcitation,
     SpatialAttention: FastSpatialAttention,
     TemporalSum: FastTemporalSum,
+    CausalSum: FastCausalSum,
     TemporalShift: FastTemporalShift,
 }
 # Engines run the operators of the modules that they get.
@@ -45,7 +48,7 @@ _EXPORTED: Twins = {
 }
 TWINS: dict[str, Twins] = {
     "training": _IN_PYTORCH,
-    "inference": _IN_PYTORCH,
+    "inference": {**_IN_PYTORCH, nn.Conv2d: PackedConv2d},
     "export": _EXPORTED,
     "onnx": {
         **_EXPORTED,
@@ -108,7 +111,8 @@ def _plain_copy(model: VideoModel) -> VideoModel:
 
 def _takes_volumes(model: VideoModel) -> bool:
     """Whether every module can be swapped. A mixture of forms would not run."""
-    return volumes.takes_volumes(model) and not any(map(obstacle, model.modules()))
+    causal = model.spec.options.get("causal")
+    return not causal and volumes.takes_volumes(model) and not any(map(obstacle, model.modules()))
 
 
 def obstacle(module: nn.Module) -> str | None:
@@ -126,7 +130,6 @@ _KNOWN_OPTIONS = {
     "residual": "z",
     "motion_input": "x",
     "fusion": "sum",
-    "causal": False,
 }
 
 

@@ -11,13 +11,23 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn.modules import module as global_hooks
 
-from ..layers import TemporalSum
+from ..layers import CausalSum, TemporalSum
 from ..smnet import MotionExcitation, SMNetModule, SpatialAttention
+from ..streaming import current_stream
 from ..tsm import TemporalShift
 from . import kernels, switch
 from .engines import masked_sum
-from .operators import convolve_time, edge_means, edge_means_in_pytorch, excite, on_gpu, pool
+from .operators import (
+    convolve_time,
+    edge_means,
+    edge_means_by_kernel,
+    edge_means_in_pytorch,
+    excite,
+    on_gpu,
+    pool,
+)
 from .recompute import excite_and_convolve, observe
+from .steps import excite_frame
 
 
 class FastTemporalSum(TemporalSum):
@@ -38,6 +48,26 @@ class FastTemporalSum(TemporalSum):
             past, future = past[:, :-1], future[:, 1:]
         out[:, 1:].addcmul_(clips[:, :-1], past)
         out[:, :-1].addcmul_(clips[:, 1:], future)
+        return y
+
+
+class FastCausalSum(CausalSum):
+    """Sums in place, in clips and in steps."""
+
+    def forward(self, x: Tensor, taps: Tensor, num_segments: int) -> Tensor:
+        if torch.compiler.is_compiling() or not applies(self, x):
+            return super().forward(x, taps, num_segments)
+        earlier, before, present = taps.to(x.dtype).movedim(-1, 0).contiguous()[..., None, None]
+        y = x * present
+        if current_stream() is not None:
+            past, last, _ = self.frames(x, num_segments)
+            return y.addcmul_(last, before).addcmul_(past, earlier)
+        clips, out = x.unflatten(0, (-1, num_segments)), y.unflatten(0, (-1, num_segments))
+        for lag, weight in ((1, before), (2, earlier)):
+            if taps.dim() == 3:  # the weights of the output frames
+                weight = weight.unflatten(0, (-1, num_segments))[:, lag:]
+            if num_segments > lag:
+                out[:, lag:].addcmul_(clips[:, :-lag], weight)
         return y
 
 
@@ -65,12 +95,19 @@ class FastSpatialAttention(SpatialAttention):
     def mask(self, pooled: Tensor, num_segments: int) -> Tensor:
         if self.pool == "3d" or pooled.is_cuda or not applies(self, pooled):
             return super().mask(pooled, num_segments)
+        return self.fast_mask(pooled, num_segments)
+
+    def fast_mask(self, pooled: Tensor, num_segments: int) -> Tensor:
+        """:meth:`mask` without a question."""
         conv: Any = self.conv
         frames, planes, height, width = pooled.shape
-        kernel = conv.weight[0, :, None].repeat(num_segments, 1, 1, 1)
+        kernel = conv.weight[0, :, None]
+        if num_segments > 1:
+            kernel = kernel.repeat(num_segments, 1, 1, 1)
         clips = pooled.reshape(-1, num_segments * planes, height, width)
         scores = F.conv2d(clips, kernel, padding=conv.padding, groups=len(kernel))
         scores = scores.reshape(frames, planes, height, width).sum(1, keepdim=True)
+        scores = scores if conv.bias is None else scores + conv.bias
         return torch.sigmoid(self.norm(scores))
 
 
@@ -96,16 +133,22 @@ class FastMotionExcitation(MotionExcitation):
 
     def edge_means(self, x: Tensor) -> Tensor:
         """See :func:`smnet.models.fast.operators.edge_means`."""
-        return (edge_means_in_pytorch if torch.compiler.is_compiling() else edge_means)(x)
+        if torch.compiler.is_compiling():
+            return edge_means_in_pytorch(x)
+        return edge_means_by_kernel(x) if _is_plain(x) else edge_means(x)
 
     def _gates(self, f: Tensor, like: Tensor, num_segments: int) -> Tensor:
         """M_m of the edge means of F, maps of the size of ``like``."""
-        rows, columns = (_seen_by_kernel(size, f) for size in like.shape[-2:])
-        kernel = rows.t() @ self.transform.weight[:, 0].to(f.dtype) @ columns
-        g = (f * kernel).sum((2, 3), keepdim=True)  # M2 and M4
+        g = (f * self.kernel_of_means(like.shape[-2:], f)).sum((2, 3), keepdim=True)  # M2 and M4
         f = f[:, :, 1:2, 1:2]
         d = self.difference(g, f, num_segments)  # M3: the mean of a difference is that of means
         return torch.sigmoid(self.expand_norm(_pointwise(self.expand, d)))  # M5
+
+    def kernel_of_means(self, size: tuple[int, ...], like: Tensor) -> Tensor:
+        """What the mean of K_3x3 * F takes of each edge mean of F, (C/r, 3, 3), for maps of
+        ``size``; of the type of ``like``."""
+        rows, columns = (_seen_by_kernel(side, like) for side in size)
+        return rows.t() @ self.transform.weight[:, 0].to(like.dtype) @ columns
 
 
 class PooledMotionExcitation(FastMotionExcitation):
@@ -138,7 +181,7 @@ class FastSMNetModule(SMNetModule):
 
     def forward(self, x: Tensor, num_segments: int) -> Tensor:
         if not self._applies(x):
-            return super().forward(x, num_segments)
+            return self._causal(x, num_segments)
         if torch.is_grad_enabled():
             return self._recomputed(None, x, num_segments)
         se: Any = self.se
@@ -146,6 +189,21 @@ class FastSMNetModule(SMNetModule):
         taps = se.temporal.weight[:, 0]
         a = se.scale(se.attention.mask(pool(x, taps, num_segments), num_segments))
         return excite(x, taps, a, me.scale(x, num_segments), num_segments)
+
+    def _causal(self, x: Tensor, num_segments: int) -> Tensor:
+        """In place in a clip, in few operators in a step; plain where neither applies."""
+        se: Any = self.se
+        me: Any = self.me
+        alone = self.options.causal and not torch.is_grad_enabled()
+        if torch.compiler.is_compiling() or not alone or not applies(self, x):
+            return super().forward(x, num_segments)
+        stream = current_stream()
+        versioned = not se.temporal.weight.is_inference()
+        if stream is not None and versioned and _is_affine(me.norm) and _is_plain(x):
+            return excite_frame(self, x, stream)
+        z: Tensor = se.temporal(x, num_segments)
+        a = se.scale(se.attention(z, num_segments)).to(x.dtype)
+        return z.mul_(a).addcmul_(x, me.scale(x, num_segments).to(x.dtype))
 
     def around(self, conv: nn.Module, x: Tensor, num_segments: int) -> Tensor:
         """``conv(self(x))``; in training without keeping the output of the module."""
@@ -156,7 +214,7 @@ class FastSMNetModule(SMNetModule):
         return conv(self(x, num_segments))
 
     def _applies(self, x: Tensor) -> bool:
-        if not applies(self, x):
+        if self.options.causal or not applies(self, x):
             return False
         if not torch.is_grad_enabled():
             return kernels.support(x) or on_gpu(x)
@@ -239,6 +297,12 @@ def _pointwise(conv: nn.Conv2d, x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         return conv(x)
     return F.linear(x.permute(0, 2, 3, 1), conv.weight.flatten(1), conv.bias).permute(0, 3, 1, 2)
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Whether a kernel may be called without the dispatcher: nothing else listens to operators."""
+    listening = not torch.is_inference_mode_enabled() or torch._C._len_torch_dispatch_stack()
+    return not listening and type(x) is Tensor and not x.is_neg() and kernels.support(x)
 
 
 def _seen_by_kernel(size: int, like: Tensor) -> Tensor:

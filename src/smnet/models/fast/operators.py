@@ -196,14 +196,20 @@ def edge_means(x: Tensor) -> Tensor:
     """
     if not kernels.support(x):
         return edge_means_in_pytorch(x).contiguous()
-    means = x.new_empty(x.shape[0], 3, 3, x.shape[1])
-    kernels.run("edge_means", x, 1, x, means)
-    return means.permute(0, 3, 1, 2).contiguous()
+    return edge_means_by_kernel(x).contiguous()
 
 
 @edge_means.register_fake
 def _(x: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], x.shape[1], 3, 3)
+
+
+def edge_means_by_kernel(x: Tensor) -> Tensor:
+    """:func:`edge_means` without the dispatcher, which costs more than the means of a small map.
+    The result is channels-last."""
+    means = x.new_empty(x.shape[0], 3, 3, x.shape[1])
+    kernels.run("edge_means", x, 1, x, means)
+    return means.permute(0, 3, 1, 2)
 
 
 def edge_means_in_pytorch(x: Tensor) -> Tensor:
