@@ -17,14 +17,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+
+Array = NDArray[np.float64]
 
 STRENGTHS = tuple(float(10.0**k) for k in np.arange(0.0, -5.7, -0.8))
 """Strengths of the regularisation to choose from, strongest first."""
 COMPONENTS = 512
 """With more samples than this, the solution is computed in that many principal components."""
+NEWTON, CONJUGATE = 100, 200
+"""Most steps of Newton's method, and of conjugate gradients for each of them."""
+EXACT, NEAR = 1e-10, 1e-5
+"""Largest slope at the solution, and while a strength is chosen."""
 _FLAT = 1e-4
 """Share of the largest deviation below which a feature counts as constant."""
 _SMALL = 1e-10  # share of the largest variance below which a direction holds rounding errors
@@ -84,15 +88,16 @@ def path(
         precise: False stops early, for choosing a strength.
     """
     mean, deviation, basis, span = span_of(features)
-    x, y = torch.from_numpy(span), torch.from_numpy(targets.astype(np.float64))
-    weight = torch.zeros(y.shape[1], x.shape[1], dtype=torch.float64, requires_grad=True)
-    share = y.mean(0).clamp(1e-6, 1 - 1e-6)
-    bias = (torch.logit(share) if several else share.log()).requires_grad_()
+    x, y = np.hstack([span, np.ones((len(span), 1))]), targets.astype(np.float64)
+    share = np.clip(y.mean(0), 1e-6, 1 - 1e-6)
+    bias = np.log(share / (1 - share)) if several else np.log(share)
+    weight = np.hstack([np.zeros((y.shape[1], span.shape[1])), bias[:, None]])
     probes = []
     for strength in strengths:
-        _minimise(x, y, weight, bias, strength, several, precise)
-        own = weight.detach().numpy() @ basis / deviation
-        probes.append(Probe(own, bias.detach().numpy() - own @ mean, float(strength)))
+        penalty = np.append(np.full(span.shape[1], strength), 0.0)
+        weight = _minimise(x, y, weight, penalty, several, EXACT if precise else NEAR)
+        own = weight[:, :-1] @ basis / deviation
+        probes.append(Probe(own, weight[:, -1] - own @ mean, float(strength)))
     return probes
 
 
@@ -129,39 +134,81 @@ def _span(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float
 
 
 def _minimise(
-    x: Tensor,
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    strength: float,
-    several: bool,
-    precise: bool,
-) -> None:
-    """Move ``weight`` and ``bias`` to the minimum of the objective."""
-    optimizer = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=1000 if precise else 20,
-        tolerance_grad=1e-9 if precise else 1e-5,
-        tolerance_change=1e-14 if precise else 1e-9,
-        history_size=20,
-        line_search_fn="strong_wolfe",
-    )
+    x: Array, y: Array, weight: Array, penalty: Array, several: bool, tolerance: float
+) -> Array:
+    """The minimum (K, R) of the objective from ``weight`` on, by Newton's method.
 
-    def objective() -> Tensor:
-        optimizer.zero_grad()
-        value = loss(x @ weight.T + bias, y, several) + strength / 2 * weight.square().sum()
-        value.backward()
-        return value
+    Each step is found by conjugate gradients (Nocedal and Wright, "Numerical Optimization",
+    algorithm 7.1). The columns of ``x`` are nearly orthogonal, so the diagonal of the Hessian is a
+    good preconditioner.
 
-    optimizer.step(objective)
+    Args:
+        x, y: samples (N, R) and targets (N, K).
+        weight: (K, R).
+        penalty: (R,) of the square of each weight.
+        several: whether a clip may have several labels.
+        tolerance: of the largest slope.
+    """
+    squares = np.square(x).mean(0)
+    value, p = _objective(x, y, weight, penalty, several)
+    for _ in range(NEWTON):
+        slope = (p - y).T @ x / len(x) + weight * penalty
+        size = float(np.abs(slope).max())
+        if size <= tolerance:
+            break
+        curvature = (p * (1 - p)).mean(0)[:, None] * squares + penalty
+        step = _newton_step(x, p, slope, penalty, np.maximum(curvature, 1e-12), several)
+        fall, length = float((slope * step).sum()), 1.0
+        while length > 1e-8:
+            tried = weight + length * step
+            new, q = _objective(x, y, tried, penalty, several)
+            if new <= value + 1e-4 * length * fall:
+                break
+            length /= 2
+        else:
+            break  # rounding errors allow no better value
+        weight, value, p = tried, new, q
+    return weight
 
 
-def loss(logits: Tensor, targets: Tensor, several: bool) -> Tensor:
-    """Mean over the samples of the loss of (N, K) logits."""
+def _objective(
+    x: Array, y: Array, weight: Array, penalty: Array, several: bool
+) -> tuple[float, Array]:
+    """The objective, and the probabilities (N, K)."""
+    z = x @ weight.T
     if several:
-        terms = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-        return terms.sum(1).mean()
-    return F.cross_entropy(logits, targets)
+        p = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
+        losses = np.logaddexp(0, z) - y * z
+    else:
+        z = z - z.max(1, keepdims=True)
+        e = np.exp(z)
+        total = e.sum(1, keepdims=True)
+        p = e / total
+        losses = y * (np.log(total) - z)
+    return float(losses.sum() / len(x) + (penalty * np.square(weight)).sum() / 2), p
+
+
+def _newton_step(
+    x: Array, p: Array, slope: Array, penalty: Array, curvature: Array, several: bool
+) -> Array:
+    """The step (K, R) that leads to the minimum of the quadratic model, nearly."""
+    step, rest = np.zeros_like(slope), -slope
+    towards = rest / curvature
+    direction, product = towards, float((rest * towards).sum())
+    enough = product * min(0.25, math.sqrt(float(np.abs(slope).max()))) ** 2
+    for _ in range(CONJUGATE):
+        u = p * (x @ direction.T)
+        u -= p * (u if several else u.sum(1, keepdims=True))
+        bent = u.T @ x / len(x) + direction * penalty
+        length = product / max(float((direction * bent).sum()), 1e-300)
+        step = step + length * direction
+        rest = rest - length * bent
+        towards = rest / curvature
+        before, product = product, float((rest * towards).sum())
+        if product <= enough:
+            break
+        direction = towards + product / before * direction
+    return step
 
 
 def probabilities(logits: NDArray[np.floating], several: bool = False) -> NDArray[np.float64]:
