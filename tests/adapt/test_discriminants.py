@@ -136,6 +136,7 @@ def test_all_doors_agree(measured: Path, few: Path, tmp_path: Path) -> None:
     assert result.unknown_auroc == auroc(-result.distances, -result.unknown_distances)
 
 
+@pytest.mark.usefixtures("torchlib")
 def test_exported_files_measure_them_too(measured: Path, few: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     file = export(measured, tmp_path / "net.onnx", features=True).path
