@@ -18,6 +18,7 @@ from smnet.models.fast.modules import (
     PooledMotionExcitation,
 )
 from smnet.models.fast.packed import PACKS, PackedConv2d
+from smnet.models.fast.switch import set_fast
 from smnet.models.layers import CausalSum, TemporalSum, frame_difference
 from smnet.models.smnet import MotionExcitation, SpatialAttention
 from smnet.models.smnet_options import SMNetOptions
@@ -144,6 +145,21 @@ def test_packed_weights() -> None:
         with torch.no_grad():
             conv.weight.mul_(2)
     assert copy.deepcopy(conv)(x).requires_grad
+
+
+def test_packed_weights_can_be_switched_off() -> None:
+    conv = nn.Conv2d(256, 256, 1)
+    conv.__class__ = PackedConv2d
+    x = torch.randn(2, 256, 5, 3).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        set_fast(False)
+        try:
+            assert not conv._packs(x)
+        finally:
+            set_fast(True)
+        expected = torch.stack([nn.functional.conv2d(a[None], conv.weight, conv.bias) for a in x])
+        found = torch.func.vmap(conv, randomness="error")(x[:, None])
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_hooks_on_the_parts_are_called() -> None:

@@ -249,8 +249,13 @@ def applies(module: nn.Module, x: Tensor) -> bool:
         return False
     if torch.compiler.is_compiling():  # the compiler cannot trace the other questions
         return not is_hooked(module)
-    transformed = torch._C._functorch.peek_interpreter_stack() is not None
-    return not transformed and forward_ad._current_level < 0 and not is_hooked(module)
+    return not is_transformed() and not is_hooked(module)
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func`` or forward-mode differentiation transforms tensors now."""
+    functions = torch._C._functorch.peek_interpreter_stack()
+    return functions is not None or forward_ad._current_level >= 0
 
 
 def is_hooked(module: nn.Module) -> bool:

@@ -14,6 +14,9 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from . import switch
+from .modules import is_transformed
+
 PACKS = (
     platform.machine() in ("x86_64", "AMD64")
     and torch.backends.mkldnn.is_available()
@@ -54,6 +57,8 @@ class PackedConv2d(nn.Conv2d):
     def _packs(self, x: Tensor) -> bool:
         return (
             PACKS
+            and switch.enabled()
+            and not is_transformed()
             and self.groups == 1
             and self.weight.numel() >= LARGE
             and self.padding_mode == "zeros"
