@@ -20,7 +20,7 @@ from smnet.errors import UserError
 from smnet.inference.backends import SUFFIXES, open_backend
 from smnet.inference.exported import ExportedBackend
 from smnet.inference.onnx_backend import OnnxBackend
-from smnet.inference.openvino_backend import OpenVinoBackend
+from smnet.inference.openvino_backend import OpenVinoBackend, import_openvino
 from smnet.models.spec import ModelSpec
 
 FRAME, LOGITS, NEXT = "frame", "logits", ".next"
@@ -114,7 +114,6 @@ class _ExportedStream(ExportedBackend):
 
     Attributes:
         states: shape of each tensor of the state.
-        state: the state after the last frame.
     """
 
     steps = True
@@ -139,18 +138,17 @@ class _ExportedStream(ExportedBackend):
     def state_bytes(self) -> int:
         return sum(4 * int(np.prod(shape)) for shape in self.states.values())
 
-    def restart(self) -> None:
-        self.state = {name: np.zeros(shape, np.float32) for name, shape in self.states.items()}
-
-    def step(self, frame: Frame) -> Logits:
-        logits, self.state = self.run_step(frame, self.state)
-        return logits
+    def blank(self) -> dict[str, NDArray[np.float32]]:
+        """The state before the first frame."""
+        return {name: np.zeros(shape, np.float32) for name, shape in self.states.items()}
 
     @abstractmethod
-    def run_step(
-        self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
-    ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
-        """Logits (K,) of a frame after the frames in ``state``, and the next state."""
+    def restart(self) -> None:
+        """Begin a new stream."""
+
+    @abstractmethod
+    def step(self, frame: Frame) -> Logits:
+        """See :class:`Stream`."""
 
     def run(self, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (B, K) of whole clips, each as a new stream."""
@@ -158,7 +156,11 @@ class _ExportedStream(ExportedBackend):
 
 
 class OnnxStream(_ExportedStream, OnnxBackend):
-    """An exported step under ONNX Runtime."""
+    """An exported step under ONNX Runtime.
+
+    Attributes:
+        state: the state after the last frame.
+    """
 
     def _open(self) -> dict[str, str]:
         metadata = super()._open()
@@ -173,20 +175,50 @@ class OnnxStream(_ExportedStream, OnnxBackend):
     def _ports(self) -> tuple[Any, Any]:
         return self._session.get_inputs(), self._session.get_outputs()
 
+    def restart(self) -> None:
+        self.state = self.blank()
+
+    def step(self, frame: Frame) -> Logits:
+        logits, self.state = self.run_step(frame, self.state)
+        return logits
+
     def run_step(
         self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
     ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
+        """Logits (K,) of a frame after the frames in ``state``, and the next state."""
         logits, *after = self._session.run(self._outputs, feed(frame, state))
         return logits[0], dict(zip(self.states, after, strict=True))
 
 
 class OpenVinoStream(_ExportedStream, OpenVinoBackend):
-    """An exported step under OpenVINO."""
+    """An exported step under OpenVINO.
+
+    The state lies in two sets of arrays. A step reads one of them and writes the other, so that
+    nothing is copied: copies take a fifth of the time of a step.
+    """
 
     def _open(self) -> dict[str, str]:
         metadata = super()._open()
         self._shapes(metadata)
+        try:
+            self._bind()
+        except RuntimeError:
+            raise UserError(f"{self.path}: its state does not match its metadata") from None
         return metadata
+
+    def _bind(self) -> None:
+        """Give the arrays of the state to two requests."""
+        first, second = self.blank(), self.blank()
+        other = self._request.get_compiled_model().create_infer_request()
+        self._state, self._next = (first, self._request), (second, other)
+        frame, logits = self._model.input(FRAME).shape, self._model.output(LOGITS).shape
+        self._frame, self._logits = np.zeros(frame, np.uint8), np.zeros(logits, np.float32)
+        for request, before, after in ((self._request, first, second), (other, second, first)):
+            arrays = {FRAME: self._frame, LOGITS: self._logits, **before}
+            arrays |= {name + NEXT: array for name, array in after.items()}
+            for name, array in arrays.items():
+                tensor = import_openvino().Tensor(array, shared_memory=True)
+                request.set_tensor(name, tensor)
 
     def _interface(self) -> tuple[list[Any], list[Any]]:
         names = [
@@ -196,14 +228,17 @@ class OpenVinoStream(_ExportedStream, OpenVinoBackend):
         # A tensor that is an input and an output has the names of both.
         return [have & want for have, want in zip(names, expected, strict=True)], [*expected]
 
-    def run_step(
-        self, frame: Frame, state: Mapping[str, NDArray[np.float32]]
-    ) -> tuple[Logits, dict[str, NDArray[np.float32]]]:
+    def restart(self) -> None:
+        for array in self._state[0].values():
+            array.fill(0)
+
+    def step(self, frame: Frame) -> Logits:
         with self._turn:
-            results = self._request.infer(feed(frame, state))
-            after = {name: results[name + NEXT].copy() for name in self.states}
-            logits: Logits = results[LOGITS][0].copy()
-        return logits, after
+            self._frame[...] = frame.reshape(self._frame.shape)
+            self._state[1].infer(share_inputs=True, share_outputs=True)
+            self._state, self._next = self._next, self._state
+            logits: Logits = self._logits[0].copy()
+        return logits
 
 
 def feed(frame: Frame, state: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[Any]]:
