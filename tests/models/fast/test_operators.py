@@ -147,10 +147,11 @@ def test_edge_means_are_those_of_the_lines_and_pixels_at_the_border() -> None:
     x = torch.randn(3, 4, 5, 6, dtype=torch.float64)
     rows = [x[:, :, -1:], x, x[:, :, :1]]
     expected = [[part.mean((2, 3)) for part in (row[..., -1:], row, row[..., :1])] for row in rows]
-    found = operators.edge_means(x)
-    for i, line in enumerate(expected):
-        for j, mean in enumerate(line):
-            torch.testing.assert_close(found[:, :, i, j], mean)
+    for means in (operators.edge_means, operators.edge_means_by_product):
+        found = means(x)
+        for i, line in enumerate(expected):
+            for j, mean in enumerate(line):
+                torch.testing.assert_close(found[:, :, i, j], mean)
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4, 5), (1, 2, 1, 3), (2, 2, 3, 1), (1, 1, 1, 1)])

@@ -21,6 +21,7 @@ from .operators import (
     convolve_time,
     edge_means,
     edge_means_by_kernel,
+    edge_means_by_product,
     edge_means_in_pytorch,
     excite,
     on_gpu,
@@ -134,7 +135,8 @@ class FastMotionExcitation(MotionExcitation):
     def edge_means(self, x: Tensor) -> Tensor:
         """See :func:`smnet.models.fast.operators.edge_means`."""
         if torch.compiler.is_compiling():
-            return edge_means_in_pytorch(x)
+            step = current_stream() is not None
+            return edge_means_by_product(x) if step else edge_means_in_pytorch(x)
         return edge_means_by_kernel(x) if _is_plain(x) else edge_means(x)
 
     def _gates(self, f: Tensor, like: Tensor, num_segments: int) -> Tensor:
