@@ -7,6 +7,8 @@ The clips of a set are divided by its column ``group`` (or ``fold``), a third fo
 each seed. Every method gets the rest, with the groups, and the same CPU time on one thread.
 
 train   smnet train --minutes M, which chooses a preset
+nano    smnet train nano --minutes M, from the network motion
+random  the same from random weights
 adapt   smnet adapt --from WEIGHTS --minutes M
 probe   by hand: mean features of the image network, logistic regression with C = 1
 tune    by hand: the image network and a mean over the frames, SGD until the time is over
@@ -49,6 +51,13 @@ PARTS = 3
 """One of them is the test."""
 SEGMENTS, SIZE, SHORT_SIDE, KEPT = 8, 112, 128, 16
 MEAN, STD = (torch.tensor(x).view(3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+WORDS = {
+    "train": ["train"],
+    "nano": ["train", "nano"],
+    "random": ["train", "nano"],
+    "adapt": ["adapt"],
+}
+"""Methods that are verbs of smnet, and their first words."""
 CLOCK = "import time; time.monotonic = time.process_time; from smnet.cli.main import main; main()"
 """The command line with its clock of CPU time, so that a busy machine costs no method anything."""
 
@@ -89,18 +98,22 @@ def read(out: Path) -> list[dict[str, Any]]:
 def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -> dict[str, Any]:
     """Top-1 of a method on the test clips of a seed, and its CPU seconds."""
     clips = read_clips(ClipSource(data, groups="off"))
+    also = {}
     train, test = divide(clips, seed)
     torch.manual_seed(seed)
     began = cpu_seconds()
-    if method in ("train", "adapt"):
+    if method in WORDS:
         with temporary_folder() as folder:
             own = [write(folder / f"{n}.csv", clips, c) for n, c in (("a", train), ("b", test))]
             run_verb(method, own[0], folder / "run", seed, weights, minutes)
             used = cpu_seconds() - began
-            best = str(folder / "run" / "best.safetensors")
-            result = evaluate_checkpoints([best], str(own[1]), split="all", workers=0)
-            assert result is not None
-            right = float(result.top(1).value)
+            found = {
+                file.stem: accuracy(file, own[1])
+                for file in (folder / "run").glob("*.safetensors")
+                if file.stem != "probe"
+            }
+            right = found.pop("best")
+            also = found  # the last epoch
     else:
         by_hand = {"probe": probe, "tune": tune}[method]
         deadline = time.process_time() + 60 * minutes
@@ -108,7 +121,14 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
         used = cpu_seconds() - began
         right = float(np.mean(predicted == np.array([clip.label for clip in test])))
 
-    return {"top1": right, "clips": len(test), "seconds": round(used, 1)}
+    return {"top1": right, **also, "clips": len(test), "seconds": round(used, 1)}
+
+
+def accuracy(checkpoint: Path, data: Path) -> float:
+    """Top-1 of a checkpoint on all clips of a csv."""
+    result = evaluate_checkpoints([str(checkpoint)], str(data), split="all", workers=0)
+    assert result is not None
+    return float(result.top(1).value)
 
 
 def divide(clips: ClipSet, seed: int) -> tuple[list[Clip], list[Clip]]:
@@ -132,12 +152,14 @@ def write(path: Path, clips: ClipSet, chosen: Sequence[Clip]) -> Path:
     return path
 
 
-def run_verb(verb: str, data: Path, run: Path, seed: int, weights: Path, minutes: float) -> None:
+def run_verb(method: str, data: Path, run: Path, seed: int, weights: Path, minutes: float) -> None:
     """Run a verb of smnet, timed by its CPU time."""
-    words = [verb, "--data", data] if verb == "train" else [verb, data, "--from", weights]
-    keys = [f"seed={seed}", "workers=0"]
-    if verb == "adapt":
+    place = [data, "--from", weights] if method == "adapt" else ["--data", data]
+    words, keys = [*WORDS[method], *place], [f"seed={seed}", "workers=0"]
+    if method == "adapt":
         keys += [f"size={SIZE}", f"short_side={SHORT_SIDE}", f"segments={SEGMENTS}"]
+    if method == "random":
+        keys.append("weights=none")
     command = [*words, *keys, "--minutes", minutes, "--out", run, "--no-report"]
     text = [sys.executable, "-c", CLOCK, *map(str, command)]
     subprocess.run(text, check=True, stdout=sys.stderr)

@@ -81,3 +81,10 @@ def test_probabilities() -> None:
     logits = np.array([[0.0, 1.0, -2.0]])
     assert probabilities(logits).sum() == pytest.approx(1)
     assert probabilities(logits, several=True)[0, 0] == 0.5
+
+
+def test_a_class_without_samples_is_never_answered() -> None:
+    x, y = problem(30, 50, 3)
+    y[:, 2], y[:, 0] = 0, 1 - y[:, 1]
+    probe = path(x, y, [1.0, 1e-5])[-1]
+    assert (probe.logits(x).argmax(1) < 2).all()

@@ -200,7 +200,10 @@ def _newton_step(
         u = p * (x @ direction.T)
         u -= p * (u if several else u.sum(1, keepdims=True))
         bent = u.T @ x / len(x) + direction * penalty
-        length = product / max(float((direction * bent).sum()), 1e-300)
+        curved = float((direction * bent).sum())
+        if curved <= _SMALL * float((np.square(direction) * curvature).sum()):
+            break  # the same constant in all biases changes nothing
+        length = product / curved
         step = step + length * direction
         rest = rest - length * bent
         towards = rest / curvature
