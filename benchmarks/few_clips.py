@@ -25,7 +25,7 @@ import resource
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -104,11 +104,13 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
     began = cpu_seconds()
     if method in WORDS:
         with temporary_folder() as folder:
-            own = [write(folder / f"{n}.csv", clips, c) for n, c in (("a", train), ("b", test))]
-            run_verb(method, own[0], folder / "run", seed, weights, minutes)
+            data, both = folder / "train.csv", folder / "both.csv"
+            write(data, clips, {"": train})
+            write(both, clips, {"train": train, "test": test})
+            run_verb(method, data, folder / "run", seed, weights, minutes)
             used = cpu_seconds() - began
             found = {
-                file.stem: accuracy(file, own[1])
+                file.stem: accuracy(file, both)
                 for file in (folder / "run").glob("*.safetensors")
                 if file.stem != "probe"
             }
@@ -125,8 +127,8 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
 
 
 def accuracy(checkpoint: Path, data: Path) -> float:
-    """Top-1 of a checkpoint on all clips of a csv."""
-    result = evaluate_checkpoints([str(checkpoint)], str(data), split="all", workers=0)
+    """Top-1 of a checkpoint on the test clips of a csv."""
+    result = evaluate_checkpoints([str(checkpoint)], str(data), split="test", workers=0)
     assert result is not None
     return float(result.top(1).value)
 
@@ -143,13 +145,15 @@ def divide(clips: ClipSet, seed: int) -> tuple[list[Clip], list[Clip]]:
     return train, [clip for clip, fold in zip(listed, folds, strict=True) if not fold]
 
 
-def write(path: Path, clips: ClipSet, chosen: Sequence[Clip]) -> Path:
-    """A csv with path, label and group."""
+def write(path: Path, clips: ClipSet, chosen: Mapping[str, Sequence[Clip]]) -> None:
+    """A csv of the clips of each split; without the column split if its name is empty."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["path", "label", "group"])
-        writer.writerows([c.path, clips.classes[c.label], c.group or c.path] for c in chosen)
-    return path
+        writer.writerow(["path", "label", "group", *(["split"] if all(chosen) else [])])
+        for split, side in chosen.items():
+            for clip in side:
+                row = [clip.path, clips.classes[clip.label], clip.group or clip.path]
+                writer.writerow([*row, *([split] if split else [])])
 
 
 def run_verb(method: str, data: Path, run: Path, seed: int, weights: Path, minutes: float) -> None:
