@@ -104,7 +104,7 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
     began = cpu_seconds()
     if method in WORDS:
         with temporary_folder() as folder:
-            data, both = folder / "train.csv", folder / "both.csv"
+            data, both = folder / "own.csv", folder / "both.csv"
             write(data, clips, {"": train})
             write(both, clips, {"train": train, "test": test})
             run_verb(method, data, folder / "run", seed, weights, minutes)
