@@ -106,7 +106,7 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
         with temporary_folder() as folder:
             data, both = folder / "own.csv", folder / "both.csv"
             write(data, clips, {"": train})
-            write(both, clips, {"train": train, "test": test})
+            write(both, clips, {"train": train, "val": test})
             run_verb(method, data, folder / "run", seed, weights, minutes)
             used = cpu_seconds() - began
             found = {
@@ -127,8 +127,8 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
 
 
 def accuracy(checkpoint: Path, data: Path) -> float:
-    """Top-1 of a checkpoint on the test clips of a csv."""
-    result = evaluate_checkpoints([str(checkpoint)], str(data), split="test", workers=0)
+    """Top-1 of a checkpoint on the clips of a csv that are "val"."""
+    result = evaluate_checkpoints([str(checkpoint)], str(data), split="val", workers=0)
     assert result is not None
     return float(result.top(1).value)
 
