@@ -18,7 +18,14 @@ from smnet.adapt.discriminants import of_samples, to_answers, with_discriminants
 from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.adapt.features import FeatureCache, clip_features, rows_of
 from smnet.adapt.probe import Probe
-from smnet.adapt.selection import HEADS, Choice, Samples, choose, out_of_fold
+from smnet.adapt.selection import (
+    HEADS,
+    Choice,
+    Samples,
+    choose,
+    out_of_fold,
+    scores_of_labels,
+)
 from smnet.adapt.suspects import suspects
 from smnet.adapt.tuning import fine_tune, say, verdict
 from smnet.checkpoints.file import read_checkpoint, save_checkpoint
@@ -66,7 +73,7 @@ class Adapted:
         whole: whether the kept probe was trained on the validation clips, too.
         calibration: of the result, on the clips of ``crossed``, or of ``tuned`` if that is kept.
         suspects: clips of ``crossed`` whose label may be wrong, with the class that they may
-            rather be.
+            rather be and its score.
         counts: training clips of each class.
     """
 
@@ -78,7 +85,7 @@ class Adapted:
     verdict: str
     whole: bool
     calibration: Calibration
-    suspects: Sequence[tuple[int, int]]
+    suspects: Sequence[tuple[int, int, float]]
     counts: Mapping[str, int]
 
     @property
@@ -126,7 +133,7 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         say(start_from(model, recipe.weights))
         limit = time.monotonic() + 60 * minutes * FEATURES if minutes else None
         samples, val = read_samples(recipe, clips, model, folder, limit)
-        crossed = _cross_validated(recipe, clips, samples, val)
+        crossed, found = _cross_validated(recipe, clips, samples, val)
         say(
             f"probe: {crossed.headline[0]} {crossed.headline[1]}, cross-validated on"
             f" {len(crossed.labels)} clips"
@@ -167,7 +174,6 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         say(str(calibration))
         save_checkpoint(folder / "best.safetensors", calibrated(best, calibration))
         say(line)
-        found = [] if clips.several else suspects(crossed.scores, crossed.labels)
         _write_suspects(folder / "suspects.csv", crossed, found)
         if found:
             say(f"labels to check: {len(found)}, in {folder / 'suspects.csv'}")
@@ -182,15 +188,16 @@ def _fitted(samples: Samples, recipe: Recipe) -> tuple[Choice, Probe]:
     return choice, samples.fit(choice)
 
 
-def _write_suspects(path: Path, result: Evaluation, found: Sequence[tuple[int, int]]) -> None:
+def _write_suspects(
+    path: Path, result: Evaluation, found: Sequence[tuple[int, int, float]]
+) -> None:
     """A table of the clips whose label may be wrong, the most suspect first."""
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "proposed", "score"])
-        for i, k in found:
+        for i, k, score in found:
             names = result.classes[result.labels[i]], result.classes[k]
-            score = round(float(result.scores[i, k]), 6)
-            writer.writerow([in_utf8(result.clips[i].name), *names, score])
+            writer.writerow([in_utf8(result.clips[i].name), *names, round(score, 6)])
 
 
 def _start(folder: Path, recipe: Recipe) -> None:
@@ -321,11 +328,14 @@ def _digest(model: VideoModel) -> str:
 
 def _cross_validated(
     recipe: Recipe, clips: ClipSet, samples: Samples, val: Samples | None
-) -> Evaluation:
+) -> tuple[Evaluation, list[tuple[int, int, float]]]:
     """The probe on clips that it has not seen: by the folds of the data set, or by random ones.
 
     Validation clips that were drawn take part; those that the data set names do not, unless it also
     has folds.
+
+    Returns:
+        The result, and the suspects as in :class:`Adapted`.
     """
     both = samples if val is None else joined(samples, val)
     if all(clip.fold is not None for clip in both.clips):
@@ -348,7 +358,12 @@ def _cross_validated(
         scores, _, far = out_of_fold(
             used, folds, seed=recipe.split_seed, progress=advance, measure=measure
         )
-    return replace(_evaluation(recipe, clips, used, scores), distances=far.astype(np.float32))
+    result = replace(_evaluation(recipe, clips, used, scores), distances=far.astype(np.float32))
+    if clips.several:
+        return result, []
+    checks = scores_of_labels(used, folds)
+    found = suspects(checks, result.labels)
+    return result, [(i, k, float(checks[i, k])) for i, k in found]
 
 
 def _distances(train: Samples, test: Samples, probe: Probe, head: str) -> NDArray[np.float64]:

@@ -18,6 +18,8 @@ from smnet.models.base import MOMENTS
 Array = NDArray[np.float64]
 INNER = 3
 """Folds by which the strength of the regularisation is chosen."""
+LOOSE = 1e-2
+"""Strength by which labels are checked."""
 MOST_VALUES = 1 << 28
 """Features times samples above which a probe sees the last stage alone; they take 2 GB."""
 
@@ -201,6 +203,20 @@ def out_of_fold(
         choices.append(choice)
         progress(int(test.sum()))
     return scores, choices, measured
+
+
+def scores_of_labels(samples: Samples, folds: NDArray[np.int64]) -> Array:
+    """Scores (N, K) as :func:`out_of_fold`, by which labels are checked.
+
+    The probe is one that sees everything and is not fitted tightly: it shall not follow the labels
+    that are wrong.
+    """
+    head = "phases" if "phases" in samples.heads else "motion"
+    scores = np.full(samples.targets[:, 0].shape, np.nan)
+    for train, test in held_out(folds):
+        probe = samples[train].fit(Choice(head, LOOSE, 0.0))
+        scores[test] = samples[test].scores(probe, head)
+    return scores
 
 
 def held_out(folds: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:

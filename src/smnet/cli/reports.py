@@ -104,8 +104,8 @@ def adapt_page(page: Path, found: Adapted, seconds: float) -> None:
     }
     crossed, names = found.crossed, found.crossed.classes
     suspects = [
-        Suspect(crossed.clips[i], names[crossed.labels[i]], names[k], float(crossed.scores[i, k]))
-        for i, k in found.suspects
+        Suspect(crossed.clips[i], names[crossed.labels[i]], names[k], score)
+        for i, k, score in found.suspects
     ]
     by_folds = found.result is crossed
     measured = "by cross-validation" if by_folds else "on the validation clips"
