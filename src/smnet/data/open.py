@@ -32,7 +32,7 @@ __all__ = ["Video", "VideoInfo", "check_decoder", "open_video", "probe"]
 
 
 def open_video(
-    path: str | os.PathLike[str] | NDArray[np.uint8],
+    path: str | os.PathLike[str] | NDArray[np.uint8] | FrameArray,
     template: str | None = None,
     start: int | None = None,
     *,
@@ -51,7 +51,8 @@ def open_video(
     Packed clips: ``<folder>/index.arrow#<row>``, see :mod:`smnet.data.packed.read`.
 
     Args:
-        path: a file, a folder, a row of a packed set, or frames (T, H, W, 3) uint8.
+        path: a file, a folder, a row of a packed set, or frames (T, H, W, 3) uint8, perhaps with
+            their times.
         template: name of the frame files, such as "img_%05d.jpg"; None finds it by looking. For
             folders only.
         start: the number of the first frame; None is the smallest. For folders only.
@@ -73,7 +74,7 @@ def open_video(
 
 
 def _open(
-    path: str | os.PathLike[str] | NDArray[np.uint8],
+    path: str | os.PathLike[str] | NDArray[np.uint8] | FrameArray,
     template: str | None,
     start: int | None,
     timeout: float | None,
@@ -82,6 +83,8 @@ def _open(
 ) -> Video:
     if isinstance(path, np.ndarray):
         return FrameArray(path)
+    if isinstance(path, FrameArray):
+        return path
     name = os.fspath(path)
     if is_packed(name):
         return PackedVideo(name)

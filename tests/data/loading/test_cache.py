@@ -21,16 +21,21 @@ PLANS = {
     "scaled first": replace(TRAIN, scale_first=True),
     "dense": replace(TRAIN, scale_first=True, sampling="dense", frames_per_segment=2),
     "validation": ViewPlan(segments=3, size=16, short_side=20, validation=True),
+    "at a rate": replace(TRAIN, scale_first=True, rate=6.0, frames_per_segment=2),
+    "validation at a rate": ViewPlan(segments=3, size=16, short_side=20, validation=True, rate=6.0),
     "larger than the frames": replace(TRAIN, scale_first=True, size=60, short_side=64),
 }
 
 
 @pytest.fixture(scope="module")
 def listed(tmp_path_factory: pytest.TempPathFactory) -> list[Clip]:
-    """Two files of different sizes, and a part of the first."""
+    """Two files of different sizes, one at a variable frame rate, and a part of the other."""
     folder = tmp_path_factory.mktemp("videos")
     wide = str(write_video(folder / "wide.mp4", moving_frames(14, 64, 48)))
-    tall = str(write_video(folder / "tall.mp4", moving_frames(40, 32, 52, seed=1)))
+    stamps = [40 * k + 15 * (k % 3) for k in range(40)]
+    tall = str(
+        write_video(folder / "tall.mkv", moving_frames(40, 32, 52, seed=1), timestamps=stamps)
+    )
     return [Clip(wide, 0, wide), Clip(tall, 1, tall), Clip(wide, 1, "a.csv:3", start=0.2, end=0.4)]
 
 
@@ -39,7 +44,7 @@ def test_views_are_equal(listed: list[Clip], plan: ViewPlan) -> None:
     plain, kept = ClipDataset(listed, plan, seed=5), ClipDataset(listed, plan, seed=5)
     count, size = keep_clips([kept], workers=0)
     assert count == len(kept.kept) == 3
-    assert size == sum(frames.nbytes for frames in kept.kept.values())
+    assert size == sum(video.frames.nbytes for video in kept.kept.values())
     for epoch in (0, 1):
         for index in range(3):
             one, other = plain[epoch, index], kept[epoch, index]
@@ -48,7 +53,7 @@ def test_views_are_equal(listed: list[Clip], plan: ViewPlan) -> None:
             assert torch.equal(one.views, other.views)
             assert one.label == other.label
     if plan.scale_first and plan.short_side == 20:
-        assert [frames.shape[1:3] for frames in kept.kept.values()] == [
+        assert [video.frames.shape[1:3] for video in kept.kept.values()] == [
             (20, 27),
             (32, 20),
             (20, 27),
@@ -61,7 +66,9 @@ def test_workers_keep_the_same_frames(listed: list[Clip]) -> None:
     keep_clips([one], workers=0)
     keep_clips([two], workers=1, progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 3), (2, 3), (3, 3)]
-    assert all((one.kept[k] == two.kept[k]).all() for k in range(3))
+    for k in range(3):
+        assert (one.kept[k].frames == two.kept[k].frames).all()
+        assert one.kept[k].times == two.kept[k].times
 
 
 def test_memory_is_bounded(listed: list[Clip], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from smnet.data.loading.transforms import scale_with_torch
 from smnet.data.loading.views import ViewPlan, reduced_size
 from smnet.data.open import open_video
 from smnet.data.packed.read import is_packed
+from smnet.data.video.memory import FrameArray
 from smnet.data.workers.pool import Lost, ProcessPool
 from smnet.errors import UserError
 from smnet.system import available_memory
@@ -73,21 +74,22 @@ def keep_clips(
     )
     with pool:
         results = pool.map(items) if workers else map(work, items)
-        for (dataset, index, _), frames in zip(todo, results, strict=True):
-            if frames is None or isinstance(frames, Lost):
+        for (dataset, index, _), video in zip(todo, results, strict=True):
+            if video is None or isinstance(video, Lost):
                 continue
-            size += frames.nbytes
+            size += video.frames.nbytes
             if size > limit:
-                size -= frames.nbytes
+                size -= video.frames.nbytes
                 break
-            dataset.kept[index] = frames
+            dataset.kept[index] = video
             kept += 1
             progress(kept, len(todo))
     return kept, size
 
 
-def decode_whole(item: tuple[Clip, ViewPlan], limit: int) -> Frames | None:
-    """All frames of a clip, (T, H, W, 3); None if it is damaged or larger than ``limit`` bytes."""
+def decode_whole(item: tuple[Clip, ViewPlan], limit: int) -> FrameArray | None:
+    """All frames of a clip and their times; None if it is damaged, larger than ``limit`` bytes, or
+    lacks the times that its plan needs."""
     clip, plan = item
     try:
         with open_video(clip.path, clip.template, part=clip.part, decoder=plan.decoder) as video:
@@ -112,7 +114,10 @@ def decode_whole(item: tuple[Clip, ViewPlan], limit: int) -> Frames | None:
                     _store(frames, group)
             if frames is not None and group:
                 _store(frames, group)
-            return None if video.damage or video.missing else frames
+            timeless = plan.rate is not None and video.times is None and not video.fps
+            if frames is None or video.damage or video.missing or timeless:
+                return None
+            return FrameArray(frames, video.times, video.fps)
     except (UserError, MemoryError):
         return None
 

@@ -20,6 +20,7 @@ from smnet.data.loading.transforms import scale_with_torch
 from smnet.data.loading.views import Damage, ViewPlan, scale_with_pillow
 from smnet.data.loading.views import read_views as read_frames
 from smnet.data.packed.read import frames_kept
+from smnet.data.video.memory import FrameArray
 from smnet.errors import UserError
 
 Key = tuple[int, int]
@@ -69,7 +70,7 @@ class Batch:
 
 
 def read_views(
-    path: str | NDArray[np.uint8],
+    path: str | NDArray[np.uint8] | FrameArray,
     plan: ViewPlan,
     rng: np.random.Generator | None = None,
     mirror: bool = False,
@@ -100,7 +101,7 @@ class ClipDataset(Dataset[Sample]):
     """The clips of one split under a view plan; indexed by (epoch, index).
 
     Attributes:
-        kept: decoded frames (T, H, W, 3) by index, see :mod:`smnet.data.loading.cache`.
+        kept: decoded clips by index, see :mod:`smnet.data.loading.cache`.
 
     Raises:
         UserError: the plan takes frames at a fixed distance, and the clips were packed with gaps.
@@ -111,7 +112,7 @@ class ClipDataset(Dataset[Sample]):
         self.clips = clips
         self.plan = plan
         self.seed = seed
-        self.kept: dict[int, NDArray[np.uint8]] = {}
+        self.kept: dict[int, FrameArray] = {}
 
     def __len__(self) -> int:
         return len(self.clips)

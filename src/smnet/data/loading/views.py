@@ -212,7 +212,7 @@ def scale_with_pillow(frames: Sequence[Frame], height: int, width: int) -> Frame
 
 
 def read_views(
-    path: str | NDArray[np.uint8],
+    path: str | NDArray[np.uint8] | FrameArray,
     plan: ViewPlan,
     scale: Scale = scale_with_pillow,
     *,
@@ -297,10 +297,11 @@ def _indices(
 
 
 def _times(video: Video, rate: float) -> NDArray[np.float64]:
-    """Presentation times of the frames, seconds. Frames in memory are at the rate already."""
+    """Presentation times of the frames, seconds. Frames in memory that have no time of their own
+    are at the rate already."""
     if (times := video.times) is not None:
         return np.array(times)
-    fps = rate if isinstance(video, FrameArray) else video.fps
+    fps = video.fps or (rate if isinstance(video, FrameArray) else None)
     if not fps:
         raise UserError(
             f"{video.path}: its frames have no times, so they cannot be taken at {rate:g} frames"

@@ -11,15 +11,23 @@ from smnet.data.video.base import Frames, Video, VideoInfo, scaled_size
 
 
 class FrameArray(Video):
-    """Frames (T, H, W, 3) uint8 RGB; see :func:`smnet.data.open.open_video`."""
+    """Frames in memory.
 
-    def __init__(self, frames: Frames) -> None:
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        times, fps: of the video that they are from; None where they have no time of their own.
+    """
+
+    def __init__(
+        self, frames: Frames, times: list[float] | None = None, fps: float | None = None
+    ) -> None:
         self.path = f"<{len(frames)} frames>"
-        self._array = frames
+        self.frames = frames
+        self._times, self._fps = times, fps
 
     @property
     def num_frames(self) -> int:
-        return len(self._array)
+        return len(self.frames)
 
     @property
     def damage(self) -> int:
@@ -27,8 +35,12 @@ class FrameArray(Video):
 
     @property
     def info(self) -> VideoInfo:
-        count, height, width = self._array.shape[:3]
-        return VideoInfo(count, width, height, None, None, "raw", 0, "frames")
+        count, height, width = self.frames.shape[:3]
+        return VideoInfo(count, width, height, self._fps, None, "raw", 0, "frames")
+
+    @property
+    def times(self) -> list[float] | None:
+        return self._times
 
     def close(self) -> None:
         pass
@@ -36,10 +48,10 @@ class FrameArray(Video):
     def _frames(
         self, wanted: Sequence[int], short_side: int | None
     ) -> Iterator[tuple[int, Frames]]:
-        height, width = self._array.shape[1:3]
+        height, width = self.frames.shape[1:3]
         size = scaled_size(width, height, short_side)
         for index in wanted:
-            frame = self._array[index]
+            frame = self.frames[index]
             if size != (width, height):
                 picture = Image.fromarray(frame).resize(size, Image.Resampling.BILINEAR)
                 frame = np.asarray(picture)
