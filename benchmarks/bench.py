@@ -6,9 +6,9 @@
 Three parts. Forward pass: each network in PyTorch and as exported files, beside 3D networks and
 VideoMAE-S of transformers if that is installed. Training step: the family in PyTorch. Decoding:
 each installed reader of video files, 8 frames of one file. All candidates of a part take turns. A
-ratio is the median over the rounds, with quartiles, to the first row of its part. Weights are
-random: the table says what a clip costs, not how good the answer is. For more, see cost.py,
-deploy.py and decode.py.
+ratio is the median over the rounds, with quartiles, to the first row of its part; the last column
+is the ratio to the first row of the same engine. Weights are random: the table says what a clip
+costs, not how good the answer is. For more, see cost.py, deploy.py and decode.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from smnet.models import parameter_count
 from smnet.system import keep_freed_memory
 
 MODELS = ("tsn_resnet50", "tsm_resnet50", "smnet_resnet50", "smnet_resnet50:place=after_conv1")
-ENGINES = ("onnxruntime fp32", "onnxruntime int8", "openvino fp32")
+ENGINES = ("onnxruntime fp32", "openvino fp32", "onnxruntime int8", "openvino int8")
+IN_INT8 = ("tsn_resnet50", "smnet_resnet50")
+"""Networks that are also quantised, which takes longest."""
 IN_3D = ("slow_resnet50", "i3d_resnet50")
 KINDS = 2
 """Drawn videos that are decoded."""
@@ -68,6 +70,8 @@ def our_networks(
     folder.mkdir()
     found = exported_networks(model, folder, ranges, given.threads)
     for label in engines:
+        if label.endswith("int8") and word not in given.in_int8:
+            continue
         try:
             network = found[label]()
         except (UserError, ImportError) as error:
@@ -113,6 +117,7 @@ def forward_rows(given: argparse.Namespace, folder: Path) -> tuple[list[list[str
     candidates += videomae(given.size)
     calls = [candidate.run for candidate in candidates]
     timings = in_turns(calls, given.rounds, clock=clock_for(given.threads), limit=given.seconds)
+    first = {one.how: k for k, one in reversed(list(enumerate(candidates)))}
     rows = [
         [
             f"forward, {one.name}",
@@ -120,6 +125,7 @@ def forward_rows(given: argparse.Namespace, folder: Path) -> tuple[list[list[str
             str(one.frames),
             f"{one.parameters / 1e6:.1f} M",
             *figures(timings, k),
+            str(timings.ratio(k, first[one.how])),
         ]
         for k, one in enumerate(candidates)
     ]
@@ -137,6 +143,7 @@ def training_rows(given: argparse.Namespace) -> list[list[str]]:
             str(model.spec.frames_per_clip),
             f"{parameter_count(model) / 1e6:.1f} M",
             *figures(timings, 2 * k + 1, 1),
+            str(timings.ratio(2 * k + 1, 1)),
         ]
         for k, (word, model) in enumerate(zip(given.models, models, strict=True))
     ]
@@ -155,7 +162,7 @@ def decoding_rows(given: argparse.Namespace, folder: Path) -> list[list[str]]:
             exact = "" if result["exact"] else ", wrong frames"
             how = f"{name} {numbers[name]}{exact}"
             milliseconds = f"{1000 * result['seconds']:.0f}"
-            rows.append([f"decoding, {found['video']}", how, "8", "-", milliseconds, ratio])
+            rows.append([f"decoding, {found['video']}", how, "8", "-", milliseconds, ratio, "-"])
     return rows
 
 
@@ -168,6 +175,7 @@ def main() -> None:
     arguments.add_argument("--models", nargs="*", default=list(MODELS))
     arguments.add_argument("--in-3d", nargs="*", default=list(IN_3D), metavar="MODEL")
     arguments.add_argument("--engines", nargs="*", default=list(ENGINES))
+    arguments.add_argument("--in-int8", nargs="*", default=list(IN_INT8), metavar="MODEL")
     arguments.add_argument("--size", type=int, default=224)
     arguments.add_argument("--rounds", type=int, default=7)
     arguments.add_argument("--threads", type=int, default=1)
@@ -191,7 +199,7 @@ def main() -> None:
         if "decoding" in given.parts:
             (folder / "videos").mkdir()
             rows += decoding_rows(given, folder / "videos")
-    header = ["what", "by", "frames", "parameters", "ms", "ratio"]
+    header = ["what", "by", "frames", "parameters", "ms", "ratio", "in its engine"]
     libraries = ", ".join(f"{name} {number}" for name, number in versions().items())
     clock = clock_for(given.threads)
     note = f"Crops of {given.size} pixels, {given.threads} threads, {clock} time. {libraries}."
