@@ -87,7 +87,8 @@ def test_the_first_epoch_corrects_the_plan() -> None:
     recipe, note = refit_epochs(plan, time.monotonic() - 30, 21.0, ALONE)
     assert recipe.epochs == 1 + int((0.95 * 600 - 30) / 21)
     assert note == "budget: 26 epochs by the first, about 8:45 left"
-    late, _ = refit_epochs(plan, time.monotonic() - 600, 20.0, ALONE)
+    late, note = refit_epochs(plan, time.monotonic() - 600, 20.0, ALONE)
+    assert note == "budget: it ends here, another epoch of 20.0 s does not fit"
     assert (late.epochs, late.warmup) == (1, 0.1)
 
 

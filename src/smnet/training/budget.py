@@ -72,7 +72,7 @@ def fit_epochs(
         }
     )
     note = (
-        f"budget of {recipe.minutes:g} minutes: {epochs} epochs of {clock(epoch)}"
+        f"budget of {recipe.minutes:g} minutes: {plural(epochs, 'epoch')} of {clock(epoch)}"
         f" ({clips / seconds:.1f} clips/s in {plural(steps, 'step')}), about"
         f" {clock(epochs * epoch)} left"
     )
@@ -98,7 +98,10 @@ def refit_epochs(
     left = 60 * recipe.minutes * _MARGIN - max(processes.gather(time.monotonic() - started))
     epochs = min(1 + max(int(left / seconds), 0), MOST_EPOCHS)
     update = {"epochs": epochs, "warmup": min(recipe.warmup, epochs / 10)}
-    note = f"budget: {epochs} epochs by the first, about {clock((epochs - 1) * seconds)} left"
+    if epochs > 1:
+        note = f"budget: {epochs} epochs by the first, about {clock((epochs - 1) * seconds)} left"
+    else:
+        note = f"budget: it ends here, another epoch of {clock(seconds)} does not fit"
     return recipe.model_copy(update=update), note
 
 
