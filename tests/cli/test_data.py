@@ -1,4 +1,4 @@
-"""``smnet data show``, ``check`` and ``stats``."""
+"""``smnet data show``, ``check``, ``stats`` and ``draw``."""
 
 from __future__ import annotations
 
@@ -205,3 +205,13 @@ def test_data_verbs_need_no_torch() -> None:
         " sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_clips_are_drawn(smnet: Call, tmp_path: Path) -> None:
+    words = ("data", "draw", tmp_path / "drawn", "--train", 10, "--val", 10, "--size", 32)
+    called = smnet(*words)
+    assert called.out == f"{tmp_path / 'drawn'}: 10 clips for training, 10 held back\n"
+    assert smnet(*words).status == 0  # is complete
+    clips = read_clips(tmp_path / "drawn")
+    assert {split: len(rows) for split, rows in clips.splits.items()} == {"train": 10, "val": 10}
+    assert "train=5; give a whole number from 10" in smnet(*words[:3], "--train", 5).err

@@ -42,6 +42,7 @@ WORDS = {
     "data stats": "nowhere",
     "data pack": "nowhere new",
     "data join": "nowhere new.mp4",
+    "data draw": "file",
 }
 NUMBERS = ("many", "-1000000", "1e400", "nan", "9" * 40, "0x10")
 TEXTS = ("", "nowhere", "a" * 5000, "café\udcff", "=", "../" * 50, "*", "@", "hf://", "s3://")
@@ -77,7 +78,8 @@ def wrong_lines(verb: str, command: Any) -> Iterator[list[str]]:
             yield from ([*words, option, value] for value in (VALUES if LONG else one))
     if any(p.param_type_name == "argument" and p.required for p in command.params):
         yield verb.split()
-        for value in TEXTS if LONG else TEXTS[:4]:
+        texts = TEXTS if LONG else TEXTS[:4]
+        for value in texts if verb != "data draw" else texts[:1]:  # clips are drawn in the others
             yield [*verb.split(), value, *words[len(verb.split()) + 1 :]]
 
 

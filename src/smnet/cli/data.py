@@ -1,4 +1,4 @@
-"""``smnet data show``, ``check``, ``stats``, ``pack`` and ``join``."""
+"""``smnet data show``, ``check``, ``stats``, ``pack``, ``join`` and ``draw``."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from smnet.data.annotations.source import ClipSource
 from smnet.errors import UserError
 
 app = typer.Typer(
-    help="Show, check, count, pack or join the clips of a data set.",
+    help="Show, check, count, pack, join or draw the clips of a data set.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -316,3 +316,37 @@ def join(
             progress=progress,
         )
     typer.echo(f"written: {film}, {marks}")
+
+
+@app.command()
+def draw(
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="A new or empty folder.")],
+    train: Annotated[int, typer.Option(help="Clips for training, at least 10.")] = 480,
+    val: Annotated[int, typer.Option(help="Clips to hold back, at least 10.")] = 160,
+    size: Annotated[int, typer.Option(help="Side of the frames in pixels, even, 32 to 256.")] = 96,
+    seed: Annotated[int, typer.Option(help="Of the pictures and the movements.")] = 0,
+) -> None:
+    """Draw clips of ten motions, to try things on.
+
+    A clip takes 2 to 3 seconds and shows one of ten motions, such as "Moving something up". The
+    clips are a data set in the form of Something-Something V2. The same command goes on where it
+    was interrupted.
+
+    \b
+    Examples:
+      smnet data draw clips/ --train 300 --val 100
+      smnet train nano --data clips/ --minutes 5
+    """
+    from smnet.console import clip_progress
+    from smnet.data.synthetic.motion import write_motion
+
+    with clip_progress("drawing", "") as progress:
+        path = write_motion(
+            folder,
+            train=train,
+            val=val,
+            size=size,
+            seed=seed,
+            progress=lambda done, total: progress(done, total, 0),
+        )
+    typer.echo(f"{path}: {train} clips for training, {val} held back")

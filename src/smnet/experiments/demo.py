@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from smnet.checkpoints.file import load
-from smnet.console import clock, console, progress_bar
+from smnet.console import clip_progress, clock, console
 from smnet.data.annotations.read import ClipSet, read_clips
 from smnet.data.annotations.source import ClipSource
 from smnet.data.synthetic.motion import write_motion
@@ -79,14 +79,13 @@ def run_demo(out: Path, quick: bool = False) -> Path:
 
 def draw(root: Path, train_clips: int, val_clips: int, size: int = 72) -> ClipSet:
     """Draw the data set ``motion`` in ``root`` unless it exists."""
-    with progress_bar() as bar:
-        task = bar.add_task("drawing clips", total=train_clips + val_clips, note="")
+    with clip_progress("drawing", "") as progress:
         write_motion(
             root,
             train=train_clips,
             val=val_clips,
             size=size,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            progress=lambda done, total: progress(done, total, 0),
         )
     return read_clips(root)
 
