@@ -72,4 +72,5 @@ def event_line(event: Event) -> str:
             f"{clock(event.end):>9}  end    {event.label}  {length:.1f} s, best"
             f" {event.top_score:.0%}"
         )
-    return f"{clock(event.start):>9}  {event.type:6} {event.label}  {event.score:.0%}"
+    score = event.top_score if event.type == "start" else event.score  # what reached the threshold
+    return f"{clock(event.start):>9}  {event.type:6} {event.label}  {score:.0%}"
