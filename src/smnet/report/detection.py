@@ -31,9 +31,12 @@ def print_detection(result: Detection) -> None:
         "edit": result.edit,
         "accuracy": result.accuracy,
     }
+    alone = len(result.recordings) == 1
     for name, share in rows.items():
-        say(console, f"{name:14}{_text(share)}")
-    if len(result.recordings) < 10:
+        say(console, f"{name:14}{_short(share) if alone else _text(share)}")
+    if alone:
+        say(console, "one recording has no interval")
+    elif len(result.recordings) < 10:
         say(console, "few recordings: the intervals, which resample them, are rough")
     console.print()
     table = plain_table("class", "parts", "detections", "AP@0.3", "AP@0.5", "F1@25", "accuracy")
