@@ -14,7 +14,8 @@ from smnet.checkpoints import header as header_module
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.export.export import export
 from smnet.inference.recognizer import Recognizer
-from tests.conftest import CLASSES, Called, class_frames
+from smnet.training.loop import train
+from tests.conftest import CLASSES, Called, class_frames, tiny
 from tests.videos import write_video
 
 
@@ -98,3 +99,18 @@ def test_push_and_the_expected_numbers_need_no_weights(
     assert header.spec.class_names == CLASSES
     assert header.recipe["model"] == "smnet_resnet18"
     assert "falling" in model_card(header, "owner/name")
+
+
+@pytest.mark.parametrize("rate", [None, 5.0])
+def test_validation_in_training_is_the_same_program(
+    clips: Path, tmp_path: Path, rate: float | None
+) -> None:
+    """Also where clips are kept in memory, and frames are taken at a rate."""
+    recipe = tiny(clips, epochs=1, rate=rate, cache="auto")
+    outcome = train(recipe, tmp_path / "run")
+    measured = evaluate_checkpoints([str(tmp_path / "run")], str(clips), workers=0, device="cpu")
+    assert measured is not None
+    assert outcome.held_out is not None
+    assert measured.sampling == outcome.held_out.sampling
+    assert ("frames/s" in measured.sampling) == (rate is not None)
+    assert np.allclose(measured.scores, outcome.held_out.scores, atol=1e-5)

@@ -329,8 +329,8 @@ def draw(
     """Draw clips of ten motions, to try things on.
 
     A clip takes 2 to 3 seconds and shows one of ten motions, such as "Moving something up". The
-    clips are a data set in the form of Something-Something V2. The same command goes on where it
-    was interrupted.
+    clips lie in a folder per class in train/ and val/. The same command goes on where it was
+    interrupted.
 
     \b
     Examples:

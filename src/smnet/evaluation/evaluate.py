@@ -144,7 +144,7 @@ def evaluate_checkpoints(
         parts=tuple(part for _, part in origins),
         views=views,
         problems=in_order({i: text for i, text in problems.items() if i < known}),
-        sampling=", ".join(dict.fromkeys(plan.sampling for plan in plans)),
+        sampling=", ".join(dict.fromkeys(plan.frames_by for plan in plans)),
         damaged=in_order(damaged),
         truth=truth_of(clips, len(clip_set.classes)) if several else None,
         decision=Decision() if others else decision,

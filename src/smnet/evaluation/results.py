@@ -49,7 +49,7 @@ class Evaluation:
         paths: N paths; in a packed set, the paths of the original clips.
         views: the protocol, clips x crops.
         problems: a message per clip that could not be read.
-        sampling: the rule that chose the frames.
+        sampling: the rule or the rate that chose the frames.
         damaged: a message per clip that lost frames; other frames replaced them.
         truth: (N, K) all labels of each clip, where a clip may have several; None otherwise.
         decision: how the network's scores become an answer, in the order of ``classes``.

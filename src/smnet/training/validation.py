@@ -86,7 +86,7 @@ def validate(
         tuple(clip.path for clip in val),
         "1x1",
         in_order(problems),
-        recipe.sampling,
+        loader.dataset.plan.frames_by,
         in_order(damaged),
         truth_of(val, len(clips.classes)) if clips.several else None,
         clips=tuple(val),

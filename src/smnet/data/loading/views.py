@@ -101,6 +101,11 @@ class ViewPlan:
         return self.views, self.segments * self.frames_per_segment, 3, self.side, self.side
 
     @property
+    def frames_by(self) -> str:
+        """What chooses the frames, in words: the sampling rule or the rate."""
+        return self.sampling if self.rate is None else f"at {self.rate:g} frames/s"
+
+    @property
     def mode(self) -> Mode:
         """Mode of the sampling rule."""
         if self.train:
