@@ -384,6 +384,20 @@ def test_fewer_classes_are_refused(run: Path, tmp_path: Path) -> None:
         evaluation([str(run)], str(data))
 
 
+def test_a_network_with_a_background_class(run: Path, tmp_path: Path, said: io.StringIO) -> None:
+    """The data need no clips of it. Where it is the answer, the answer is wrong."""
+    old = read_checkpoint(run / "last.safetensors")
+    names = (CLASSES[0], "none", *CLASSES[2:])  # in place of one of the classes
+    path = tmp_path / "none.safetensors"
+    save_checkpoint(path, replace(old, spec=replace(old.spec, class_names=names)))
+    data = write_clips(tmp_path / "d", {"train": 1, "val": 2}, (CLASSES[0], CLASSES[2]))
+    result = evaluation([str(path)], str(data))
+    assert result.classes == (CLASSES[0], CLASSES[2], "none")
+    assert result.predictions.tolist() == [0, 0, 2, 2]  # the second class is drawn as CLASSES[1]
+    assert result.top(1).value == 0.5
+    assert "no clips of 'none'; this answer counts as wrong" in said.getvalue()
+
+
 @pytest.fixture
 def nameless(run: Path, tmp_path: Path) -> Callable[[int], Path]:
     def make(classes: int) -> Path:

@@ -29,6 +29,7 @@ from smnet.inference.backends import (
     plan_views,
     refuse_program,
 )
+from smnet.inference.decision import BACKGROUND
 from smnet.models import ModelSpec
 from smnet.models.spec import Decision
 from smnet.recipes.views import parse_views
@@ -101,6 +102,12 @@ def evaluate_checkpoints(
                         processes,
                     )
         clip_set, clips, strange = _set_aside(clip_set, clips, unknown)
+        knows_none = all(BACKGROUND in (backend.spec.class_names or ()) for backend in backends)
+        if knows_none and BACKGROUND not in clip_set.classes:
+            clip_set = replace(clip_set, classes=(*clip_set.classes, BACKGROUND))
+            _say(
+                f"{source.data}: no clips of {BACKGROUND!r}; this answer counts as wrong", processes
+            )
         orders, plans = [], []  # of all, before any is run
         for checkpoint, backend in zip(checkpoints, backends, strict=True):
             try:
