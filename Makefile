@@ -1,5 +1,5 @@
 # make demo: set up .venv, draw a data set, train SMNet and TSN on it, write a report.
-# make test: set up .venv and run all tests, in about 11 minutes on two cores.
+# make test: set up .venv and run all tests, in about 8 minutes on two cores.
 # make test-quick: the tests that are not marked slow.
 # make test-install: the steps of the Dockerfile in a new environment; fetches packages from PyPI.
 # make coverage: all tests with line coverage, which must not fall below the floor in pyproject.toml.
