@@ -97,7 +97,7 @@ DATA_ROOMS = {
     "open": ("the reader for a path", "clips video packed"),
     "annotations": ("annotation files, read as clips", "addresses clips video packed"),
     "loading": (
-        "views, transforms, data set, loader",
+        "views, transforms, data set, loader, copies among clips",
         "clips sampling video workers packed open annotations",
     ),
     "checks": (

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from smnet.adapt.checkpoints import channels_below, probe_checkpoint, with_two_stages
 from smnet.adapt.discriminants import of_samples, to_answers, with_discriminants
-from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.adapt.features import FeatureCache, clip_features, rows_of
 from smnet.adapt.probe import Probe
 from smnet.adapt.selection import (
@@ -33,6 +32,7 @@ from smnet.console import clip_progress
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet
 from smnet.data.annotations.splits import draw_folds
+from smnet.data.loading.copies import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
 from smnet.evaluation.results import Evaluation, truth_of

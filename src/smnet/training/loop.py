@@ -38,6 +38,7 @@ from smnet.training.setup import (
     check_folder_is_not_data,
     class_counts,
     compiled_and_distributed,
+    copies_note,
     data_fingerprint,
     describe,
     keep_decoded,
@@ -160,9 +161,10 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             to_channels_last(model)
         autocast, scaler = mixed_precision(recipe, processes.device)
         loss_of = Loss(recipe, labels, len(clips.classes), processes.device, model.spec.several)
-        cache_note = budget_note = ""
+        cache_note = copied_note = budget_note = ""
         if recipe.cache == "auto":
             cache_note = keep_decoded(recipe, [loader, val_loader], processes)
+            copied_note = copies_note(loader, val_loader) if processes.first else ""
         if recipe.minutes and not resume:
             step = trial_step(recipe, loss_of, augmentation, autocast, processes.device)
             val_clips = len(val_loader.dataset) if val_loader else 0
@@ -217,7 +219,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
         notes = [world_note, weights_note, freeze_note, lr_note, loss_of.note, mirror_note]
-        notes += [augmentation.note, no_val_note, cache_note, budget_note]
+        notes += [augmentation.note, no_val_note, cache_note, copied_note, budget_note]
         for note in filter(None, notes):
             log.say(note)
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smnet.adapt.duplicates import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.data.clips import Clip
-from smnet.data.loading.dataset import read_views
+from smnet.data.loading.cache import keep_clips
+from smnet.data.loading.copies import (
+    THUMBNAILS,
+    copies,
+    divisible,
+    shared_copies,
+    thumbnails,
+    united,
+)
+from smnet.data.loading.dataset import ClipDataset, read_views
+from smnet.data.loading.views import ViewPlan
 from tests.videos import write_video
 
 
@@ -59,3 +69,15 @@ def test_a_class_of_one_group_cannot_be_divided() -> None:
     clips = [Clip(str(i), i % 2, "", group=group) for i, group in enumerate("xxyx")]
     assert not divisible(clips)
     assert divisible([*clips, Clip("4", 1, "", group="y")])
+
+
+def test_validation_clips_that_look_like_training_clips_are_counted(tmp_path: Path) -> None:
+    films = [film(0), film(1), film(0)[:, ::2, ::2], film(2), film(1)[1:]]
+    paths = [str(write_video(tmp_path / f"{k}.mp4", frames)) for k, frames in enumerate(films)]
+    clips = [Clip(path, 0, path) for path in paths]
+    plan = ViewPlan(size=16, short_side=20, segments=2, validation=True)
+    train = ClipDataset(clips[:2], replace(plan, train=True, validation=False))
+    val = ClipDataset(clips[2:], plan)
+    assert shared_copies(train, val) == 0  # none is in memory
+    keep_clips([train, val], workers=0)
+    assert shared_copies(train, val) == 2

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from smnet.data.annotations.splits import groups_of
 from smnet.data.clips import Clip
+from smnet.data.loading.dataset import ClipDataset, read_views
 from smnet.data.loading.views import ViewPlan
 
 THUMBNAILS = ViewPlan(size=16, short_side=16, segments=8)
@@ -48,6 +49,16 @@ def copies(grey: NDArray[np.float32]) -> list[tuple[int, int]]:
         same &= ~(still[rows, None] | still)
         pairs += [(first + int(i), int(j)) for i, j in np.argwhere(same) if first + i < j]
     return [(int(usable[i]), int(usable[j])) for i, j in pairs]
+
+
+def shared_copies(train: ClipDataset, val: ClipDataset) -> int:
+    """The number of validation clips that are copies of training clips, among those in memory."""
+    kept = [*train.kept.values(), *val.kept.values()]
+    if not train.kept or not val.kept:
+        return 0
+    grey = [thumbnails(read_views(video, THUMBNAILS)[None])[0] for video in kept]
+    first = len(train.kept)
+    return len({j for i, j in copies(np.stack(grey)) if i < first <= j})
 
 
 def _unit(x: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
