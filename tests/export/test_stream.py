@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -111,3 +112,17 @@ def test_what_cannot_be_a_stream(causal: Path, tmp_path: Path) -> None:
         export(causal, tmp_path / "m.pt2", to="torch", stream=True)
     with pytest.raises(NotAStream, match="--mode window"):
         open_stream(two_sided, "cpu")
+
+
+@pytest.mark.parametrize("shape", [[1 << 20, 1 << 20], [-1, 4], [0, 4]])
+def test_a_state_that_no_step_has_is_refused(
+    made: dict[str, Exported], tmp_path: Path, shape: list[int]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    file = onnx.load(made["onnx"].path)
+    (entry,) = [entry for entry in file.metadata_props if entry.key == "state"]
+    name = next(iter(json.loads(entry.value)))
+    entry.value = json.dumps({**json.loads(entry.value), name: shape})
+    onnx.save(file, tmp_path / "other.onnx")
+    with pytest.raises(UserError, match=r"other\.onnx: its state does not match its metadata"):
+        open_stream(tmp_path / "other.onnx")

@@ -6,6 +6,7 @@ PyTorch is imported only for a checkpoint; exported files (``smnet export --stre
 from __future__ import annotations
 
 import json
+import math
 import os
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,9 @@ from smnet.models.spec import ModelSpec
 FRAME, LOGITS, NEXT = "frame", "logits", ".next"
 """Names of the input and the output of an exported step. The state ``NAME`` is an input of this
 name; ``NAME.next`` is the output that replaces it."""
+
+MOST_BYTES = 1 << 30
+"""Memory that the state of a file may take; files come from anywhere."""
 
 Frame = NDArray[np.uint8]
 Logits = NDArray[np.float32]
@@ -133,10 +137,16 @@ class _ExportedStream(ExportedBackend):
                 f"{self.path}: takes whole clips, not single frames; use it with --mode window, or"
                 " write a file for streams with: smnet export --stream"
             ) from None
+        impossible = any(size < 1 for shape in self.states.values() for size in shape)
+        if impossible or self.state_bytes > MOST_BYTES:
+            raise UserError(
+                f"{self.path}: its state does not match its metadata, which names"
+                f" {self.state_bytes / 1e6:.0f} MB (at most {MOST_BYTES / 1e6:.0f})"
+            )
 
     @property
     def state_bytes(self) -> int:
-        return sum(4 * int(np.prod(shape)) for shape in self.states.values())
+        return sum(4 * math.prod(shape) for shape in self.states.values())
 
     def blank(self) -> dict[str, NDArray[np.float32]]:
         """The state before the first frame."""
