@@ -118,3 +118,14 @@ def lose_packets(source: str | Path, target: str | Path, lost: Sequence[int]) ->
         data[at : at + len(packets[number])] = b"\0" * len(packets[number])
     Path(target).write_bytes(data)
     return Path(target)
+
+
+def film(seed: int, scene: int = 0) -> np.ndarray:
+    """A bright square on a curve before a drawn background, (24, 48, 64, 3)."""
+    back = np.random.default_rng(100 + scene).integers(0, 180, (6, 8, 3))
+    frames = np.repeat(back.repeat(8, 0).repeat(8, 1)[None], 24, 0)
+    turn = np.linspace(0, 5, 24)[:, None] + np.random.default_rng(seed).uniform(0, 6, 2)
+    places = ((1 + np.sin(turn)) * (18, 26)).astype(int)
+    for frame, (y, x) in zip(frames, places, strict=True):
+        frame[y : y + 12, x : x + 12] = 255
+    return frames.astype(np.uint8)

@@ -134,7 +134,7 @@ def test_an_unknown_key_names_the_nearest(word: str, near: str | None) -> None:
         ("size=8", "size"),
         ("segments=0", "segments"),
         ("segments=1000", "segments"),
-        ("val_fraction=0", "val_fraction"),
+        ("val_fraction=-0.1", "val_fraction"),
         ("seed=-1", "seed"),
         ("seed=100000000000000000000", "seed"),
         ("optimizer=adam", "optimizer must be sgd or adamw, not 'adam'"),

@@ -54,6 +54,17 @@ def test_at_least_one_epoch_with_a_warmup_that_fits(monkeypatch: pytest.MonkeyPa
     Recipe(**recipe.model_dump())  # a valid recipe
 
 
+def test_half_of_the_time_is_for_all_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = fit(monkeypatch, 0.9)
+    assert whole.epochs >= budget_module.RETRAIN_FROM
+    half, note = fit(monkeypatch, 0.9, retrain="auto")
+    assert (half.retrain, half.epochs) == ("on", whole.epochs // 2)
+    assert note.endswith("; then as many on all clips")
+    few, note = fit(monkeypatch, 2.0, retrain="auto")
+    assert (few.retrain, few.epochs) == ("off", fit(monkeypatch, 2.0)[0].epochs)
+    assert fit(monkeypatch, 2.0, retrain="on")[0].epochs == few.epochs // 2
+
+
 def test_not_more_epochs_than_help(monkeypatch: pytest.MonkeyPatch) -> None:
     recipe, note = fit(monkeypatch, 0.001, ema=0.5)
     assert (recipe.epochs, recipe.ema) == (MOST_EPOCHS, 0.5)

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from smnet.adapt.checkpoints import channels_below, probe_checkpoint, with_two_stages
+from smnet.adapt.copies import look_in, unite_copies
 from smnet.adapt.discriminants import of_samples, to_answers, with_discriminants
-from smnet.adapt.features import FeatureCache, clip_features, rows_of
+from smnet.adapt.features import FeatureCache, clip_features
 from smnet.adapt.probe import Probe
 from smnet.adapt.selection import (
     HEADS,
@@ -32,7 +33,6 @@ from smnet.console import clip_progress
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet
 from smnet.data.annotations.splits import draw_folds
-from smnet.data.loading.copies import THUMBNAILS, copies, divisible, thumbnails, united
 from smnet.errors import UserError
 from smnet.evaluation.calibration import Calibration, at_temperature, calibrate
 from smnet.evaluation.results import Evaluation, truth_of
@@ -43,6 +43,7 @@ from smnet.models import VideoModel
 from smnet.recipes.recipe import Recipe, dump_recipe
 from smnet.recipes.views import parse_views
 from smnet.training.calibration import calibrated
+from smnet.training.copies import keep_copies_together
 from smnet.training.setup import (
     build_model,
     check_folder_is_not_data,
@@ -127,6 +128,9 @@ def adapt(recipe: Recipe, folder: Path, minutes: float = 10.0) -> Adapted | None
         raise UserError(f"{recipe.data}: one class, {clips.classes[0]}; a classifier needs two")
     with alone_in(folder):
         _start(folder, recipe)
+        recipe, clips, line = keep_copies_together(recipe, clips, look_in(recipe, folder))
+        if line:
+            say(line)
         torch.manual_seed(recipe.seed)
         model = build_model(with_two_stages(recipe), clips)
         say(f"data: {clips.why}")
@@ -264,33 +268,11 @@ def read_samples(
             f"features: no time for {late} of {total} clips, they are left out; the same command"
             " with more --minutes continues"
         )
-    _unite_copies(recipe, made, folder)
+    if recipe.copies is None:
+        unite_copies(recipe, made, folder)
     train = made["train"]
     readable = np.asarray(np.isfinite(train.features).all((1, 2)))
     return (train if readable.all() else train[readable]), made.get("val")
-
-
-def _unite_copies(recipe: Recipe, made: dict[str, Samples], folder: Path) -> None:
-    """Make copies one group, so that no fold of cross-validation divides them."""
-    both = [clip for samples in made.values() for clip in samples.clips]
-    plan = replace(THUMBNAILS, decoder=recipe.decoder)
-    cache = FeatureCache(folder / "thumbnails.npz")
-    grey, _ = rows_of(both, plan, thumbnails, cache, "thumbnails", workers=recipe.workers)
-    pairs = copies(grey)
-    if not pairs:
-        return
-    count = len({i for pair in pairs for i in pair})
-    first, clips = len(made["train"]), united(both, pairs)
-    if divisible(both[:first]) and not divisible(clips[:first]):
-        say(f"copies: {count} clips look alike; they stay apart, or a class could not be divided")
-        return
-    for name, part in (("train", clips[:first]), ("val", clips[first:])):
-        if part:
-            made[name] = replace(made[name], clips=part)
-    say(f"copies: {count} clips look like copies of each other; no random fold divides them")
-    shared = len({j for i, j in pairs if i < first <= j})
-    if shared:
-        say(f"copies: {shared} validation clips look like training clips; remove one of each")
 
 
 def _share(sides: Mapping[str, Sequence[Clip]], name: str) -> float:

@@ -52,18 +52,25 @@ def train_page(page: Path, outcome: Outcome) -> None:
     """The report of a training run; none without validation clips."""
     from smnet.console import clock
     from smnet.report.results_page import Report, write_report
+    from smnet.training.calibration import MEASURED
 
     result, best = outcome.held_out, outcome.best
     if result is None or best is None:
         return
     rows = _log(outcome.folder)
+    again = ""
+    if (outcome.folder / MEASURED).exists():
+        again = (
+            " Afterwards the network was trained again on all clips, these among them; that is"
+            " best.safetensors. The network of this page is measured.safetensors."
+        )
     training = [row for row in rows if row["kind"] == "train"]
     seconds = sum(row["seconds"] for row in training)
     report = Report(
         f"Training: {outcome.folder.name}",
         result,
         f"The best of {outcome.epoch} epochs, chosen on these validation clips, which makes the"
-        f" number somewhat too good. Views {result.views}, sampling {result.sampling}.",
+        f" number somewhat too good.{again} Views {result.views}, sampling {result.sampling}.",
         facts=[(str(best["epoch"]), "best epoch")],
         curve=_curve(rows),
         counts=outcome.train_clips,

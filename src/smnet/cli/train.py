@@ -54,7 +54,7 @@ def train(
       smnet train --resume runs/ssv2
     """
     from smnet.recipes.recipe import read_recipe
-    from smnet.training.loop import train as run
+    from smnet.training.retrain import train_to_end
     from smnet.training.setup import stored_recipe
 
     if resume is not None:
@@ -97,7 +97,7 @@ def train(
         print_folds(done)
         typer.echo(f"written: {folder}/folds.json, {folder}/predictions.csv")
         return
-    outcome = run(recipe, folder, resume=resume is not None)
+    outcome = train_to_end(recipe, Path(folder), resume=resume is not None)
     if not outcome.finished:
         raise typer.Exit(130)
     if outcome.first:

@@ -98,7 +98,7 @@ def evaluate_checkpoints(
                 if not is_exported(checkpoint) and trained_on_all(checkpoint):
                     _say(
                         f"{checkpoint}: trained on all clips of its data set, perhaps on these;"
-                        " smnet adapt reports its result by cross-validation",
+                        " the report of its run has the result on clips that it had not seen",
                         processes,
                     )
         clip_set, clips, strange = _set_aside(clip_set, clips, unknown)

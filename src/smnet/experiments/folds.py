@@ -21,6 +21,7 @@ from smnet.experiments.table import half_width
 from smnet.files import is_ours, write_text
 from smnet.recipes.recipe import Recipe, read_recipe
 from smnet.report.tables import plain_table, say
+from smnet.training.copies import keep_copies_together
 from smnet.training.loop import train
 from smnet.training.setup import check_folder_is_not_data, read_training_clips, start_folder
 
@@ -105,8 +106,7 @@ def cross_validate(recipe: Recipe, folder: Path, *, resume: bool = False) -> Cro
     Raises:
         UserError: as :func:`smnet.training.loop.train`, or ``folder`` has a cross-validation.
     """
-    recipes = [recipe.model_copy(update={"fold": fold}) for fold in range(1, recipe.folds + 1)]
-    for own in recipes:  # what the data of a later fold would refuse
+    for own in _of_folds(recipe):  # what the data of a later fold would refuse
         check_folder_is_not_data(folder, read_training_clips(own))
     for name in (FOLDS, PREDICTIONS):
         if (folder / name).exists() and not is_ours(folder / name):
@@ -117,10 +117,13 @@ def cross_validate(recipe: Recipe, folder: Path, *, resume: bool = False) -> Cro
                 f"{folder}: contains a cross-validation already; resume it with: smnet train"
                 f" --resume {folder}, or choose another --out"
             )
+        recipe, _, line = keep_copies_together(recipe, read_training_clips(recipe))
+        if line:
+            console.print(line, markup=False, soft_wrap=True)
         start_folder(folder, recipe)
     results: list[Evaluation] = []
     seconds: list[float] = []
-    for own in recipes:
+    for own in _of_folds(recipe):
         place = folder / f"fold-{own.fold}"
         console.rule(Text(f"fold {own.fold} of {recipe.folds}"))
         if not train(_timed(own, folder), place, resume=(place / "resume.pt").exists()).finished:
@@ -144,6 +147,11 @@ def cross_validate(recipe: Recipe, folder: Path, *, resume: bool = False) -> Cro
     write_predictions(folder / PREDICTIONS, done.together)
     write_text(folder / FOLDS, json.dumps(done.summary(), indent=2))
     return done
+
+
+def _of_folds(recipe: Recipe) -> list[Recipe]:
+    """A recipe for each fold."""
+    return [recipe.model_copy(update={"fold": fold}) for fold in range(1, recipe.folds + 1)]
 
 
 def _timed(own: Recipe, folder: Path) -> Recipe:

@@ -28,7 +28,7 @@ SECTIONS = {
 """Titles of the groups of keys, by their first key."""
 
 
-_OFF = ("flip", "amp", "cache", "class_weights", "groups")  # keys with a value "off"
+_OFF = ("flip", "amp", "cache", "class_weights", "groups", "retrain")  # keys with a value "off"
 
 
 class Expected(BaseModel):
@@ -94,10 +94,13 @@ class Recipe(BaseModel):
     groups: Literal["auto", "off"] = "auto"
     """What a drawn split keeps together besides parts of one file and the column group. auto:
     identical files, and groups guessed from file names."""
+    copies: tuple[tuple[str, ...], ...] | None = None
+    """Clips that look alike and that a drawn split keeps together: sets of paths below the data
+    set. null: train looks for them and writes them here."""
     background: Literal["auto", "off"] = "off"
     """auto: draw clips of the class none from the time of recordings that no part covers."""
-    val_fraction: float = Field(0.2, gt=0, lt=1)
-    """Fraction held out for validation, if the data set has no validation split."""
+    val_fraction: float = Field(0.2, ge=0, lt=1)
+    """Fraction held out for validation, if the data set has no validation split. 0: none."""
     split_seed: int = Field(0, ge=0, lt=2**32)
     """Seed of that split."""
     on_error: Literal["raise", "skip"] = "raise"
@@ -141,6 +144,9 @@ class Recipe(BaseModel):
     """Passes over the training clips."""
     minutes: float = Field(0.0, ge=0)
     """Time for the run. The speed of the first steps then decides epochs. 0: as epochs says."""
+    retrain: Literal["off", "auto", "on"] = "off"
+    """Train again on all clips after the run, the drawn validation clips among them; smnet train
+    does. auto: in a run by minutes whose time suffices for many epochs."""
     batch: int = Field(8, ge=1)
     """Clips per step and process."""
     accumulate: int = Field(1, ge=1)

@@ -37,7 +37,7 @@ def other_values(earlier: Mapping[str, Any], recipe: Recipe) -> list[str]:
         earlier: plain values of the earlier recipe. Keys that it lacks are ignored.
         recipe: the present recipe. In a run by ``minutes`` the epochs follow from the speed.
     """
-    may_change = MAY_CHANGE | ({"epochs", "warmup"} if recipe.minutes else set())
+    may_change = MAY_CHANGE | ({"epochs", "warmup", "retrain"} if recipe.minutes else set())
     return [
         f"{key}: {earlier[key]} then, {value} now"
         for key, value in recipe.model_dump(mode="json").items()

@@ -14,6 +14,7 @@ import torch
 from smnet.console import clock, plural
 from smnet.data.loading.loader import ClipLoader
 from smnet.distributed import Processes
+from smnet.errors import UserError
 from smnet.models import VideoModel
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
@@ -24,6 +25,8 @@ from smnet.training.step import forward, prepare
 
 MOST_EPOCHS = 150
 """More passes over the same clips are not worth the wait."""
+RETRAIN_FROM = 80
+"""Epochs that must fit before half of the time is for training again on all clips."""
 _SECONDS, _STEPS = 4.0, 8  # of the measurement, whichever ends first
 _MARGIN = 0.95  # of the time is planned for
 _DISK = 4e8  # bytes per second, a cautious figure for the saved states
@@ -40,8 +43,10 @@ def fit_epochs(
 ) -> tuple[Recipe, str]:
     """Choose the epochs that fit into ``recipe.minutes``, by training steps on a copy of a model.
 
-    The warmup takes at most a tenth of the epochs, and the moving average at most a tenth of the
-    steps. The result is stored as the recipe of the run, so a resumed run has the same schedule.
+    With ``retrain=auto`` half of the time is left for a second run on all clips if
+    :data:`RETRAIN_FROM` epochs fit. The warmup takes at most a tenth of the epochs, and the moving
+    average at most a tenth of the steps. The result is stored as the recipe of the run, so a
+    resumed run has the same schedule.
 
     Args:
         recipe: the recipe of the run.
@@ -62,11 +67,17 @@ def fit_epochs(
     validation = val_clips / processes.world * seconds / recipe.batch / 3
     epoch = len(loader) * seconds + validation + 8 * size / _DISK
     left = 60 * recipe.minutes * _MARGIN - max(processes.gather(time.monotonic() - began))
+    retrain = recipe.retrain
+    if retrain == "auto":
+        retrain = "on" if left / epoch >= RETRAIN_FROM else "off"
+    if retrain == "on":
+        left /= 2
     epochs = min(max(int(left / epoch), 1), MOST_EPOCHS)
     total = epochs * -(-len(loader) // recipe.accumulate)
     fitted = recipe.model_copy(
         update={
             "epochs": epochs,
+            "retrain": retrain,
             "warmup": min(recipe.warmup, epochs / 10),
             "ema": min(recipe.ema, max(1 - 10 / total, 0.0)),
         }
@@ -80,6 +91,8 @@ def fit_epochs(
         note += "; one epoch takes longer than that"
     elif epochs == MOST_EPOCHS:
         note += f"; {MOST_EPOCHS} epochs are the most"
+    if retrain == "on":
+        note += "; then as many on all clips"
     return fitted, note
 
 
@@ -96,6 +109,8 @@ def refit_epochs(
     """
     seconds = max(processes.gather(seconds))
     left = 60 * recipe.minutes * _MARGIN - max(processes.gather(time.monotonic() - started))
+    if recipe.retrain == "on":
+        left = (left - seconds) / 2
     epochs = min(1 + max(int(left / seconds), 0), MOST_EPOCHS)
     update = {"epochs": epochs, "warmup": min(recipe.warmup, epochs / 10)}
     if epochs > 1:
@@ -154,3 +169,18 @@ def trial_step(
         optimizer.step()
 
     return step
+
+
+def check_retrain(recipe: Recipe, drawn: bool, processes: Processes) -> Recipe:
+    """The recipe, with ``retrain=off`` in place of ``auto`` where no validation clips were drawn
+    that could be trained on, or where several processes train.
+
+    Raises:
+        UserError: ``retrain=on`` there.
+    """
+    if recipe.retrain == "off" or (drawn and processes.world == 1):
+        return recipe
+    if recipe.retrain == "on":
+        why = "several processes train" if drawn else "no validation clips are drawn"
+        raise UserError(f"retrain=on: {why} here; leave retrain out")
+    return recipe.model_copy(update={"retrain": "off"}) if recipe.minutes else recipe

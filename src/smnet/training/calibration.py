@@ -15,6 +15,9 @@ from smnet.evaluation.results import Evaluation
 from smnet.models import VideoModel
 from smnet.models.spec import Decision
 
+MEASURED = "measured.safetensors"
+"""The best network on held-out clips, where one of all clips took its place."""
+
 
 def calibrate_best(
     folder: Path,
@@ -36,11 +39,13 @@ def calibrate_best(
     Returns:
         The validation clips with calibrated scores.
     """
-    best = read_checkpoint(folder / "best.safetensors")
+    file = folder / MEASURED
+    if not file.exists():
+        file = folder / "best.safetensors"
+    best = read_checkpoint(file)
     if held_out is None:
         plain = replace(best, spec=replace(best.spec, decision=Decision()))
         held_out = score(plain.build().to(processes.device))
-        assert held_out is not None  # there are validation clips
         assert held_out is not None  # there are validation clips
     decision, several = best.spec.decision, best.spec.several
     if "calibration" not in best.metrics:
@@ -48,7 +53,7 @@ def calibrate_best(
         decision = calibration.decision
         say(str(calibration))
         if processes.first:
-            save_checkpoint(folder / "best.safetensors", calibrated(best, calibration))
+            save_checkpoint(file, calibrated(best, calibration))
     scores = at_temperature(held_out.scores, decision.temperature, several)
     return replace(held_out, scores=scores.astype(np.float32), decision=decision)
 

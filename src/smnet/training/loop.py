@@ -24,9 +24,10 @@ from smnet.files import alone_in
 from smnet.models import accelerate, to_channels_last
 from smnet.recipes.recipe import Recipe
 from smnet.training.augment import Augmentation
-from smnet.training.budget import fit_epochs, refit_epochs, trial_step
+from smnet.training.budget import check_retrain, fit_epochs, refit_epochs, trial_step
 from smnet.training.calibration import calibrate_best
 from smnet.training.checkpointing import checkpoint_gradients
+from smnet.training.copies import copies_note, keep_copies_together
 from smnet.training.elastic import batch_per_process, restarted, saved_launch
 from smnet.training.freeze import freeze_parameters, needs_temporal_weights, train_mode
 from smnet.training.log import RunLog, epoch_line
@@ -38,7 +39,6 @@ from smnet.training.setup import (
     check_folder_is_not_data,
     class_counts,
     compiled_and_distributed,
-    copies_note,
     data_fingerprint,
     describe,
     keep_decoded,
@@ -48,6 +48,7 @@ from smnet.training.setup import (
     start_folder,
     stop_on_signals,
     store_recipe,
+    stored_recipe,
     train_batches,
     training_plan,
 )
@@ -134,14 +135,20 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         # Data. The whole list is checked before the first step.
         started = time.monotonic()
         check_trackers(recipe.track)
+        resume = resume or restarted(folder)
+        if resume and recipe.copies is None:
+            recipe = recipe.model_copy(update={"copies": stored_recipe(folder).copies})
         clips = read_training_clips(recipe)
         check_folder_is_not_data(folder, clips)
+        copies_line = ""
+        if not resume:
+            recipe, clips, copies_line = keep_copies_together(recipe, clips)
+            recipe = check_retrain(recipe, clips.drawn, processes)
         plan, mirror_note = training_plan(recipe, clips)
         augmentation = Augmentation(recipe)
         seed_everything(recipe, processes)
         dataset = ClipDataset(clips.splits["train"], plan, recipe.seed)
         labels = [clip.label for clip in clips.splits["train"]]
-        resume = resume or restarted(folder)
         then = saved_launch(folder)[0] if resume else processes.world
         clips_each, world_note = batch_per_process(recipe, then, processes.world)
         batches = train_batches(recipe, labels, processes, clips_each)
@@ -161,10 +168,11 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             to_channels_last(model)
         autocast, scaler = mixed_precision(recipe, processes.device)
         loss_of = Loss(recipe, labels, len(clips.classes), processes.device, model.spec.several)
-        cache_note = copied_note = budget_note = ""
+        cache_note = budget_note = ""
         if recipe.cache == "auto":
             cache_note = keep_decoded(recipe, [loader, val_loader], processes)
-            copied_note = copies_note(loader, val_loader) if processes.first else ""
+            if processes.first and not copies_line:
+                copies_line = copies_note(loader, val_loader)
         if recipe.minutes and not resume:
             step = trial_step(recipe, loss_of, augmentation, autocast, processes.device)
             val_clips = len(val_loader.dataset) if val_loader else 0
@@ -219,7 +227,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
             state.data = data
         no_val_note = "" if val_loader else "validation: no clips, so best is the last epoch"
         notes = [world_note, weights_note, freeze_note, lr_note, loss_of.note, mirror_note]
-        notes += [augmentation.note, no_val_note, cache_note, copied_note, budget_note]
+        notes += [augmentation.note, no_val_note, cache_note, copies_line, budget_note]
         for note in filter(None, notes):
             log.say(note)
 

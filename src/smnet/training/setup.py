@@ -19,12 +19,11 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from smnet.console import plural, progress_bar
+from smnet.console import progress_bar
 from smnet.data.annotations.mirror import mirror
 from smnet.data.annotations.read import Clip, ClipSet, read_clips
 from smnet.data.annotations.source import source_of
 from smnet.data.loading.cache import SHARE, keep_clips
-from smnet.data.loading.copies import shared_copies
 from smnet.data.loading.dataset import TrainBatches, ViewPlan
 from smnet.data.loading.loader import ClipLoader
 from smnet.data.open import check_decoder, median_seconds
@@ -56,6 +55,7 @@ def read_training_clips(recipe: Recipe) -> ClipSet:
         val_fraction=recipe.val_fraction,
         folds=recipe.folds,
         groups=recipe.groups,
+        copies=recipe.copies or (),
         background=recipe.background,
         split_seed=recipe.split_seed,  # not the seed of the run: all runs share one validation set
     )
@@ -152,17 +152,6 @@ def keep_decoded(recipe: Recipe, loaders: Sequence[ClipLoader | None], processes
         )
     count = sum(len(dataset) for dataset in datasets)
     return f"cache: {kept} of {count} clips in memory, {size / 1e6:.0f} MB"
-
-
-def copies_note(loader: ClipLoader, val_loader: ClipLoader | None) -> str:
-    """A line for the log where validation clips in memory look like training clips."""
-    count = 0 if val_loader is None else shared_copies(loader.dataset, val_loader.dataset)
-    if not count:
-        return ""
-    return (
-        f"copies: {plural(count, 'validation clip')} in memory look like training clips, so the"
-        " result is too good; remove one of each, or give both one group (column group)"
-    )
 
 
 def train_batches(

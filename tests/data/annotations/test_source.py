@@ -33,13 +33,14 @@ def test_a_recipe_fills_open_split_options_only() -> None:
         split_seed=4,
         folds=5,
         groups="auto",
+        copies=(),
         background="off",
     )
 
 
 def test_split_of_recipes() -> None:
     default = {"fold": 1, "folds": 0, "val_fraction": 0.2, "split_seed": 0, "groups": "auto"}
-    default["background"] = "off"
+    default |= {"background": "off", "copies": ()}
     assert split_of(read_recipe(None).model_dump(mode="json")) == default == DEFAULT_SPLIT
 
 
@@ -52,6 +53,7 @@ def test_earlier_checkpoints_keep_their_split() -> None:
         "val_fraction": 0.3,
         "split_seed": 9,
         "groups": "off",
+        "copies": (),
         "background": "off",
     }
 

@@ -20,18 +20,7 @@ from smnet.data.loading.copies import (
 )
 from smnet.data.loading.dataset import ClipDataset, read_views
 from smnet.data.loading.views import ViewPlan
-from tests.videos import write_video
-
-
-def film(seed: int, scene: int = 0) -> NDArray[np.uint8]:
-    """A bright square on a curve before a drawn background, (24, 48, 64, 3)."""
-    back = np.random.default_rng(100 + scene).integers(0, 180, (6, 8, 3))
-    frames = np.repeat(back.repeat(8, 0).repeat(8, 1)[None], 24, 0)
-    turn = np.linspace(0, 5, 24)[:, None] + np.random.default_rng(seed).uniform(0, 6, 2)
-    places = ((1 + np.sin(turn)) * (18, 26)).astype(int)
-    for frame, (y, x) in zip(frames, places, strict=True):
-        frame[y : y + 12, x : x + 12] = 255
-    return frames.astype(np.uint8)
+from tests.videos import film, write_video
 
 
 def grey(path: Path) -> NDArray[np.float32]:

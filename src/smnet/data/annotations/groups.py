@@ -1,8 +1,10 @@
-"""Groups that no column names: files with the same content, and takes of one recording by name."""
+"""Groups that no column names: files with the same content, takes of one recording by name, and
+clips that were found to look alike."""
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -58,6 +60,40 @@ def assign_groups(rows: Sequence[Row]) -> list[str]:
         count = sum(map(len, identical))
         notes.append(f"{count} files with the content of another are kept with it")
     return notes
+
+
+def keep_together(rows: Sequence[Row], data: Path, copies: Sequence[Sequence[str]]) -> list[str]:
+    """Give the clips of each set one group, and all other clips of their groups too.
+
+    Args:
+        rows: the clips.
+        data: the data set.
+        copies: sets of names as by :func:`name_below`. Names without a clip are left out.
+
+    Returns:
+        What was decided, for the user.
+    """
+    places: dict[str, list[int]] = {}
+    for position, row in enumerate(rows):
+        places.setdefault(name_below(row.path, data), []).append(position)
+    count = 0
+    for names in copies:
+        members = [position for name in names for position in places.get(name, ())]
+        if len(members) > 1:
+            _unite(rows, members)
+            count += len(members)
+    return [f"{count} clips that look like copies are kept together"] if count else []
+
+
+def name_below(path: str, data: str | os.PathLike[str]) -> str:
+    """A path as it is seen from a data set, with slashes; the same where both were moved.
+
+    Args:
+        path: of a clip.
+        data: the folder or the annotation file of the data set.
+    """
+    folder = Path(data) if Path(data).is_dir() else Path(data).parent
+    return os.path.relpath(path, folder).replace(os.sep, "/")
 
 
 def _guess(rows: Sequence[Row]) -> list[str] | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smnet.data.annotations.form import Reading
-from smnet.data.annotations.groups import assign_groups
+from smnet.data.annotations.groups import assign_groups, keep_together
 from smnet.data.annotations.places import Place
 from smnet.data.annotations.problems import Problems
 from smnet.data.annotations.splits import by_number, draw_split, groups_of
@@ -113,6 +113,8 @@ def assemble(
     drawn = None in sides
     if reading.source.groups == "auto" and (drawn or reading.source.folds):
         why += assign_groups(kept)
+    if reading.source.copies and (drawn or reading.source.folds):
+        why += keep_together(kept, reading.data, reading.source.copies)
     if drawn:
         fraction, seed = reading.source.val_fraction or 0.0, reading.source.split_seed or 0
         free = [row for row in kept if row.split is None]

@@ -13,6 +13,7 @@ DEFAULT_SPLIT: dict[str, Any] = {
     "val_fraction": 0.2,
     "split_seed": 0,
     "groups": "auto",
+    "copies": (),
     "background": "off",
 }
 """The default split: the first of several, or a random one where the data have none."""
@@ -40,6 +41,8 @@ class ClipSource:
         split_seed: the seed of that draw. A seed gives the same split on every machine.
         groups: clips that a draw keeps together: ``"auto"``, also identical files and groups
             guessed from file names; ``"off"``, only parts of one file and the column ``group``.
+        copies: clips that look alike and that a draw keeps together, too: sets of paths below the
+            data set, see :func:`smnet.data.annotations.groups.name_below`.
         background: ``"auto"`` draws clips of the class ``none`` from what no part covers, see
             :func:`smnet.data.annotations.background.draw_background`; ``"off"`` draws none.
 
@@ -57,6 +60,7 @@ class ClipSource:
     split_seed: int | None = None
     folds: int | None = None
     groups: str | None = None
+    copies: tuple[tuple[str, ...], ...] | None = None
     target: str | None = None
     background: str | None = None
 
@@ -99,12 +103,13 @@ def split_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
     seed = recipe.get("split_seed", recipe.get("seed"))
     # Earlier checkpoints know neither cross-validation nor guessed groups.
     folds, groups = recipe.get("folds", 0), recipe.get("groups", "off")
+    copies = _copies(recipe.get("copies") or ())
     background = recipe.get("background", "off")
     if type(fold) is not int or not 1 <= fold <= MAX_FOLDS:
         return None
     if type(folds) is not int or not 0 <= folds <= MAX_FOLDS or groups not in ("auto", "off"):
         return None
-    if background not in ("auto", "off"):
+    if background not in ("auto", "off") or copies is None:
         return None
     if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
         return None
@@ -116,5 +121,16 @@ def split_of(recipe: Mapping[str, Any]) -> dict[str, Any] | None:
         "val_fraction": fraction,
         "split_seed": seed,
         "groups": groups,
+        "copies": copies,
         "background": background,
     }
+
+
+def _copies(value: object) -> tuple[tuple[str, ...], ...] | None:
+    """Sets of paths as tuples; None if the value is something else."""
+    if not isinstance(value, list | tuple):
+        return None
+    for one in value:
+        if not isinstance(one, list | tuple) or not all(isinstance(name, str) for name in one):
+            return None
+    return tuple(tuple(one) for one in value)

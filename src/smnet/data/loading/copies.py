@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from smnet.data.annotations.splits import groups_of
 from smnet.data.clips import Clip
-from smnet.data.loading.dataset import ClipDataset, read_views
+from smnet.data.loading.dataset import ClipDataset, TestBatches, read_views
+from smnet.data.loading.loader import make_loader
 from smnet.data.loading.views import ViewPlan
 
 THUMBNAILS = ViewPlan(size=16, short_side=16, segments=8)
@@ -19,11 +20,39 @@ THUMBNAILS = ViewPlan(size=16, short_side=16, segments=8)
 SAME_PLACE, SAME_CHANGE = 0.9, 0.7
 """Correlations above which two clips are copies."""
 _ROWS = 256  # clips that are compared with all others at once
+_AT_ONCE = 8  # clips of a batch
 
 
 def thumbnails(views: Tensor) -> NDArray[np.float32]:
     """Grey thumbnails (B, T, 256) of views (B, 1, T, 3, 16, 16) uint8."""
     grey: NDArray[np.float32] = views[:, 0].float().mean(2).flatten(2).numpy()
+    return grey
+
+
+def look_at(
+    clips: Sequence[Clip],
+    decoder: str,
+    workers: int | None,
+    progress: Callable[[int, int, int], None] = lambda done, total, failed: None,
+) -> NDArray[np.float32]:
+    """Thumbnails (N, T, 256) of clips, by which :func:`copies` compares them.
+
+    Args:
+        clips: the clips.
+        decoder: ``"pyav"`` or ``"torchcodec"``.
+        workers: decoding processes; None is one per core, at most 8.
+        progress: is called with the clips done, their number, and those that cannot be read, which
+            are NaN in the result.
+    """
+    dataset = ClipDataset(clips, replace(THUMBNAILS, decoder=decoder))
+    grey = np.full((len(clips), THUMBNAILS.segments, THUMBNAILS.size**2), np.nan, np.float32)
+    done = failed = 0
+    for part in make_loader(dataset, TestBatches(len(clips), _AT_ONCE), workers):
+        if len(part.indices):
+            grey[part.indices.numpy()] = thumbnails(part.views)
+        failed += len(part.problems)
+        done += len(part.indices) + len(part.problems)
+        progress(done, len(clips), failed)
     return grey
 
 
