@@ -25,9 +25,9 @@ class Preset:
 
 
 PRESETS = (
-    Preset("nano", 0.11, 2.9, 14, 29),
-    Preset("small", 0.36, 2.9, 11, 27),
-    Preset("medium", 9.63, 103.3, 0.68, 2.3),
-    Preset("large", 36.7, 103.3, 0.18, 0.65),
+    Preset("nano", 0.11, 2.9, 24, 51),
+    Preset("small", 0.36, 2.9, 14, 39),
+    Preset("medium", 9.24, 95.8, 0.87, 3.5),
+    Preset("large", 35.2, 95.8, 0.24, 1.0),
 )
 """From the smallest to the largest."""
