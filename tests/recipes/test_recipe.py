@@ -247,6 +247,8 @@ def test_the_defaults_have_a_name() -> None:
 
 def test_off_and_empty_values_in_yaml(tmp_path: Path) -> None:
     recipe = read_recipe(None, ["flip=off", "amp=off", "randaugment=", "freeze_norm=yes"])
+    assert read_recipe(None, ["retrain=on"]).retrain == "on"
+    assert read_recipe(None, ["retrain=off"]).retrain == "off"
     assert (recipe.flip, recipe.amp, recipe.randaugment) == ("off", "off", "")
     assert recipe.freeze_norm is True
     (tmp_path / "own.yaml").write_text("flip: off\namp: no\nrandaugment:\n")

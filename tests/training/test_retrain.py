@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ from smnet.training import log as log_module
 from smnet.training.budget import check_retrain
 from smnet.training.calibration import MEASURED
 from smnet.training.retrain import AGAIN, train_to_end
-from smnet.training.setup import stored_recipe
-from tests.conftest import tiny, write_clips
+from smnet.training.setup import store_recipe, stored_recipe
+from tests.conftest import Called, tiny, write_clips
 
 ALONE = Processes(torch.device("cpu"))
 
@@ -128,3 +129,15 @@ def test_where_it_cannot_be(clips: Path, tmp_path: Path) -> None:
     assert check_retrain(timed, True, two).retrain == "off"
     assert check_retrain(timed, False, ALONE).retrain == "off"
     assert check_retrain(timed, True, ALONE) == timed
+
+
+def test_the_verb_says_what_was_measured(
+    folder: Path, tmp_path: Path, smnet: Callable[..., Called]
+) -> None:
+    store_recipe(tmp_path, recipe(folder, epochs=1, retrain="off"))
+    run = tmp_path / "run"
+    done = smnet("train", tmp_path / "recipe.yaml", "retrain=on", "--out", run, "--no-report")
+    assert done.status == 0, done.err
+    *_, measured, checkpoint = done.out.splitlines()
+    assert measured.startswith(f"measured: {run / MEASURED}; ")
+    assert checkpoint == f"checkpoint: {run / 'best.safetensors'}"

@@ -54,6 +54,7 @@ def train(
       smnet train --resume runs/ssv2
     """
     from smnet.recipes.recipe import read_recipe
+    from smnet.training.calibration import MEASURED
     from smnet.training.retrain import train_to_end
     from smnet.training.setup import stored_recipe
 
@@ -107,6 +108,9 @@ def train(
         if best.get("clips"):
             name, value = ("mAP", best["map"]) if "map" in best else ("top-1", best["top1"])
             typer.echo(f"best: {name} {value:.1%} on validation, epoch {best['epoch']}")
+        if (outcome.folder / MEASURED).exists():
+            measured = outcome.folder / MEASURED
+            typer.echo(f"measured: {measured}; the checkpoint was trained again on all clips")
         typer.echo(f"checkpoint: {outcome.checkpoint}")
 
 

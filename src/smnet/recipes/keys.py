@@ -29,6 +29,7 @@ SECTIONS = {
 
 
 _OFF = ("flip", "amp", "cache", "class_weights", "groups", "retrain")  # keys with a value "off"
+_ON = ("retrain",)
 
 
 class Expected(BaseModel):
@@ -222,12 +223,14 @@ class Recipe(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_yaml_words(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """YAML reads ``off`` as False and an empty value as None."""
+        """YAML reads ``off`` as False, ``on`` as True, and an empty value as None."""
         result = dict(values)
         for key, value in values.items():
             field = cls.model_fields.get(key)
             if value is False and key in _OFF:
                 result[key] = "off"
+            elif value is True and key in _ON:
+                result[key] = "on"
             elif value is None and key == "randaugment":
                 result[key] = ""
             elif isinstance(value, bool) and field is not None and field.annotation is not bool:
