@@ -115,7 +115,9 @@ def measure(method: str, data: Path, seed: int, weights: Path, minutes: float) -
                 if file.stem != "probe"
             }
             right = found.pop("best")
-            also = found  # the last epoch
+            also = (
+                found  # the last epoch; and "measured", where "best" is trained again on all clips
+            )
     else:
         by_hand = {"probe": probe, "tune": tune}[method]
         deadline = time.process_time() + 60 * minutes

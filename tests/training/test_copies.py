@@ -14,8 +14,9 @@ from smnet.adapt.run import adapt
 from smnet.checkpoints.file import read_checkpoint
 from smnet.data.annotations.groups import name_below
 from smnet.data.annotations.read import read_clips
-from smnet.data.annotations.source import ClipSource, split_of
+from smnet.data.annotations.source import ClipSource
 from smnet.data.clips import ClipSet
+from smnet.errors import UserError
 from smnet.evaluation.evaluate import evaluate_checkpoints
 from smnet.experiments.folds import cross_validate
 from smnet.recipes.recipe import Recipe
@@ -165,25 +166,6 @@ def test_adapt_keeps_copies_together(folder: Path, run: Path, tmp_path: Path) ->
     assert adapt(given, tmp_path / "run", minutes=0) is not None  # the same command continues
 
 
-@pytest.mark.parametrize("value", ["ash", [["ash", 1]], [7], {"a": 1}])
-def test_copies_out_of_a_file_are_checked(value: object) -> None:
-    split = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
-    assert split_of(split) == split_of({**split, "copies": None})
-    assert split_of({**split, "copies": value}) is None
-    good = split_of({**split, "copies": [["a", "b"]]})
-    assert good is not None
-    assert good["copies"] == (("a", "b"),)
-
-
-def test_names_are_seen_from_the_data_set(tmp_path: Path) -> None:
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "list.csv").touch()
-    clip = str(tmp_path / "set" / "a" / "x.mp4")
-    assert name_below(clip, tmp_path / "set") == "a/x.mp4"
-    assert name_below(clip, tmp_path / "set" / "list.csv") == "a/x.mp4"
-    assert name_below(clip, tmp_path) == "set/a/x.mp4"
-
-
 def test_parts_of_copies_are_one_group(folder: Path, tmp_path: Path) -> None:
     rows = ["path,label,start,end"]
     for word in ("ash", "ash-small", "elm", "fir", "yew"):
@@ -216,3 +198,8 @@ def test_a_chain_of_copies_is_one_set(folder: Path) -> None:
     assert found.copies is not None
     expected = sorted(name_below(both[k].path, folder) for k in (0, 4, 9))
     assert found.copies == (tuple(expected),)
+
+
+def test_a_run_that_is_not_there_is_not_resumed(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no run to resume there"):
+        train(recipe(folder), tmp_path / "none", resume=True)

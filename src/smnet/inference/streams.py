@@ -140,8 +140,8 @@ class _ExportedStream(ExportedBackend):
         impossible = any(size < 1 for shape in self.states.values() for size in shape)
         if impossible or self.state_bytes > MOST_BYTES:
             raise UserError(
-                f"{self.path}: its state does not match its metadata, which names"
-                f" {self.state_bytes / 1e6:.0f} MB (at most {MOST_BYTES / 1e6:.0f})"
+                f"{self.path}: its state does not match its metadata, which names empty tensors or"
+                f" more than {MOST_BYTES / 1e6:.0f} MB"
             )
 
     @property

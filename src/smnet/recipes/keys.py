@@ -146,8 +146,8 @@ class Recipe(BaseModel):
     minutes: float = Field(0.0, ge=0)
     """Time for the run. The speed of the first steps then decides epochs. 0: as epochs says."""
     retrain: Literal["off", "auto", "on"] = "off"
-    """Train again on all clips after the run, the drawn validation clips among them; smnet train
-    does. auto: in a run by minutes whose time suffices for many epochs."""
+    """After a run of smnet train, train again on all clips, the drawn validation clips among them.
+    auto: in a run by minutes whose time suffices for many epochs."""
     batch: int = Field(8, ge=1)
     """Clips per step and process."""
     accumulate: int = Field(1, ge=1)

@@ -4,6 +4,7 @@ together, and a line says where a split that the data set names divides them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,14 +73,11 @@ def _sets(
 ) -> tuple[tuple[str, ...], ...]:
     """The names of the clips that are connected by pairs, sorted. A recipe is text, so that names
     which are not valid UTF-8 are left out."""
-    head = list(range(len(clips)))  # the first clip that each one is connected with
-    for i, j in pairs:
-        head = [head[i] if h == head[j] else h for h in head]
-    sets: dict[int, set[str]] = {}
-    for k in sorted({i for pair in pairs for i in pair}):
-        name = name_below(clips[k].path, root)
-        if name == in_utf8(name):
-            sets.setdefault(head[k], set()).add(name)
+    sets: dict[str, set[str]] = {}
+    for clip in united([replace(clip, group=None) for clip in clips], pairs):
+        name = name_below(clip.path, root)
+        if clip.group is not None and name == in_utf8(name):
+            sets.setdefault(clip.group, set()).add(name)
     return tuple(sorted(tuple(sorted(names)) for names in sets.values() if len(names) > 1))
 
 

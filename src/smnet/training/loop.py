@@ -136,7 +136,7 @@ def train(recipe: Recipe, folder: str | os.PathLike[str], *, resume: bool = Fals
         started = time.monotonic()
         check_trackers(recipe.track)
         resume = resume or restarted(folder)
-        if resume and recipe.copies is None:
+        if resume and recipe.copies is None and (folder / "recipe.yaml").exists():
             recipe = recipe.model_copy(update={"copies": stored_recipe(folder).copies})
         clips = read_training_clips(recipe)
         check_folder_is_not_data(folder, clips)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from smnet.checkpoints.file import read_checkpoint, save_checkpoint
 from smnet.console import console, plural
+from smnet.evaluation.evaluate import trained_on_all
 from smnet.recipes.recipe import Recipe
 from smnet.training.calibration import MEASURED
 from smnet.training.loop import Outcome, train
@@ -39,7 +40,7 @@ def train_to_end(recipe: Recipe, folder: Path, *, resume: bool = False) -> Outco
     first = stored_recipe(folder)
     if not outcome.finished or first.retrain != "on" or outcome.best is None:
         return outcome
-    if read_checkpoint(outcome.checkpoint).metrics.get("trained_on_all"):
+    if trained_on_all(str(outcome.checkpoint)):
         return outcome
     epochs = _epochs(first, folder, outcome, None if resume else began)
     if not epochs:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from smnet.data.annotations.groups import assign_groups
+from smnet.data.annotations.groups import assign_groups, name_below
 from smnet.data.annotations.read import read_clips
 from smnet.data.annotations.source import ClipSource
 
@@ -107,3 +107,12 @@ def test_a_drawn_split_keeps_guessed_groups(tmp_path: Path) -> None:
     assert not sides["train"] & sides["val"]
     off = read_clips(ClipSource(tmp_path, groups="off"))
     assert "guessed" not in off.why
+
+
+def test_names_are_seen_from_the_data_set(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "list.csv").touch()
+    clip = str(tmp_path / "set" / "a" / "x.mp4")
+    assert name_below(clip, tmp_path / "set") == "a/x.mp4"
+    assert name_below(clip, tmp_path / "set" / "list.csv") == "a/x.mp4"
+    assert name_below(clip, tmp_path) == "set/a/x.mp4"

@@ -77,3 +77,13 @@ def test_split_values_out_of_range_are_ignored(wrong: dict[str, Any]) -> None:
     recipe = {"fold": 2, "val_fraction": 0.3, "split_seed": 4, **wrong}
     assert split_of(recipe) is None
     assert ClipSource("clips").with_split(recipe) == ClipSource("clips").with_split(None)
+
+
+@pytest.mark.parametrize("value", ["ash", [["ash", 1]], [7], {"a": 1}])
+def test_copies_out_of_a_file_are_checked(value: object) -> None:
+    split = {"fold": 1, "val_fraction": 0.2, "split_seed": 0}
+    assert split_of(split) == split_of({**split, "copies": None})
+    assert split_of({**split, "copies": value}) is None
+    good = split_of({**split, "copies": [["a", "b"]]})
+    assert good is not None
+    assert good["copies"] == (("a", "b"),)
