@@ -32,6 +32,7 @@ from smnet.cli.timeline import timeline
 from smnet.cli.train import train
 from smnet.cli.weights import weights
 from smnet.errors import UserError
+from smnet.system import restart_with_merged_memory
 
 VERBS: dict[str, Callable[..., None]] = {
     "demo": demo,
@@ -57,6 +58,8 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 DISTRIBUTED = ("train", "evaluate")
 """The verbs that torchrun may start in several processes."""
+TRAINING = ("train", "adapt")
+"""The verbs that need much memory."""
 
 UsageError: Any = typer.BadParameter.__base__  # older versions of typer have it from click
 
@@ -117,6 +120,8 @@ def main() -> None:
     """
     if "" in sys.argv[1:]:
         fail("smnet: one word of the command line is empty; is a shell variable unset?", status=2)
+    if sys.argv[1:2] and sys.argv[1] in TRAINING:
+        restart_with_merged_memory()
     try:
         sys.exit(app(prog_name="smnet", standalone_mode=False))
     except UsageError as error:

@@ -161,6 +161,18 @@ def test_gradient_of_edge_means(shape: tuple[int, ...]) -> None:
     assert torch.autograd.gradgradcheck(operators.edge_means, (x,))
 
 
+def test_edge_means_do_not_keep_the_map() -> None:
+    kept: list[Tensor] = []
+
+    def keep(tensor: Tensor) -> Tensor:
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        operators.edge_means(torch.randn(2, 3, 4, 5, requires_grad=True))
+    assert not kept
+
+
 @pytest.mark.parametrize(("segments", "dtype"), [(1, torch.float64), (3, torch.float32)])
 def test_operators_are_as_pytorch_wants_them(segments: int, dtype: torch.dtype) -> None:
     torch.manual_seed(0)

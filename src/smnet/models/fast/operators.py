@@ -238,9 +238,9 @@ def edge_means_in_pytorch(x: Tensor) -> Tensor:
 
 def _edge_means_backward(ctx: Any, grad: Tensor) -> Tensor:
     """One map, where autograd would make one for each of the nine means."""
-    (x,) = ctx.saved_tensors
-    height, width = x.shape[-2:]
-    out = torch.empty_like(x).copy_(grad[:, :, 1:2, 1:2] / (height * width))
+    height, width = ctx.size
+    share = (grad[:, :, 1:2, 1:2] / (height * width)).expand(-1, -1, height, width)
+    out = share.clone(memory_format=torch.channels_last)
     for i, row in ((0, -1), (2, 0)):
         out[:, :, row] += grad[:, :, i, 1:2] / width
         for j, column in ((0, -1), (2, 0)):
@@ -250,12 +250,12 @@ def _edge_means_backward(ctx: Any, grad: Tensor) -> Tensor:
     return out
 
 
-def _save_map(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+def _save_size(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     del output
-    ctx.save_for_backward(*inputs)  # for its shape and layout
+    ctx.size = inputs[0].shape[-2:]  # saving the map for its shape would keep it in memory
 
 
-edge_means.register_autograd(_edge_means_backward, setup_context=_save_map)
+edge_means.register_autograd(_edge_means_backward, setup_context=_save_size)
 
 
 # ------------------------------------------------------------------ layouts

@@ -1,0 +1,63 @@
+"""The restart that merges freed memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+import pytest
+
+from smnet.cli import main
+from smnet.system import MERGED_MEMORY, restart_with_merged_memory
+
+Started = list[tuple[str, list[str]]]
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """What was started in the place of this process, which is ``python -m smnet train motion``."""
+    calls: Started = []
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "smnet", "train", "motion"])
+    monkeypatch.setattr(sys, "argv", ["smnet/__main__.py", "train", "motion"])
+    monkeypatch.setattr(os, "execv", lambda program, words: calls.append((program, words)))
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setenv("GLIBC_TUNABLES", "")
+    return calls
+
+
+def test_the_same_command_is_started_once(started: Started) -> None:
+    restart_with_merged_memory()
+    assert started == [(sys.executable, [sys.executable, "-m", "smnet", "train", "motion"])]
+    assert os.environ["GLIBC_TUNABLES"] == MERGED_MEMORY
+    restart_with_merged_memory()
+    assert len(started) == 1
+
+
+def test_other_settings_stay(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.arena_max=1")
+    restart_with_merged_memory()
+    assert os.environ["GLIBC_TUNABLES"] == f"glibc.malloc.arena_max=1:{MERGED_MEMORY}"
+
+
+@pytest.mark.parametrize("case", ["own value", "another library", "called by a program"])
+def test_no_restart(started: Started, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    if case == "own value":
+        monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=3")
+    elif case == "another library":
+        monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    else:
+        monkeypatch.setattr(sys, "orig_argv", ["python", "notebook.py"])
+    restart_with_merged_memory()
+    assert not started
+
+
+@pytest.mark.parametrize(("verb", "count"), [("train", 1), ("adapt", 1), ("models", 0)])
+def test_verbs_that_train_restart(
+    started: Started, monkeypatch: pytest.MonkeyPatch, verb: str, count: int
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["smnet", verb, "--help"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "smnet", verb, "--help"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert len(started) == count
