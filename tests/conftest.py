@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import functools
+import gc
 import io
 import resource
 from collections.abc import Callable, Iterator
@@ -144,6 +145,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # for tensors this small, more threads are slower
+
+
+def pytest_collection_finish() -> None:
+    # The collector looks at all that lives again and again, here a tenth of the time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def class_frames(label: int, number: int, count: int = 8, size: int = 32) -> NDArray[np.uint8]:

@@ -1,17 +1,33 @@
-"""The restart that merges freed memory."""
+"""The description of the machine, and the restart that merges freed memory."""
 
 from __future__ import annotations
 
 import os
 import platform
 import sys
+from pathlib import Path
 
 import pytest
 
 from smnet.cli import main
-from smnet.system import MERGED_MEMORY, restart_with_merged_memory
+from smnet.system import MERGED_MEMORY, _processor, restart_with_merged_memory
 
 Started = list[tuple[str, list[str]]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "found"),
+    [
+        ("fpu avx2", "Zen 9 (AVX2)"),
+        ("avx2 avx512f avx512_vnni avx_vnni", "Zen 9 (AVX2, AVX-512, VNNI)"),
+        ("fpu sse2", "Zen 9"),
+    ],
+)
+def test_a_processor_is_named_with_its_instructions(tmp_path: Path, flags: str, found: str) -> None:
+    file = tmp_path / "cpuinfo"
+    file.write_text(f"processor : 0\nmodel name\t: Zen 9\nflags\t\t: {flags}\n\n" * 2, "utf-8")
+    assert _processor(file) == found
+    assert _processor(tmp_path / "none")
 
 
 @pytest.fixture
