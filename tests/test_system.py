@@ -68,7 +68,7 @@ def test_no_restart(started: Started, monkeypatch: pytest.MonkeyPatch, case: str
     assert not started
 
 
-@pytest.mark.parametrize(("verb", "count"), [("train", 1), ("adapt", 1), ("models", 0)])
+@pytest.mark.parametrize(("verb", "count"), [("train", 1), ("compare", 1), ("models", 0)])
 def test_verbs_that_train_restart(
     started: Started, monkeypatch: pytest.MonkeyPatch, verb: str, count: int
 ) -> None:

@@ -58,7 +58,7 @@ VERBS: dict[str, Callable[..., None]] = {
 }
 DISTRIBUTED = ("train", "evaluate")
 """The verbs that torchrun may start in several processes."""
-TRAINING = ("train", "adapt")
+TRAINING = ("demo", "train", "adapt", "compare")
 """The verbs that need much memory."""
 
 UsageError: Any = typer.BadParameter.__base__  # older versions of typer have it from click
