@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import smnet.__main__
 from smnet.cli import main
 from smnet.system import MERGED_MEMORY, _processor, restart_with_merged_memory
 
@@ -35,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """What was started in the place of this process, which is ``python -m smnet train motion``."""
     calls: Started = []
     monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "smnet", "train", "motion"])
-    monkeypatch.setattr(sys, "argv", ["smnet/__main__.py", "train", "motion"])
+    monkeypatch.setattr(sys, "argv", [smnet.__main__.__file__, "train", "motion"])
     monkeypatch.setattr(os, "execv", lambda program, words: calls.append((program, words)))
     monkeypatch.setattr(platform, "libc_ver", lambda: ("glibc", "2.36"))
     monkeypatch.setenv("GLIBC_TUNABLES", "")
@@ -56,14 +57,17 @@ def test_other_settings_stay(started: Started, monkeypatch: pytest.MonkeyPatch) 
     assert os.environ["GLIBC_TUNABLES"] == f"glibc.malloc.arena_max=1:{MERGED_MEMORY}"
 
 
-@pytest.mark.parametrize("case", ["own value", "another library", "called by a program"])
+@pytest.mark.parametrize("case", ["own value", "another library", "other words", "other program"])
 def test_no_restart(started: Started, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     if case == "own value":
         monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.tcache_count=3")
     elif case == "another library":
         monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
-    else:
+    elif case == "other words":
         monkeypatch.setattr(sys, "orig_argv", ["python", "notebook.py"])
+    else:
+        monkeypatch.setattr(sys, "orig_argv", ["python", "mine.py", "train", "motion"])
+        monkeypatch.setattr(sys, "argv", ["mine.py", "train", "motion"])
     restart_with_merged_memory()
     assert not started
 
@@ -72,8 +76,8 @@ def test_no_restart(started: Started, monkeypatch: pytest.MonkeyPatch, case: str
 def test_verbs_that_train_restart(
     started: Started, monkeypatch: pytest.MonkeyPatch, verb: str, count: int
 ) -> None:
-    monkeypatch.setattr(sys, "argv", ["smnet", verb, "--help"])
-    monkeypatch.setattr(sys, "orig_argv", ["python", "smnet", verb, "--help"])
+    monkeypatch.setattr(sys, "argv", ["bin/smnet", verb, "--help"])
+    monkeypatch.setattr(sys, "orig_argv", ["python", "bin/smnet", verb, "--help"])
     with pytest.raises(SystemExit):
         main.main()
     assert len(started) == count

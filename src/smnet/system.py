@@ -78,13 +78,17 @@ def restart_with_merged_memory() -> None:
     glibc cuts a small block off each end of a tensor to align it. A cached block is not merged with
     the hole of the freed tensor, and the hole is too small for the next tensor of its size. Without
     the caches a training step of ResNet-50 needs a tenth to a quarter less memory, in the same
-    time. glibc reads the setting when a process starts, so this does nothing in a process that has
-    it, whatever the value, and nothing where :func:`main` was called by another program.
+    time. glibc reads the setting when a process starts.
+
+    Does nothing in a process that has the setting, whatever its value, and nothing in another
+    program, which may have done something before.
     """
     others = os.environ.get("GLIBC_TUNABLES", "")
-    started = sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :] == sys.argv[1:]
     given = MERGED_MEMORY.partition("=")[0] in others
-    if platform.libc_ver()[0] != "glibc" or given or not started:
+    program = Path(sys.argv[0])
+    own = program.name == "smnet" or program == Path(__file__).with_name("__main__.py")
+    words = sys.orig_argv[len(sys.orig_argv) - len(sys.argv) + 1 :]
+    if platform.libc_ver()[0] != "glibc" or given or not own or words != sys.argv[1:]:
         return
     os.environ["GLIBC_TUNABLES"] = ":".join(filter(None, [others, MERGED_MEMORY]))
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
