@@ -77,8 +77,8 @@ def restart_with_merged_memory() -> None:
 
     glibc cuts a small block off each end of a tensor to align it. A cached block is not merged with
     the hole of the freed tensor, and the hole is too small for the next tensor of its size. Without
-    the caches a training step of ResNet-50 needs a tenth to a quarter less memory, in the same
-    time. glibc reads the setting when a process starts.
+    the caches a training step needs less memory in the same time: 6 to 11 % for TSN on ResNet-50,
+    18 to 20 % for SMNet. glibc reads the setting when a process starts.
 
     Does nothing in a process that has the setting, whatever its value, and nothing in another
     program, which may have done something before.

@@ -59,7 +59,7 @@ VERBS: dict[str, Callable[..., None]] = {
 DISTRIBUTED = ("train", "evaluate")
 """The verbs that torchrun may start in several processes."""
 TRAINING = ("demo", "train", "adapt", "compare")
-"""The verbs that need much memory."""
+"""The verbs that train, which needs memory."""
 
 UsageError: Any = typer.BadParameter.__base__  # older versions of typer have it from click
 
@@ -120,7 +120,7 @@ def main() -> None:
     """
     if "" in sys.argv[1:]:
         fail("smnet: one word of the command line is empty; is a shell variable unset?", status=2)
-    if sys.argv[1:2] and sys.argv[1] in TRAINING:
+    if sys.argv[1:] and sys.argv[1] in TRAINING:
         restart_with_merged_memory()
     try:
         sys.exit(app(prog_name="smnet", standalone_mode=False))
